@@ -6,6 +6,7 @@ no update rule with one another beyond the few helpers below: an equation is wri
 wherever it occurs, so that a slip in one cannot hide in all.
 """
 
+# ruff: noqa: RUF012  (a table of defaults is never written to)
 from __future__ import annotations
 
 from types import SimpleNamespace

@@ -1,5 +1,6 @@
 """References for SGD and its kin: momentum, signs, and what divides by a root of squares."""
 
+# ruff: noqa: RUF012  (a table of defaults is never written to)
 from __future__ import annotations
 
 import math
