@@ -1,0 +1,287 @@
+"""Binding a chain: which names are hypers, which are state, who provides what; with every error early.
+
+`bind(elements, given)` looks at a chain as a whole. The result is what both engines run.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from weft.callback import BUILTIN, OverParams, Shared, Spec, State, function_of, read
+from weft.errors import ChainError, did_you_mean
+
+__all__ = ["ORIGINAL_NAMES", "Binding", "Call", "bind"]
+
+# hypers that the original's Learner sets whatever the chain, and the field's names that they reach
+ORIGINAL_NAMES = ("lr", "wd", "mom", "sqr_mom")
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One element of a bound chain: what it is called with and what becomes of its result.
+
+    `reads` pairs each argument with the chain's name for it; `local` holds the defaults that stay
+    its own because callbacks of the chain disagree on them. `over` is set for an `over_params`.
+    """
+
+    spec: Spec
+    takes_param: bool
+    reads: tuple[tuple[str, str], ...]
+    local: dict[str, Any]
+    over: OverParams | None = None
+
+    @property
+    def name(self) -> str:
+        """How messages and plans call this element."""
+        return self.over.name if self.over else self.spec.name
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """A chain whose every name is accounted for.
+
+    Attributes:
+        calls: the elements in order.
+        hypers: defaults of the hypers that a parameter group shows.
+        required: hypers without a default.
+        states: declared state, made before the first step.
+        made: states that callbacks make themselves.
+        shared: values that the group holds once, for all its parameters.
+        keeps_step: a callback reads the built-in `step`.
+        owns_step: the chain keeps a `step` of its own.
+    """
+
+    calls: tuple[Call, ...]
+    hypers: dict[str, Any]
+    required: tuple[str, ...]
+    states: dict[str, State]
+    made: frozenset[str]
+    shared: dict[str, Shared]
+    keeps_step: bool
+    owns_step: bool
+    reads_loss: bool
+    over: tuple[str, ...]
+    opaque: bool
+    writes_p: bool
+    ndim: tuple[tuple[Spec, tuple[int, ...]], ...] = field(default=())
+
+    @property
+    def state_names(self) -> frozenset[str]:
+        """Every name that may be in the state of a parameter."""
+        return frozenset(self.states) | self.made | ({"step"} if self.keeps_step else frozenset())
+
+    def knows_hyper(self, name: str) -> bool:
+        """Whether a callback of the chain can read the hyper `name`."""
+        return (
+            name in self.hypers
+            or name in self.required
+            or any(name in c.spec.mentions or name in c.local for c in self.calls)
+            or any(name == read for c in self.calls for _, read in c.reads)
+        )
+
+
+def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -> Binding:
+    """Account for every name of a chain.
+
+    Args:
+        elements: callbacks and `over_params` in order.
+        given: hypers that the parameter group sets itself.
+
+    Raises:
+        ChainError: a name that nothing provides; a state declared twice, or read before it is
+            made; an update that is set and never read; a returned name that is a hyper.
+    """
+    given = set(given)
+    specs = [(read(e.fn) if isinstance(e, OverParams) else read(e)) for e in elements]
+    overs = [e if isinstance(e, OverParams) else None for e in elements]
+    if not specs:
+        raise ChainError("a chain needs at least one callback")
+    states, made, shared = _states(specs)
+    over_names = [o.name for o in overs if o]
+    hypers, disputed = _hypers(specs, set(states) | made | set(shared))
+    owns_step = "step" in states or "step" in made
+    known = given | set(hypers) | disputed | set(states) | made | set(shared) | set(over_names)
+    wanted = {n for s in specs for n in s.required if n != s.first}
+    first_is_param = [_takes_param(s, known | wanted) for s in specs]
+    calls = tuple(
+        _call(s, o, takes, disputed) for s, o, takes in zip(specs, overs, first_is_param, strict=True)
+    )
+    required = _check_reads(calls, known, given, hypers, owns_step)
+    _check_returns(calls, set(hypers) | disputed | given | set(required), shared, owns_step)
+    _check_update(calls)
+    reads = {r for c in calls for _, r in c.reads}
+    return Binding(
+        calls=calls,
+        hypers=hypers,
+        required=required,
+        states=states,
+        made=frozenset(made - set(states)),
+        shared=shared,
+        keeps_step=not owns_step and ("step" in reads or any("step" in s.mentions for s in specs)),
+        owns_step=owns_step,
+        reads_loss="loss" in reads,
+        over=tuple(over_names),
+        opaque=any(s.opaque for s in specs),
+        writes_p=any(_may_write_p(c) for c in calls),
+        ndim=tuple((s, s.ndim) for s in specs if s.ndim is not None),
+    )
+
+
+def _states(specs: list[Spec]) -> tuple[dict[str, State], set[str], dict[str, Shared]]:
+    """The declared states, the names that callbacks return besides, and the shared values."""
+    states: dict[str, State] = {}
+    shared: dict[str, Shared] = {}
+    by: dict[str, Spec] = {}
+    made: set[str] = set()
+    for s in specs:
+        own = [n for n in s.optional if n in s.returns]  # state that the callback makes itself
+        for name in (*s.states, *s.shared, *own):
+            if name in by:
+                raise ChainError(
+                    f"state {name!r} is declared by {by[name].where} and by {s.where}. To share it, "
+                    f"let one of them require it without a default; to keep two, rename one: "
+                    f'weft.rename({s.name}, {name}="{name}_2")'
+                )
+            if name in BUILTIN and name != "step":
+                raise ChainError(f"{s.where}: {name!r} is not a name for state")
+            by[name] = s
+        states.update(s.states)
+        shared.update(s.shared)
+        made |= {n for n in s.returns if n not in ("p", "grad", "update")}
+    return states, made - set(shared), shared
+
+
+def _hypers(specs: list[Spec], not_hypers: set[str]) -> tuple[dict[str, Any], set[str]]:
+    """The defaults that a group shows, and the names on whose default callbacks disagree."""
+    hypers: dict[str, Any] = {}
+    disputed: set[str] = set()
+    for s in specs:
+        for name, default in s.hypers.items():
+            if name in BUILTIN:
+                raise ChainError(f"{s.where}: {name!r} cannot have a default")
+            if name in not_hypers and name not in s.returns:
+                continue  # state of another callback; the default serves until it is there
+            if name in hypers and not _same(hypers[name], default):
+                disputed.add(name)
+            hypers.setdefault(name, default)
+    return {k: v for k, v in hypers.items() if k not in disputed}, disputed
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and a == b
+
+
+def _takes_param(s: Spec, known: set[str]) -> bool:
+    """Whether the first argument gets the parameter: `p`, or a name that means nothing else."""
+    if s.first is None:
+        return False
+    if s.first == "p":
+        return True
+    return s.first not in BUILTIN and "p" not in s.args and s.args[s.first] not in known
+
+
+def _call(s: Spec, over: OverParams | None, takes_param: bool, disputed: set[str]) -> Call:
+    reads = tuple(
+        (arg, name) for name, arg in s.args.items() if not (takes_param and arg == s.first)
+    )
+    local = {n: v for n, v in s.hypers.items() if n in disputed}
+    return Call(s, takes_param, reads, local, over)
+
+
+def _check_reads(
+    calls: Sequence[Call], known: set[str], given: set[str], hypers: dict[str, Any], owns_step: bool
+) -> tuple[str, ...]:
+    """The hypers that the group has to give; an error for a name read before anything provides it."""
+    required: list[str] = []
+    later = {n: c for c in reversed(calls) for n in ({c.over.name} if c.over else c.spec.returns)}
+    available = set(BUILTIN) | given | set(hypers)
+    for c in calls:
+        available |= set(c.spec.states) | set(c.spec.shared)
+    if owns_step:
+        available -= {"step"}
+    for c in calls:
+        s = c.spec
+        if owns_step and "step" in s.states:
+            available.add("step")
+        for arg, name in c.reads:
+            if name in available or name in s.optional or name in s.states or name in c.local:
+                continue
+            if name in s.hypers or (name == "p" and "p" in s.args):
+                continue
+            if name == "step":
+                owner = later.get("step")
+                if owner is not None and owner.spec is not s:
+                    raise ChainError(
+                        f"{s.where} reads 'step' before {owner.spec.where}, which keeps it in this "
+                        "chain: move the reader after it"
+                    )
+                raise ChainError(f"{s.where} keeps 'step' itself: give it an initial value, step=0")
+            if name in later and name not in given:
+                provider = later[name]
+                if provider.over is None and provider.spec is s:
+                    raise ChainError(
+                        f"{s.where} reads {name!r} before it first returns it: declare it, "
+                        f"{name}=weft.zeros or {name}=None"
+                    )
+                raise ChainError(
+                    f"{s.where} reads {name!r} before {provider.spec.where} provides it: move it "
+                    f"after, or declare an initial value there ({name}=weft.zeros)"
+                )
+            if name not in required:
+                required.append(name)
+        available |= {c.over.name} if c.over else set(s.returns)
+    return tuple(required)
+
+
+def _check_returns(calls: Sequence[Call], hypers: set[str], shared: dict, owns_step: bool) -> None:
+    for c in calls:
+        for name in c.spec.returns:
+            if name == "loss":
+                raise ChainError(f"{c.spec.where} returns 'loss', which only the closure gives")
+            if name in hypers and name not in c.spec.states and name not in shared:
+                raise ChainError(
+                    f"{c.spec.where} returns {name!r}, which is a hyper of this chain: callbacks do "
+                    "not write hypers. Return it under another name, or rename the state: "
+                    f'weft.rename({c.spec.name}, {name}="my_{name}")'
+                )
+
+
+def _check_update(calls: Sequence[Call]) -> None:
+    setter = None
+    for c in calls:
+        s = c.spec
+        reads = any(name == "update" for _, name in c.reads) or "update" in s.mentions
+        if reads:
+            setter = None
+        if "update" in s.returns:
+            setter = c
+    if setter is not None:
+        raise ChainError(
+            f"{setter.spec.where} sets 'update', and no callback after it reads it: a chain ends "
+            "with one that applies the update, such as weft.callbacks.descend"
+        )
+
+
+def _may_write_p(c: Call) -> bool:
+    """Whether the callback can change the parameter: it returns `p`, or gets its hands on it."""
+    s = c.spec
+    if "p" in s.returns or s.opaque:
+        return True
+    if c.over is not None or not (c.takes_param or "p" in s.args):
+        return False
+    function = function_of(s.fn)
+    if function is None:
+        return True
+    names = function.__code__.co_names
+    in_place = any(n.endswith("_") and not n.endswith("__") for n in names)
+    calls_out = any(callable(function.__globals__.get(n)) for n in names)
+    return in_place or calls_out or "out" in s.mentions or bool(function.__closure__)
+
+
+def missing_hyper(binding: Binding, name: str, group: Iterable[str]) -> ChainError:
+    """The error for a hyper that a callback requires and the group does not give."""
+    reader = next(c.spec for c in binding.calls if any(name == r for _, r in c.reads))
+    return ChainError(
+        f"nothing provides {name!r}, which {reader.where} reads: give it as a hyper, "
+        f"{name}=..., or let a callback before it return it{did_you_mean(name, group)}"
+    )

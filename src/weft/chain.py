@@ -1,0 +1,188 @@
+"""Composing callbacks: an immutable sequence that makes an optimizer."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from weft.binding import bind
+from weft.callback import PLACES, OverParams, Renamed, read
+from weft.engine.explain import Explanation, callback_rows
+from weft.errors import ChainError, did_you_mean
+from weft.groups import BoundGroup
+from weft.optimizer import Optimizer
+from weft.wrapper import Wrapper
+
+__all__ = ["Chain", "chain"]
+
+
+class Chain(Sequence):
+    """An immutable sequence of callbacks with hyper defaults; made by `chain`.
+
+    Called with parameters it makes an `Optimizer`, so it serves wherever
+    `partial(Optimizer, cbs=[...])` does.
+    """
+
+    __slots__ = ("_defaults", "elements")
+
+    def __init__(self, elements: tuple[Any, ...], defaults: Mapping[str, Any]):
+        self.elements = elements
+        self._defaults = dict(defaults)
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The hypers that the chain itself gives."""
+        return MappingProxyType(self._defaults)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each element."""
+        return tuple(name_of(e) for e in self.elements)
+
+    def __call__(self, params: Any, **hypers: Any) -> Optimizer:
+        """An `Optimizer` over `params` with this chain."""
+        return Optimizer(params, self, **hypers)
+
+    # ------------------------------------------------------------ editing
+
+    def insert(self, cb: Any, *, before: Any = None, after: Any = None) -> "Chain":
+        """The chain with `cb` before or after another element, named or given itself.
+
+        >>> import weft
+        >>> def halve(update): return {"update": update / 2}
+        >>> weft.chain(weft.callbacks.descend, lr=.1).insert(halve, before="descend").names
+        ('halve', 'descend')
+        """
+        if (before is None) == (after is None):
+            raise ChainError("insert: say either before= or after=")
+        at = self._find(before) if after is None else self._find(after) + 1
+        return self._with((*self.elements[:at], cb, *self.elements[at:]))
+
+    def replace(self, old: Any, new: Any) -> "Chain":
+        """The chain with `new` in the place of `old`."""
+        at = self._find(old)
+        return self._with((*self.elements[:at], new, *self.elements[at + 1 :]))
+
+    def without(self, cb: Any) -> "Chain":
+        """The chain without one of its elements."""
+        at = self._find(cb)
+        return self._with((*self.elements[:at], *self.elements[at + 1 :]))
+
+    def __add__(self, modifier: Any) -> "Chain":
+        """The chain with a callback, or the elements of another chain, where they belong.
+
+        Every element has a place in the order grad, statistics, update, descend, after; a new one
+        comes last among those of its place. A wrapper goes around the step.
+
+        >>> import weft
+        >>> def halve(update): return {"update": update / 2}
+        >>> (weft.SGD.chain(momentum=.9) + halve).names[-2:]
+        ('halve', 'descend')
+        """
+        if isinstance(modifier, Chain):
+            out = Chain(self.elements, {**self._defaults, **modifier._defaults})
+            for element in modifier.elements:
+                out = out + element
+            return out
+        if not callable(modifier) and not isinstance(modifier, Wrapper | OverParams):
+            return NotImplemented
+        place = PLACES.index(place_of(modifier))
+        places = [PLACES.index(place_of(e)) for e in self.elements]
+        at = next((i for i, other in enumerate(places) if other > place), len(places))
+        return self._with((*self.elements[:at], modifier, *self.elements[at:]))
+
+    def _find(self, wanted: Any) -> int:
+        for i, e in enumerate(self.elements):
+            if e is wanted or (isinstance(wanted, str) and name_of(e) == wanted):
+                return i
+        for i, e in enumerate(self.elements):
+            if isinstance(e, Renamed) and e.cb is wanted:
+                return i
+        name = wanted if isinstance(wanted, str) else name_of(wanted)
+        raise ChainError(f"the chain has no {name!r}{did_you_mean(name, self.names)}; it has {self.names}")
+
+    def _with(self, elements: tuple[Any, ...]) -> "Chain":
+        return Chain(elements, self._defaults)
+
+    # ------------------------------------------------------------ looking
+
+    def explain(self) -> Explanation:
+        """What each callback reads, returns and keeps; an optimizer's `explain` knows the kernels too."""
+        callbacks = [e for e in self.elements if not isinstance(e, Wrapper)]
+        bound = BoundGroup(0, {"params": [], **self._defaults}, bind(callbacks, self._defaults), set())
+        return Explanation(callback_rows([bound]))
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._with(self.elements[i]) if isinstance(i, slice) else self.elements[i]
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.elements)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Chain)
+            and self.elements == other.elements
+            and self._defaults == other._defaults
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.names)
+
+    def __repr__(self) -> str:
+        parts = [*self.names, *(f"{k}={v!r}" for k, v in self._defaults.items())]
+        return f"chain({', '.join(parts)})"
+
+    def __reduce__(self):
+        return Chain, (self.elements, self._defaults)
+
+
+def chain(*cbs: Callable | OverParams | Wrapper | Chain, **defaults: Any) -> Chain:
+    """Compose callbacks, in order, into a chain that makes optimizers.
+
+    Args:
+        *cbs: callbacks, `over_params`, wrappers, or chains whose elements are taken.
+        **defaults: hypers that the chain gives.
+
+    Raises:
+        ChainError: where an element is none of these.
+
+    >>> import torch, weft
+    >>> def halve(update): return {"update": update / 2}
+    >>> half_sgd = weft.chain(halve, weft.callbacks.descend, lr=0.1)
+    >>> half_sgd
+    chain(halve, descend, lr=0.1)
+    >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.ones(1)
+    >>> half_sgd([p]).step(); p.data
+    tensor([0.9500])
+    """
+    elements: list[Any] = []
+    given: dict[str, Any] = {}
+    for cb in cbs:
+        if isinstance(cb, Chain):
+            elements += cb.elements
+            given.update(cb._defaults)
+        elif isinstance(cb, Wrapper | OverParams) or (callable(cb) and not isinstance(cb, type)):
+            elements.append(cb)
+        else:
+            raise ChainError(f"a chain takes callbacks, over_params, wrappers and chains, not {cb!r}")
+    return Chain(tuple(elements), {**given, **defaults})
+
+
+def name_of(element: Any) -> str:
+    """What a chain calls one of its elements."""
+    if isinstance(element, OverParams):
+        return element.name
+    if isinstance(element, Wrapper):
+        return element.prefix
+    return read(element).name
+
+
+def place_of(element: Any) -> str:
+    """The place of an element in the order of a step."""
+    if isinstance(element, Wrapper):
+        return "after"
+    if isinstance(element, OverParams):
+        return "grad" if set(read(element.fn).args) <= {"grad", "p"} else "update"
+    return read(element).place

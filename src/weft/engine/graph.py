@@ -1,0 +1,196 @@
+"""The graph of a chain: a small SSA form over host scalars and tensors, with its verifier.
+
+A `Node` is either a *host scalar* (`shape is None`; computed in Python's double, int or bool, once
+a cohort) or a *tensor* (a shape and a torch dtype, the dtype that is computed in: a bfloat16
+parameter is loaded as float32). Arguments of pointwise ops broadcast as in torch; a host scalar
+among them takes the op's dtype. Equal nodes are one node: `Graph.add` finds the one that is there.
+
+Host scalar ops
+    const(value)   hyper(name, index...)   step   loss   number(name)   over(name)   shared(name)
+    column(key)    a number that depends on the parameter's shape: one entry a tensor
+    + - * / // % ** neg abs min max, comparisons (lt le gt ge eq ne), and or not, select(c, a, b)
+    and the functions of `math` by their names (sqrt exp log pow cos ...), float, int, bool
+
+Tensor ops
+    load(slot)     p, grad, or a state by its name
+    over(name)     a value combined over all parameters, 0-dim
+    full(value)    a host scalar as a tensor
+    POINTWISE      see the table
+    REDUCTIONS     attrs dims (sorted, all of them when full) and keepdim
+    VIEWS          reshape permute expand slice(dim, start, stop, step) flip diagonal
+    slice_scatter(base, src, dim, start, stop, step) and the like: what a write through a view gives
+    call           an opaque torch function: attrs fn (the callable) and tree (how args are laid out);
+                   a call with several results is read with getitem(i)
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+__all__ = ["HOST", "POINTWISE", "REDUCTIONS", "VIEWS", "Graph", "GraphError", "Node", "Output"]
+
+# pointwise op -> number of arguments; comparisons and predicates give torch.bool
+POINTWISE = {
+    "add": 2, "sub": 2, "mul": 2, "div": 2, "pow": 2, "atan2": 2, "fmod": 2, "remainder": 2,
+    "maximum": 2, "minimum": 2, "copysign": 2,  # maximum and minimum keep NaN, as torch's do
+    "neg": 1, "abs": 1, "sign": 1, "sqrt": 1, "rsqrt": 1, "reciprocal": 1, "exp": 1, "exp2": 1,
+    "log": 1, "log2": 1, "log10": 1, "log1p": 1, "expm1": 1, "sin": 1, "cos": 1, "tan": 1,
+    "asin": 1, "acos": 1, "atan": 1, "sinh": 1, "cosh": 1, "tanh": 1, "sigmoid": 1, "erf": 1,
+    "floor": 1, "ceil": 1, "round": 1, "trunc": 1,
+    "lt": 2, "le": 2, "gt": 2, "ge": 2, "eq": 2, "ne": 2, "isnan": 1, "isinf": 1, "isfinite": 1,
+    "and": 2, "or": 2, "xor": 2, "not": 1, "where": 3, "cast": 1,
+}  # fmt: skip
+REDUCTIONS = ("sum", "prod", "amax", "amin", "any", "all")
+VIEWS = ("reshape", "permute", "expand", "slice", "flip", "diagonal")
+HOST = (float, int, bool)
+PREDICATES = frozenset(
+    ("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isinf", "isfinite", "any", "all")
+)
+
+
+class GraphError(AssertionError):
+    """A graph that breaks its own rules: a mistake of the engine, never of the user."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Node:
+    """One value. Identity is equality: a graph holds each value once."""
+
+    op: str
+    args: tuple["Node", ...]
+    attrs: tuple[tuple[str, Any], ...]
+    shape: tuple[int, ...] | None
+    dtype: Any  # a torch.dtype, or float, int or bool for a host scalar
+    index: int
+    source: str = ""  # the callback that it came from
+
+    @property
+    def is_host(self) -> bool:
+        """Whether this is a host scalar."""
+        return self.shape is None
+
+    @property
+    def numel(self) -> int:
+        """How many elements the tensor has; 1 for a host scalar."""
+        out = 1
+        for n in self.shape or ():
+            out *= n
+        return out
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """One of the attributes."""
+        return next((v for k, v in self.attrs if k == name), default)
+
+    def __repr__(self) -> str:
+        args = ", ".join(f"%{a.index}" for a in self.args)
+        attrs = "".join(f" {k}={v!r}" for k, v in self.attrs)
+        kind = self.dtype.__name__ if self.is_host else f"{str(self.dtype)[6:]}{list(self.shape or ())}"
+        return f"%{self.index} = {self.op}({args}){attrs} : {kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a step leaves behind.
+
+    `kind` is "p" (the parameter), "grad" (the user's grad, written in place), "state" (under
+    `name`; a tensor or a host scalar), "shared" (a host scalar or a 0-dim tensor, for the group) or
+    "over" (this parameter's contribution to a value over all parameters, 0-dim or a host scalar).
+    """
+
+    kind: str
+    name: str
+    node: Node
+
+
+@dataclass(slots=True)
+class Graph:
+    """The nodes of a chain in an order in which they can be computed, and its outputs."""
+
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    _known: dict[Any, Node] = field(default_factory=dict)
+    source: str = ""
+
+    def add(
+        self, op: str, args: tuple[Node, ...] = (), *, shape=None, dtype: Any = float, **attrs: Any
+    ) -> Node:
+        """The node of this op on these arguments: the one that is there, or a new one."""
+        items = tuple(sorted(attrs.items()))
+        key = (op, tuple(a.index for a in args), _hashable(items), shape, dtype)
+        found = self._known.get(key)
+        if found is None:
+            found = Node(op, args, items, shape, dtype, len(self.nodes), self.source)
+            self.nodes.append(found)
+            self._known[key] = found
+        return found
+
+    def const(self, value: float | int | bool) -> Node:
+        """A number known when the chain is traced."""
+        return self.add("const", dtype=type(value), value=value)
+
+    def load(self, slot: str, shape: tuple[int, ...], dtype: torch.dtype) -> Node:
+        """The parameter, its grad or one of its states, as the step finds it."""
+        return self.add("load", shape=tuple(shape), dtype=dtype, slot=slot)
+
+    def output(self, kind: str, name: str, node: Node) -> None:
+        """Say what the step leaves behind; a later one of the same kind and name replaces it."""
+        self.outputs = [o for o in self.outputs if (o.kind, o.name) != (kind, name)]
+        self.outputs.append(Output(kind, name, node))
+
+    def live(self) -> Iterator[Node]:
+        """The nodes that an output needs, in order."""
+        needed: set[int] = set()
+        todo = [o.node for o in self.outputs]
+        while todo:
+            n = todo.pop()
+            if n.index not in needed:
+                needed.add(n.index)
+                todo.extend(n.args)
+        return (n for n in self.nodes if n.index in needed)
+
+    def verify(self) -> None:
+        """Check the rules that every pass must keep.
+
+        Raises:
+            GraphError: names the node.
+        """
+        for i, n in enumerate(self.nodes):
+            if n.index != i or any(a.index >= i or self.nodes[a.index] is not a for a in n.args):
+                raise GraphError(f"{n!r}: an argument is not computed before it")
+            if n.is_host != (n.dtype in HOST):
+                raise GraphError(f"{n!r}: a host scalar has a Python type, a tensor a torch dtype")
+            if n.is_host and any(not a.is_host for a in n.args):
+                raise GraphError(f"{n!r}: a host scalar cannot depend on a tensor")
+            if n.op in POINTWISE and not n.is_host:
+                _verify_pointwise(n)
+            if n.op in REDUCTIONS and tuple(sorted(n.attr("dims", ()))) != n.attr("dims"):
+                raise GraphError(f"{n!r}: dims must be sorted")
+        for o in self.outputs:
+            if self.nodes[o.node.index] is not o.node:
+                raise GraphError(f"output {o.kind} {o.name} is not of this graph")
+
+    def __repr__(self) -> str:
+        lines = [repr(n) for n in self.live()]
+        return "\n".join([*lines, *(f"{o.kind} {o.name} <- %{o.node.index}" for o in self.outputs)])
+
+
+def _verify_pointwise(n: Node) -> None:
+    if len(n.args) != POINTWISE[n.op]:
+        raise GraphError(f"{n!r}: {n.op} takes {POINTWISE[n.op]} arguments")
+    shapes = [a.shape for a in n.args if a.shape is not None]
+    if shapes and tuple(torch.broadcast_shapes(*shapes)) != n.shape:
+        raise GraphError(f"{n!r}: arguments of {shapes} do not broadcast to it")
+    wanted = {a.dtype for a in n.args if not a.is_host}
+    if n.op == "where":
+        wanted = {a.dtype for a in n.args[1:] if not a.is_host}
+    if n.op != "cast" and len(wanted) > 1:
+        raise GraphError(f"{n!r}: arguments of {sorted(map(str, wanted))}: a cast is missing")
+    if n.op in PREDICATES and n.dtype is not torch.bool:
+        raise GraphError(f"{n!r}: a predicate is bool")
+
+
+def _hashable(items: tuple[tuple[str, Any], ...]) -> Any:
+    """Attributes as a key: -0.0 is not 0.0, 1 is not True, and a NaN is itself."""
+    return tuple((k, type(v).__name__, repr(v)) for k, v in items)

@@ -1,0 +1,32 @@
+"""What weft raises and what it warns with."""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["ChainError", "StateError", "StepError", "WeftWarning", "did_you_mean"]
+
+
+class ChainError(ValueError):
+    """A chain that cannot be built: the message names the callback, the name and the mend."""
+
+
+class StateError(ValueError):
+    """A state dict that does not fit this optimizer; nothing of it has been loaded."""
+
+
+class StepError(RuntimeError):
+    """A step that could not be finished: names the callback, the parameter and what had stepped."""
+
+
+class WeftWarning(UserWarning):
+    """Something that works, but not as the user may think: a fallback, a chain that writes nothing."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped `name`, or an empty string.
+
+    >>> did_you_mean("weight_decoy", ["lr", "weight_decay"])
+    " (did you mean 'weight_decay'?)"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,84 @@
+"""Hyperparameters as numbers: what is refused, and how one value is spread over groups."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+__all__ = ["spread", "validate"]
+
+# hyper -> torch's word for it in "Invalid ... value: x"
+NOT_NEGATIVE = {
+    "eps": "epsilon",
+    "momentum": "momentum",
+    "weight_decay": "weight_decay",
+    "alpha": "alpha",
+    "momentum_decay": "momentum_decay",
+    "lr_decay": "lr_decay",
+    "initial_accumulator_value": "initial_accumulator_value",
+}
+
+
+def validate(hypers: Mapping[str, Any]) -> None:
+    """Refuse what no optimizer can use, in torch's own words where torch has them.
+
+    Raises:
+        ValueError: a negative or NaN lr, eps, decay or momentum; betas outside [0, 1).
+        TypeError: a string where a number belongs.
+
+    >>> validate({"lr": -1.0})
+    Traceback (most recent call last):
+    ValueError: Invalid learning rate: -1.0
+    """
+    lr = hypers.get("lr")
+    if isinstance(lr, torch.Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    if _bad("lr", lr):
+        raise ValueError(f"Invalid learning rate: {lr}")
+    for name, word in NOT_NEGATIVE.items():
+        if _bad(name, hypers.get(name)):
+            raise ValueError(f"Invalid {word} value: {hypers[name]}")
+    rho = hypers.get("rho")
+    if _bad("rho", rho) or (_is_number(rho) and rho > 1.0):
+        raise ValueError(f"Invalid rho value: {rho}")
+    for i, beta in enumerate(_tuple(hypers.get("betas"))):
+        if isinstance(beta, str) or (_is_number(beta) and not 0.0 <= beta < 1.0):
+            raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+    etas = _tuple(hypers.get("etas"))
+    if etas and not 0.0 < etas[0] < 1.0 < etas[1]:
+        raise ValueError(f"Invalid eta values: {etas[0]}, {etas[1]}")
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else ()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _bad(name: str, value: Any) -> bool:
+    """Negative or NaN; a string is a mistake of its own."""
+    if isinstance(value, str):
+        raise TypeError(f"hyper {name!r} must be a number, not the string {value!r}")
+    if isinstance(value, torch.Tensor):
+        return value.device.type != "meta" and not bool((value >= 0).all())
+    return _is_number(value) and not value >= 0.0
+
+
+def spread(s: slice, n: int) -> list[float]:
+    """One value a group from a slice: `slice(a, b)` geometrically, `slice(b)` the last group whole.
+
+    >>> spread(slice(0.01, 1.0), 3), spread(slice(1.0), 3)
+    ([0.01, 0.1, 1.0], [0.1, 0.1, 1.0])
+    """
+    if s.stop is None:
+        raise ValueError(f"a slice of a hyper needs a stop: slice(low, high) or slice(high), not {s}")
+    if s.start is None:
+        return [s.stop / 10] * (n - 1) + [s.stop]
+    if n == 1:
+        return [s.stop]
+    ratio = math.log(s.stop / s.start) / (n - 1)
+    inner = [s.start * math.exp(ratio * i) for i in range(1, n - 1)]
+    return [s.start, *(float(f"{v:.15g}") for v in inner), s.stop]

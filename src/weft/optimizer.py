@@ -1,0 +1,468 @@
+"""Optimizer: groups, state, step. The original class, as a `torch.optim.Optimizer`."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from weft import hyperparameters, state_dict
+from weft.binding import ORIGINAL_NAMES, Binding, bind
+from weft.callback import number
+from weft.engine import engine_named
+from weft.errors import ChainError, StepError, WeftWarning, did_you_mean
+from weft.groups import ALIASES, NOT_HYPERS, BoundGroup, Hypers, check_grad
+from weft.wrapper import Wrapper
+
+__all__ = ["Optimizer"]
+
+KEPT_BY_CLEAR = ("force_train", "do_wd")  # what the original's Learner writes into the state
+
+
+class Optimizer(torch.optim.Optimizer):
+    """A generic optimizer: its step is a list of small callbacks.
+
+    Args:
+        params: an iterable of tensors, of `(name, tensor)` pairs or of dicts, or the original's list
+            of lists. A dict may carry its own `"cbs"`, so that several algorithms share one
+            optimizer, one step and one state dict.
+        cbs: the callbacks, `over_params` and wrappers of the step, in order; or a `weft.chain`.
+        engine: "auto" runs kernels where it can and the eager loop where it cannot; "fused" raises
+            where it cannot; "eager" is the original loop. `WEFT_ENGINE` overrides it.
+        **hypers: hyperparameters for all groups, such as `lr=0.1`.
+
+    Raises:
+        ChainError: where a name of the chain has no provider, a state two, and so on; and for an
+            unknown hyper.
+        ValueError: torch's own, for an empty list of parameters or one given twice.
+
+    >>> import torch, weft
+    >>> def sgd_cb(p, lr, **kwargs): p.data.add_(p.grad.data, alpha=-lr)
+    >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
+    >>> opt = weft.Optimizer([p], cbs=[sgd_cb], lr=0.1)
+    >>> opt.step(); p.data
+    tensor([0.9000, 0.9000])
+
+    The idea is fastai's generic optimizer: Howard and Gugger, 2020, arXiv:2002.04688.
+    """
+
+    # options of a subclass that select callbacks: a group may set its own, at any time
+    chain_options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        params: Any,
+        cbs: Iterable[Any] = (),
+        *,
+        engine: str = "auto",
+        **hypers: Any,
+    ):
+        self._engine = engine_named(os.environ.get("WEFT_ENGINE") or engine)
+        self._bound: list[BoundGroup] = []
+        self._wrappers: list[Wrapper] = []
+        self._default_chain = self._split(cbs)
+        self._explicit = {k: number(v) for k, v in hypers.items()}
+        self.frozen_idx = 0
+        self._training = True
+        hyperparameters.validate(self._explicit)
+        defaults = {**getattr(cbs, "defaults", {}), **self._explicit}
+        super().__init__(_groups(params), defaults)
+        self._check_hypers(self._explicit)
+        for wrapper in self._wrappers:
+            self._give_group_defaults(wrapper)
+
+    # ------------------------------------------------------------ chains and groups
+
+    def _split(self, cbs: Iterable[Any]) -> tuple[Any, ...]:
+        """The callbacks of a chain; its wrappers go around the optimizer."""
+        elements = tuple(cbs)
+        self._wrappers += [e for e in elements if isinstance(e, Wrapper)]
+        return tuple(e for e in elements if not isinstance(e, Wrapper))
+
+    def _chain_for(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The elements that a group without `"cbs"` of its own runs."""
+        return self._default_chain
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; it may bring hypers and a chain (`"cbs"`) of its own.
+
+        Raises:
+            ChainError: where the chain cannot be bound to the group's hypers.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        given = {k: number(v) for k, v in param_group.items() if k not in (*NOT_HYPERS, "cbs")}
+        hyperparameters.validate(given)
+        group = {k: v for k, v in param_group.items() if k in NOT_HYPERS} | given
+        own = param_group.get("cbs")
+        explicit = set(given)
+        if own is not None:
+            chain_defaults = dict(getattr(own, "defaults", {}))
+            for name, value in chain_defaults.items():
+                group.setdefault(name, number(value))
+            elements = self._split(own)
+        else:
+            chain_defaults = {}
+            for name, value in {**self.defaults, **self._explicit}.items():
+                group.setdefault(name, value)
+            elements = self._chain_for(group)
+        explicit |= set(self._explicit) | set(chain_defaults)
+        for name in self._explicit:
+            group.setdefault(name, self._explicit[name])
+        bound = BoundGroup(len(self.param_groups), group, bind(elements, group), explicit)
+        bound.own_chain = own is not None
+        bound.fill_defaults()
+        self._add(group, bound)
+        for name in group:  # schedulers look for lr, betas and momentum in the defaults
+            if name not in NOT_HYPERS:
+                self.defaults.setdefault(name, group[name])
+
+    def _add(self, group: dict[str, Any], bound: BoundGroup) -> None:
+        """torch's own check and registration, undone where the chain does not fit a parameter."""
+        super().add_param_group(group)
+        added = self.param_groups[-1]
+        bound.group = added
+        try:
+            _check_rank(bound)
+        except ChainError:
+            self.param_groups.pop()
+            raise
+        self._bound.append(bound)
+        if not bound.binding.writes_p:
+            warnings.warn(_nothing_written(bound.binding), stacklevel=_depth())
+
+    def _current(self) -> list[BoundGroup]:
+        """The groups with their chains, bound again where an option that selects callbacks changed."""
+        if len(self._bound) != len(self.param_groups):
+            raise StepError(
+                f"{len(self.param_groups)} param_groups, but chains for {len(self._bound)}: add a "
+                "group with add_param_group, not by appending to the list"
+            )
+        for i, (bound, group) in enumerate(zip(self._bound, self.param_groups, strict=True)):
+            bound.group, bound.index = group, i
+            if self.chain_options and not bound.own_chain:
+                self._select(bound)
+        return self._bound
+
+    def _select(self, bound: BoundGroup) -> None:
+        elements = self._chain_for(bound.group)
+        if elements != bound.elements:
+            bound.binding = bind(elements, bound.group)
+            bound.fill_defaults()
+
+    def _check_hypers(self, hypers: Mapping[str, Any]) -> None:
+        """Refuse a hyper that no chain of this optimizer can read."""
+        known: set[str] = set()
+        for b in self._bound:
+            known |= {*b.binding.hypers, *b.binding.required, *b.binding.shared}
+        for name in hypers:
+            if name in ORIGINAL_NAMES or name in self._accepted():
+                continue
+            if not any(b.binding.knows_hyper(name) for b in self._bound):
+                raise ChainError(
+                    f"unknown hyper {name!r}: no callback of the chain reads it"
+                    f"{did_you_mean(name, known)}; the chain reads {sorted(known)}"
+                )
+
+    def _accepted(self) -> tuple[str, ...]:
+        """Keywords that the constructor takes though no callback reads them."""
+        return self.chain_options
+
+    # ------------------------------------------------------------ the step
+
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
+        """Take one step of every parameter that has a grad.
+
+        Args:
+            closure: evaluates the model again and returns the loss.
+            loss: the loss, for chains that read it and have no closure.
+
+        Returns:
+            The closure's loss, or `loss`.
+
+        Raises:
+            StepError: names the callback, the parameter, and how many had already stepped.
+        """
+        run: Callable[..., Any] = lambda closure=None, loss=loss: self._step(closure, loss)
+        for wrapper in reversed(self._wrappers):
+            run = _around(wrapper, self, run)
+        with torch.no_grad():
+            return run(closure)
+
+    def _step(self, closure: Callable[[], Any] | None, loss: Any) -> Any:
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = self._current()
+        _check(groups, loss)
+        self._engine.step(groups, self.state, loss)
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the grads; with `set_to_none=False`, detach and zero them in place."""
+        super().zero_grad(set_to_none)
+
+    def train(self) -> None:
+        """Put the weights to train with in place: a no-op unless a wrapper swaps weights."""
+        self._swap(True)
+
+    def eval(self) -> None:
+        """Put the weights to evaluate with in place: a no-op unless a wrapper swaps weights."""
+        self._swap(False)
+
+    def _swap(self, training: bool) -> None:
+        if training != self._training:
+            with torch.no_grad():
+                for wrapper in self._wrappers:
+                    (wrapper.train if training else wrapper.eval)(self)
+        self._training = training
+
+    def wrap(self, wrapper: Wrapper) -> "Optimizer":
+        """Put a wrapper around this optimizer's step, outside those that it has; returns itself."""
+        self._wrappers.insert(0, wrapper)
+        self._give_group_defaults(wrapper)
+        return self
+
+    def _give_group_defaults(self, wrapper: Wrapper) -> None:
+        for name, value in wrapper.group_defaults().items():
+            self.defaults.setdefault(name, value)
+            for group in self.param_groups:
+                group.setdefault(name, value)
+
+    # ------------------------------------------------------------ the original's interface
+
+    def all_params(
+        self, n: slice | int = slice(None), with_grad: bool = False
+    ) -> Iterator[tuple[torch.Tensor, list, dict, Hypers]]:
+        """Yield `(p, pg, state, hyper)` for every parameter of the groups `n`.
+
+        Args:
+            n: which groups: a slice or an index.
+            with_grad: only the parameters that have a grad.
+        """
+        bounds = self._current()[n] if isinstance(n, slice) else [self._current()[n]]
+        for bound in bounds:
+            hyper = Hypers(bound)
+            for p in bound.params:
+                if not with_grad or p.grad is not None:
+                    yield p, bound.params, self.state[p], hyper
+
+    @property
+    def hypers(self) -> list[Hypers]:
+        """The hypers of each group, live: what is written into them is used by the next step."""
+        return [Hypers(b) for b in self._current()]
+
+    def set_hypers(self, **hypers: Any) -> None:
+        """Set several hypers; see `set_hyper`."""
+        spread = {k: self._spread(k, v) for k, v in hypers.items()}
+        for name, values in spread.items():
+            self._assign(name, values)
+
+    def set_hyper(self, name: str, value: Any) -> None:
+        """Set a hyper of all groups.
+
+        Args:
+            name: a hyper of the chain; `lr`, `mom`, `sqr_mom` and `wd` are always taken.
+            value: a number for all; a list or array, one a group; `slice(a, b)`, spread
+                geometrically from the first group to the last; `slice(b)`, `b / 10` for all but
+                the last. A tuple is one value where the hyper is a tuple.
+
+        Raises:
+            ValueError: for a list of another length than there are groups, or an unknown name.
+        """
+        self._assign(name, self._spread(name, value))
+
+    def _spread(self, name: str, value: Any) -> list[Any]:
+        """One value a group."""
+        views, n = self.hypers, len(self.param_groups)
+        if name not in ALIASES and name != "lr" and not any(
+            name in v or v.bound.binding.knows_hyper(name) for v in views
+        ):
+            known = {k for v in views for k in v}
+            raise ValueError(f"unknown hyper {name!r}{did_you_mean(name, known)}")
+        if isinstance(value, slice):
+            values = hyperparameters.spread(value, n)
+        elif isinstance(value, tuple) and any(isinstance(v.get(name), tuple) for v in views):
+            nested = len(value) == n and all(isinstance(v, tuple) for v in value)
+            values = list(value) if nested else [value] * n
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            values = list(value)
+        elif not isinstance(value, torch.Tensor) and getattr(value, "ndim", 0):
+            values = list(value)  # a NumPy array
+        else:
+            values = [value] * n
+        if len(values) != n:
+            raise ValueError(
+                f"hyper {name!r} got {len(values)} values for {n} parameter groups: give one a "
+                "group, or a single one for all"
+            )
+        return [number(v) for v in values]
+
+    def _assign(self, name: str, values: Sequence[Any]) -> None:
+        for view, value in zip(self.hypers, values, strict=True):
+            view[name] = value
+
+    def freeze_to(self, n: int) -> None:
+        """Train only the groups from `n` on; parameters whose state says `force_train` stay."""
+        count = len(self.param_groups)
+        self.frozen_idx = n if n >= 0 else count + n
+        if self.frozen_idx >= count:
+            raise ValueError(f"freeze_to({n}): there are only {count} parameter groups")
+        for i, group in enumerate(self.param_groups):
+            for p in group["params"]:
+                forced = p in self.state and self.state[p].get("force_train", False)
+                p.requires_grad_(i >= self.frozen_idx or forced)
+
+    def freeze(self) -> None:
+        """Train only the last group."""
+        if len(self.param_groups) < 2:
+            raise ValueError("freeze() needs more than one parameter group: give a list of lists")
+        self.freeze_to(-1)
+
+    def unfreeze(self) -> None:
+        """Train all groups."""
+        self.freeze_to(0)
+
+    def clear_state(self) -> None:
+        """Forget all state but `force_train` and `do_wd`, and what the groups share."""
+        for p in list(self.state):
+            kept = {k: v for k, v in self.state[p].items() if k in KEPT_BY_CLEAR}
+            if kept:
+                self.state[p] = kept
+            else:
+                del self.state[p]
+        for bound in self._current():
+            for name, declared in bound.binding.shared.items():
+                bound.group[name] = declared.init
+
+    # ------------------------------------------------------------ what it does, in words
+
+    def explain(self) -> Any:
+        """The plan: each callback's reads and writes, the kernels, bytes moved, what falls back."""
+        return self._engine.explain(self._current(), self.state)
+
+    def kernel_source(self) -> str:
+        """The generated code; empty where nothing is generated."""
+        return self._engine.kernel_source(self._current(), self.state)
+
+    # ------------------------------------------------------------ state dicts, copies, pickles
+
+    def load_state_dict(self, state_dict_: dict[str, Any], strict: bool = True) -> None:
+        """Load what `state_dict` gave, here or in torch.optim.
+
+        Args:
+            state_dict_: it is copied from, never kept or changed.
+            strict: with False, states that are missing are made anew at the next step, and those
+                that the chain does not have are left out.
+
+        Raises:
+            StateError: names what is missing, unexpected or misshapen; nothing has been loaded.
+        """
+        state_dict.load(self, self._current(), state_dict_, strict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("_default_chain", "_explicit", "_wrappers", "_training", "frozen_idx")
+        extra = {k: self.__dict__[k] for k in self.__dict__ if k not in NOT_PICKLED and k[0] != "_"}
+        return {
+            **extra,
+            **{k: self.__dict__[k] for k in kept},
+            **super().__getstate__(),
+            "_engine_name": self._engine.name,
+            "_bound_as": [
+                (b.given, b.own_chain, b.elements) for b in self._bound
+            ],
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        engine, bound = state.pop("_engine_name", None), state.pop("_bound_as", None)
+        super().__setstate__(state)
+        if engine is not None:
+            self._engine = engine_named(engine)
+        if bound is not None:
+            self._bound = []
+            for i, (given, own_chain, elements) in enumerate(bound):
+                group = self.param_groups[i]
+                self._bound.append(BoundGroup(i, group, bind(elements, group), set(given)))
+                self._bound[-1].own_chain = own_chain
+
+    def __repr__(self) -> str:
+        chain = ", ".join(c.name for c in self._bound[0].binding.calls) if self._bound else ""
+        head, _, rest = super().__repr__().partition(" (")
+        return f"{head} (\nCallbacks: {chain}{rest}"
+
+
+NOT_PICKLED = ("defaults", "state", "param_groups", "step")  # schedulers put a patched step there
+
+
+def _around(wrapper: Wrapper, opt: Optimizer, inner: Callable[..., Any]) -> Callable[..., Any]:
+    """`inner` with a wrapper around it."""
+    handle = _Inside(opt, inner)
+    return lambda closure=None: wrapper.around_step(handle, closure)
+
+
+class _Inside:
+    """The optimizer as a wrapper sees it: `step` is the step inside the wrapper."""
+
+    def __init__(self, opt: Optimizer, step: Callable[..., Any]):
+        self.opt, self.step = opt, step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.opt, name)
+
+
+def _groups(params: Any) -> Any:
+    """torch's forms of parameters, and the original's list of lists."""
+    if isinstance(params, torch.Tensor | Mapping):
+        return params  # torch has its own words for these mistakes
+    params = list(params)
+    if not params or not _is_list(params[0]):
+        return params
+    return [{"params": list(g)} if _is_list(g) else g for g in params]
+
+
+def _is_list(x: Any) -> bool:
+    """Whether `x` is a group of the original's list of lists, rather than a named pair."""
+    if isinstance(x, torch.Tensor | Mapping | str):
+        return False
+    return not (isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], str))
+
+
+def _check(groups: list[BoundGroup], loss: Any) -> None:
+    """What must hold before the first write of a step."""
+    for bound in groups:
+        for i, p in enumerate(bound.params):
+            check_grad(bound, i, p)
+        if bound.binding.reads_loss and loss is None:
+            reader = next(c for c in bound.binding.calls if any(n == "loss" for _, n in c.reads))
+            raise StepError(f"{reader.spec.where} reads 'loss': call step(closure) or step(loss=...)")
+
+
+def _check_rank(bound: BoundGroup) -> None:
+    for spec, ranks in bound.binding.ndim:
+        for i, p in enumerate(bound.params):
+            if p.ndim not in ranks:
+                raise ChainError(
+                    f"{spec.where} takes parameters of {' or '.join(map(str, ranks))} dimensions, "
+                    f"and parameter {bound.name_of(i)} has {p.ndim}: give it a group with another "
+                    "chain, or route it with weft.route"
+                )
+
+
+def _nothing_written(binding: Binding) -> WeftWarning:
+    """The warning for a chain that cannot change a parameter."""
+    names = ", ".join(c.name for c in binding.calls)
+    return WeftWarning(
+        f"no callback of this chain writes the parameter ({names}): nothing is subtracted "
+        "implicitly; end it with one that applies the update, such as weft.callbacks.descend"
+    )
+
+
+def _depth() -> int:
+    """How far up the stack the user's own line is."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("weft", "torch"):
+        depth, frame = depth + 1, frame.f_back
+    return depth

@@ -1,0 +1,124 @@
+"""What a callback's source says that it returns.
+
+Whether a default is a hyper or a state depends on whether the callback returns that name. That is
+read from the literal `return {...}` or `dict(...)` of its source; nothing is called to find out.
+"""
+
+import ast
+import functools
+import linecache
+from types import CodeType
+from typing import NamedTuple
+
+__all__ = ["Returned", "constants", "returned"]
+
+
+class Returned(NamedTuple):
+    """The names in a function's literal returns, and those that it may return unseen."""
+
+    names: frozenset[str]
+    opaque: bool  # a returned expression could not be read
+    within: frozenset[str] | None = None  # where there is no source: the names it could return
+
+    def may_return(self, name: str) -> bool:
+        """Whether `name` may be among what is returned, though the source does not show it."""
+        return self.opaque and (self.within is None or name in self.within)
+
+
+def constants(code: CodeType) -> frozenset[str]:
+    """Every string constant of `code`: the names that it may look up in its `**kwargs`."""
+    found: set[str] = set()
+    todo = list(code.co_consts)
+    while todo:
+        const = todo.pop()
+        if isinstance(const, str):
+            found.add(const)
+        elif isinstance(const, tuple | frozenset):
+            todo.extend(const)
+        elif isinstance(const, CodeType):
+            todo.extend(const.co_consts)
+    return frozenset(found)
+
+
+@functools.lru_cache(maxsize=4096)
+def returned(code: CodeType) -> Returned:
+    """The names that the function behind `code` returns in dicts, as far as its source tells.
+
+    >>> def ema(grad, exp_avg): return {"exp_avg": exp_avg.lerp(grad, .1)}
+    >>> returned(ema.__code__).names
+    frozenset({'exp_avg'})
+    """
+    node = _node(code)
+    if node is None:  # no source (exec, a bare prompt): whatever it names, it may return
+        return Returned(frozenset(), opaque=bool(constants(code)), within=constants(code))
+    if isinstance(node, ast.Lambda):
+        values = [node.body]
+    else:
+        values = [n.value for n in _own(node) if isinstance(n, ast.Return) and n.value is not None]
+    names: set[str] = set()
+    opaque = False
+    for value in values:
+        more, unseen = _read(value)
+        names |= more
+        opaque |= unseen
+    return Returned(frozenset(names), opaque)
+
+
+def _read(value: ast.expr) -> tuple[set[str], bool]:
+    """The names in one returned expression, and whether it could hold others."""
+    match value:
+        case ast.Dict(keys=keys):
+            literal = {k.value for k in keys if isinstance(k, ast.Constant) and isinstance(k.value, str)}
+            return literal, len(literal) < len({ast.dump(k) if k else "**" for k in keys})
+        case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords):
+            return {k.arg for k in keywords if k.arg}, bool(args) or any(not k.arg for k in keywords)
+        case ast.Call(func=ast.Attribute(attr=attr)) if attr.endswith("_"):
+            return set(), False  # torch's in-place methods return tensors
+        case ast.IfExp(body=a, orelse=b) | ast.BinOp(left=a, op=ast.BitOr(), right=b):
+            parts = [_read(a), _read(b)]
+        case ast.BoolOp(values=several):
+            parts = [_read(v) for v in several]
+        case ast.Constant() | ast.Tuple() | ast.List() | ast.BinOp() | ast.UnaryOp() | ast.Compare():
+            return set(), False
+        case _:
+            return set(), True
+    return set().union(*(p[0] for p in parts)), any(p[1] for p in parts)
+
+
+def _own(function: ast.AST):
+    """The nodes of a function's body, leaving out the functions defined inside it."""
+    todo = list(ast.iter_child_nodes(function))
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        yield node
+        todo.extend(ast.iter_child_nodes(node))
+
+
+def _node(code: CodeType) -> ast.FunctionDef | ast.Lambda | None:
+    """The function's node in its module's tree, or None where there is no source."""
+    args = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    for node in _functions(code.co_filename, tuple(linecache.getlines(code.co_filename))):
+        if isinstance(node, ast.Lambda):
+            if code.co_name != "<lambda>" or node.lineno != code.co_firstlineno:
+                continue
+        elif node.name != code.co_name or code.co_firstlineno not in _first_lines(node):
+            continue
+        a = node.args
+        if [x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs)] == args:
+            return node
+    return None
+
+
+def _first_lines(node: ast.FunctionDef) -> tuple[int, ...]:
+    return (node.lineno, *(d.lineno for d in node.decorator_list))
+
+
+@functools.lru_cache(maxsize=64)
+def _functions(filename: str, lines: tuple[str, ...]) -> tuple[ast.FunctionDef | ast.Lambda, ...]:
+    try:
+        tree = ast.parse("".join(lines), filename)
+    except (SyntaxError, ValueError):
+        return ()
+    return tuple(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.Lambda))

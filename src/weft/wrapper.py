@@ -1,0 +1,95 @@
+"""What acts around a step: evaluates the gradient again, or acts every k steps on the whole."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+__all__ = ["Wrapper"]
+
+
+class Wrapper:
+    """Base of what runs around an optimizer's step: Lookahead, SAM, weight averaging.
+
+    A subclass overrides `around_step(opt, closure)`, and `train()` and `eval()` where training and
+    evaluation want different weights. `opt` there is the optimizer with `opt.step(closure)` meaning
+    the step inside this wrapper. Numbers that must survive a checkpoint are declared in `numbers`
+    and kept in the parameter groups (`get`, `set`); tensors are kept in `opt.state[p]`.
+
+    `Name(**hypers)` is a modifier that a chain takes; `Name(opt, **hypers)` puts it around an
+    existing optimizer and returns that optimizer.
+
+    >>> import torch, weft
+    >>> class Twice(weft.Wrapper):
+    ...     "Take every step twice, on the same gradient."
+    ...     def around_step(self, opt, closure):
+    ...         opt.step(closure)
+    ...         return opt.step(closure)
+    >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
+    >>> opt = Twice(weft.SGD([p], lr=0.1))
+    >>> opt.step(); p.data
+    tensor([0.8000, 0.8000])
+    """
+
+    numbers: dict[str, float] = {}  # declared scalar state -> initial value
+    hypers: dict[str, Any] = {}  # defaults of the hypers, kept in the groups as name_hyper
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        self = super().__new__(cls)
+        if args and hasattr(args[0], "param_groups"):
+            self.__init__(*args[1:], **kwargs)
+            return args[0].wrap(self)
+        return self
+
+    def __init__(self, **hypers: Any):
+        unknown = set(hypers) - set(self.hypers)
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no {sorted(unknown)}; it has {list(self.hypers)}")
+        self.options = {**self.hypers, **hypers}
+
+    # ------------------------------------------------------------ what subclasses override
+
+    def around_step(self, opt: Any, closure: Callable[[], Any] | None) -> Any:
+        """Take one step: call `opt.step(closure)` and return its loss."""
+        return opt.step(closure)
+
+    def train(self, opt: Any) -> None:
+        """Put the weights to train with in place; called by `opt.train()`."""
+
+    def eval(self, opt: Any) -> None:
+        """Put the weights to evaluate with in place; called by `opt.eval()`."""
+
+    # ------------------------------------------------------------ what they use
+
+    @property
+    def prefix(self) -> str:
+        """Before this wrapper's names in groups and state: its class name in lower case."""
+        return type(self).__name__.lower()
+
+    def get(self, opt: Any, name: str) -> Any:
+        """A hyper or a number of this wrapper, as the first group has it."""
+        return opt.param_groups[0][f"{self.prefix}_{name}"]
+
+    def set(self, opt: Any, name: str, value: Any) -> None:
+        """Keep a number of this wrapper, in every group."""
+        for group in opt.param_groups:
+            group[f"{self.prefix}_{name}"] = value
+
+    def key(self, name: str) -> str:
+        """The name under which `opt.state[p]` holds this wrapper's tensor `name`."""
+        return f"{self.prefix}_{name}"
+
+    def group_defaults(self) -> dict[str, Any]:
+        """What a parameter group gets for this wrapper."""
+        return {f"{self.prefix}_{k}": v for k, v in {**self.options, **self.numbers}.items()}
+
+    @staticmethod
+    def params(opt: Any) -> Iterator[torch.Tensor]:
+        """All parameters that require a grad or have one."""
+        return (
+            p for g in opt.param_groups for p in g["params"] if p.requires_grad or p.grad is not None
+        )
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+        return f"{type(self).__name__}({options})"
