@@ -415,31 +415,6 @@ class MuonH(Reference):
             p.copy_(radius * w / w.norm())
 
 
-@reference("adamh")
-class AdamH(Reference):
-    """Hyperball on Adam: W <- R n(W - lr R n(U)), U = m^ / (sqrt(v^) + eps), R = ||W_0||_F.
-
-    For weight matrices; the paper gives vectors to plain Adam.
-    """
-
-    paper = "Wen et al. 2026, 2606.16899"
-    defaults = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-8)
-
-    def init(self):
-        self.m, self.v = self.zeros(), self.zeros()
-        self.radius = [p.norm() for p in self.params]
-
-    def update(self, grads):
-        h = self.h
-        b1, b2 = h.betas
-        for p, g, m, v, radius in zip(self.params, grads, self.m, self.v, self.radius):
-            m.copy_(b1 * m + (1 - b1) * g)
-            v.copy_(b2 * v + (1 - b2) * g.square())
-            u = m / (1 - b1**self.t) / ((v / (1 - b2**self.t)).sqrt() + h.eps)
-            w = p - h.lr * radius * u / u.norm()
-            p.copy_(radius * w / w.norm())
-
-
 @reference("spel")
 class SPEL(Reference):
     """W <- msign(W - lr msign(M)), M <- b M + (1-b) G: spectral descent along the Stiefel manifold.

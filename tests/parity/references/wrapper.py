@@ -82,8 +82,8 @@ class Ranger(Reference):
     p <- p - lr / (1-b1^t) m. Decay is decoupled, before the step.
 
     The order of the author's code. fastai has no centralization (`centralize=False`), momentum
-    .95, decay .01. pytorch_optimizer does not divide m by 1 - b1^t unless told to, and below the
-    threshold goes lr m *up* the gradient unless `degenerated_to_sgd`.
+    .95, decay .01. pytorch_optimizer goes lr m / (1 - b1^t) *up* the gradient below the threshold
+    unless `degenerated_to_sgd=True`.
     """
 
     paper = "Wright 2019, github.com/lessw2020; Liu et al. 2019, 1908.03265; Yong et al. 2020"
