@@ -600,13 +600,16 @@ class Dion2(Reference):
 
 
 def adam_direction(state, g, t, betas, eps):
-    """m^ / (sqrt(v^) + eps), with state = [m, v] kept in place of None at the first call."""
+    """m / (sqrt(v) + eps sqrt(1 - b2^t)): Adam's direction but for sqrt(1 - b2^t) / (1 - b1^t).
+
+    state = [m, v], None at the first call.
+    """
     b1, b2 = betas
     m, v = (torch.zeros_like(g), torch.zeros_like(g)) if state[0] is None else state
     m = b1 * m + (1 - b1) * g
     v = b2 * v + (1 - b2) * g.square()
     state[:] = m, v
-    return m / (1 - b1**t) / ((v / (1 - b2**t)).sqrt() + eps)
+    return m / (v.sqrt() + eps * math.sqrt(1 - b2**t))
 
 
 def limited_growth(x, last_norm, gamma):
@@ -641,9 +644,7 @@ class LowRank(Reference):
         return g @ self.basis[i].T if g.shape[0] >= g.shape[1] else self.basis[i].T @ g
 
     def back(self, i, r):
-        wide_basis = self.basis[i].shape[0] == r.shape[1] and r.shape[0] != self.basis[i].shape[1]
         tall = self.params[i].shape[0] >= self.params[i].shape[1]
-        assert tall or not wide_basis
         return r @ self.basis[i] if tall else self.basis[i] @ r
 
     def update(self, grads):
@@ -654,7 +655,8 @@ class LowRank(Reference):
                 u = self.direction(i, g, r, adam_direction(self.adam[i], r, self.t, h.betas, h.eps))
             else:
                 u = adam_direction(self.adam[i], g, self.t, h.betas, h.eps)
-            p -= h.lr * u
+            correction = math.sqrt(1 - h.betas[1] ** self.t) / (1 - h.betas[0] ** self.t)
+            p -= h.lr * correction * u
             p -= h.lr * h.weight_decay * p
 
 
@@ -665,7 +667,7 @@ class GaLoreAdamW(LowRank):
     The moments are kept when P changes, without turning them into the new basis, so the signs
     that an SVD happens to give its vectors matter from the first renewal on. Decay follows the
     step. eps is added to sqrt(v^) (Algorithm 2 of the paper, and torch's Adam); the authors'
-    code and pytorch_optimizer add it to sqrt(v) and correct the bias through lr.
+    code and pytorch_optimizer add it to sqrt(v).
     """
 
     paper = "Zhao et al. 2024, 2403.03507"
@@ -689,7 +691,8 @@ class Fira(LowRank):
 
     u = back(N) + phi (G - back(R)), phi = ||N|| / ||R|| for each column of R (m < n) or row,
     the norm of the second term limited to 1.01 times its last. `scale` multiplies both
-    back-projections, as in the authors' code. eps as in `galore_adamw`.
+    back-projections. N is Adam's direction before its bias correction, which multiplies lr, so
+    the limiter sees norms that are not corrected: the authors' code and pytorch_optimizer.
     """
 
     paper = "Chen et al. 2024, 2410.01623"
@@ -710,8 +713,8 @@ class Apollo(LowRank):
 
     N is Adam on R; channels are columns where m < n, else rows; P has entries N(0, 1/rank),
     from `draw` (shape r x n or m x r), renewed every gap. It is the full gradient that is
-    scaled (Algorithm 1); pytorch_optimizer scales R and projects it back. The limiter is
-    Fira's. eps as in `galore_adamw`. Not to be confused with ApolloDQN (2009.13586).
+    scaled (Algorithm 1); pytorch_optimizer scales R and projects it back. The limiter and the
+    bias correction are Fira's. Not to be confused with ApolloDQN (2009.13586).
     """
 
     paper = "Zhu et al. 2024, 2412.05270"
