@@ -566,3 +566,74 @@ def test_trac(in_float64):
     assert (ref.params[0] - start[0]).abs().max() > 1e-2
     for a, b in zip(ref.params, params):
         torch.testing.assert_close(a, b.detach(), atol=1e-6, rtol=0)
+
+
+def test_mechanic():
+    optax = peer("optax")
+    jax = peer("jax")
+    with jax.enable_x64(True):
+        start = [torch.ones(3, 2).double(), torch.full((4,), -2.0).double()]
+        ref = REFERENCES["mechanic"](start, inner_hypers={"lr": 0.1, "momentum": 0.9}, s_init=1e-2)
+        opt = optax.contrib.mechanize(optax.sgd(0.1, momentum=0.9), s_init=1e-2)
+        params = [jax.numpy.asarray(p.numpy()) for p in start]
+        state = opt.init(params)
+        for _ in range(15):
+            grads = problem([torch.tensor(p.tolist(), dtype=torch.float64) for p in params])[1]
+            updates = [jax.numpy.asarray(g.numpy()) for g in grads]
+            updates, state = opt.update(updates, state, params)
+            params = optax.apply_updates(params, updates)
+            ref.step(problem(ref.params)[1])
+    assert (ref.params[0] - start[0]).abs().max() > 1e-2
+    for a, b in zip(ref.params, params):
+        torch.testing.assert_close(a, torch.tensor(b.tolist(), dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "name", ["soap", "soap_laprop", "soap_nadam", "soap_ademamix", "heavy_soap"]
+)
+def test_soap_in_the_standard_basis_is_its_own_optimizer(name):
+    """A diagonal gradient of distinct entries has signed unit vectors for eigenvectors."""
+    inner = {"soap_laprop": "laprop", "soap_nadam": "nadam", "soap_ademamix": "ademamix"}
+    inner = inner.get(name, "adam")
+    betas = (0.9, 0.99, 0.999) if name == "soap_ademamix" else (0.9, 0.99)
+    options = dict(lr=0.1, betas=betas, eps=1e-14)
+    extra = {"alpha": 2.0} if name == "soap_ademamix" else {}
+    soap = REFERENCES[name]([torch.zeros(3, 3)], weight_decay=0.0, **options, **extra)
+    other = REFERENCES[inner]([torch.zeros(3)], **options, **extra)
+    g = torch.Generator().manual_seed(0)
+    soap.step([torch.diag(torch.tensor([3.0, 2.0, 1.0]))])
+    for _ in range(8):  # fewer than the frequency: no renewal
+        x = torch.randn(3, generator=g, dtype=torch.float64)
+        soap.step([torch.diag(x)])
+        other.step([x])
+    torch.testing.assert_close(soap.params[0].diag(), other.params[0], atol=1e-9, rtol=1e-9)
+
+
+def test_scion_light_is_scion():
+    g = torch.Generator().manual_seed(0)
+    draw = lambda: [torch.randn(s, generator=g, dtype=torch.float64) for s in MATRICES]
+    start = draw()
+    scion, light = (REFERENCES[n](start, lr=0.1) for n in ("scion", "scion_light"))
+    for _ in range(5):
+        grads = draw()
+        scion.step(grads)
+        light.step(grads)
+    for a, b in zip(scion.params, light.params):
+        torch.testing.assert_close(a, b)
+
+
+def test_nordion2_with_every_row_is_normuon():
+    g = torch.Generator().manual_seed(0)
+    draw = lambda: [torch.randn(s, generator=g, dtype=torch.float64) for s in MATRICES]
+    start = draw()
+    options = dict(lr=0.1, weight_decay=0.1, adjust_lr_fn="spectral_norm")
+    nordion2 = REFERENCES["nordion2"](start, fraction=1.0, momentum=0.0, **options)
+    normuon = REFERENCES["normuon"](
+        start, betas=(0.0, 0.95), update_scale="preserve_norm", **options
+    )
+    for _ in range(5):
+        grads = draw()
+        nordion2.step(grads)
+        normuon.step(grads)
+    for a, b in zip(nordion2.params, normuon.params):
+        torch.testing.assert_close(a, b)

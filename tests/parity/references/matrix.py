@@ -522,6 +522,19 @@ class Scion(Reference):
             p -= h.lr * h.scale * self.lmo(d)
 
 
+@reference("scion_light")
+class ScionLight(Scion):
+    """Scion with D <- (1-a) D + G, which public implementations keep in the gradient's place.
+
+    The same as Scion, but for the eps of the norms: lmo forgets the scale of D.
+    """
+
+    def update(self, grads):
+        for d, g in zip(self.d, grads):
+            g /= self.h.momentum
+        super().update(grads)
+
+
 # ------------------------------------------------------------------ low rank
 
 
@@ -595,6 +608,36 @@ class Dion2(Reference):
             update[selected] = orthogonalize(short[selected], h)
             short[selected] *= h.momentum
             update = update if by_rows else update.T
+            p *= 1 - h.lr * h.weight_decay
+            p -= h.lr * matrix_scale(m.shape, h.adjust_lr_fn) * update.reshape(p.shape)
+
+
+@reference("nordion2")
+class NorDion2(Reference):
+    """Dion2 on rows, whose orthogonalized rows are normalized as in NorMuon.
+
+    v, one for each row, moves only where the row is selected; the selected part keeps its norm.
+    """
+
+    paper = "microsoft/dion (no paper); 2512.16928, 2510.05491"
+    defaults = {**Dion2.defaults, "muon_beta2": 0.95, "norm_eps": 1e-8}
+
+    def init(self):
+        self.m = [torch.zeros_like(as_matrix(self.name, p)) for p in self.params]
+        self.v = [m.new_zeros(m.shape[0], 1) for m in self.m]
+
+    def update(self, grads):
+        h = self.h
+        for p, g, m, v in zip(self.params, grads, self.m, self.v):
+            m += rows(g)
+            k = max(1, math.ceil(h.fraction * m.shape[0]))
+            chosen = m.abs().sum(dim=1).topk(k).indices
+            o = orthogonalize(m[chosen], h)
+            m[chosen] *= h.momentum
+            v[chosen] = h.muon_beta2 * v[chosen] + (1 - h.muon_beta2) * o.square().mean(1, True)
+            u = o / (v[chosen].sqrt() + h.norm_eps)
+            update = torch.zeros_like(m)
+            update[chosen] = u * o.norm() / u.norm()
             p *= 1 - h.lr * h.weight_decay
             p -= h.lr * matrix_scale(m.shape, h.adjust_lr_fn) * update.reshape(p.shape)
 
@@ -977,7 +1020,8 @@ class SOAP(Reference):
 
     As in the authors' implementation: the first gradient only makes the factors and the bases
     (by eigh), so t counts from the second; before QR, the columns of L Q are sorted by
-    diag(Q^T L Q), and V with them (V is not rotated otherwise); eps in sqrt(V) + eps with the
+    diag(Q^T L Q), and V with them (V is not rotated otherwise; HeavyBall puts the columns back
+    where they were); eps in sqrt(V) + eps with the
     correction in lr (not in sqrt(V^) + eps); vectors get Adam. M is kept in the original basis
     (pytorch_optimizer) or turned along with the basis (the authors, HeavyBall): the same.
 
@@ -1066,6 +1110,75 @@ class SOLP(SOAP):
         scaled = self.from_basis(i, low / ((self.v[i] / (1 - b2**t)).sqrt() + h.eps))
         self.m[i] = b1 * self.m[i] + (1 - b1) * scaled  # kept in the original basis: the same
         return self.m[i] / (1 - b1**t)
+
+
+@reference("soap_nadam")
+class SOAPNAdam(SOAP):
+    """SOAP with NAdam in the basis: M' and G' mixed with mu_t = b1 (1 - 0.96^(t psi) / 2).
+
+    HeavyBall's, with the eps of torch.optim.NAdam: beside the root of the debiased V.
+    """
+
+    paper = "HeavyBall (no paper); 2409.11321, Dozat 2016"
+    defaults = {**SOAP.defaults, "momentum_decay": 4e-3}
+
+    def init(self):
+        super().init()
+        self.product = self.scalars(1.0)
+
+    def direction(self, i, g, t):
+        h = self.h
+        b1, b2 = h.betas
+        mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * h.momentum_decay)) for s in (t, t + 1))
+        self.product[i] *= mu
+        self.m[i] = b1 * self.m[i] + (1 - b1) * g
+        self.v[i] = b2 * self.v[i] + (1 - b2) * self.to_basis(i, g).square()
+        u = (1 - mu) / (1 - self.product[i]) * g
+        u = u + mu_next / (1 - self.product[i] * mu_next) * self.m[i]
+        u = self.to_basis(i, u) / ((self.v[i] / (1 - b2**t)).sqrt() + h.eps)
+        return self.from_basis(i, u)
+
+
+@reference("soap_ademamix")
+class SOAPAdEMAMix(SOAP):
+    """SOAP with AdEMAMix in the basis: (M1'^ + alpha M2') / (sqrt(V^) + eps), M2 not debiased.
+
+    HeavyBall's, without its warm-ups of alpha and b3.
+    """
+
+    paper = "HeavyBall (no paper); 2409.11321, 2409.03137"
+    defaults = {**SOAP.defaults, "betas": (0.9, 0.95, 0.9999), "alpha": 2.0}
+
+    def init(self):
+        super().init()
+        self.slow = self.zeros()
+
+    def direction(self, i, g, t):
+        h = self.h
+        b1, b2, b3 = h.betas
+        self.m[i] = b1 * self.m[i] + (1 - b1) * g
+        self.slow[i] = b3 * self.slow[i] + (1 - b3) * g
+        self.v[i] = b2 * self.v[i] + (1 - b2) * self.to_basis(i, g).square()
+        u = self.to_basis(i, self.m[i] / (1 - b1**t) + h.alpha * self.slow[i])
+        return self.from_basis(i, u / ((self.v[i] / (1 - b2**t)).sqrt() + h.eps))
+
+
+@reference("heavy_soap")
+class HeavySOAP(SOAP):
+    """SOAP whose V moves with the basis: V <- (R_L^2)^T V R_R^2, R = Q_old^T Q_new, elementwise
+    squares; columns are sorted by diag(Q^T L Q) after the QR, not before.
+
+    HeavyBall's, whose factors also have a debiased average.
+    """
+
+    paper = "HeavyBall 3 (no paper); 2409.11321"
+
+    def refresh(self, i):
+        for axis, (f, old) in enumerate(zip(self.factors[i], self.q[i])):
+            q = torch.linalg.qr(f @ old)[0]
+            q = q[:, (q * (f @ q)).sum(dim=0).argsort(descending=True)]
+            self.v[i] = along(self.v[i], (old.T @ q).square().T, axis)
+            self.q[i][axis] = q
 
 
 @reference("kl_shampoo")

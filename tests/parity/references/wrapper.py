@@ -474,3 +474,46 @@ class TRAC(Wrapper):
         self.s = hyper.s_0 / erfi(1 / math.sqrt(2)) * sum(erfi(x) for x in ratios)
         for p, old, ref, di in zip(self.params, self.old, self.ref, d):
             p.copy_(ref + max(self.s, 0.0) * (di + p - old))
+
+
+@reference("mechanic")
+class Mechanic(Wrapper):
+    """p = p_0 + (sum s) D, D the sum of inner steps: s tuned online, with n discounts.
+
+    g' = g + decay (sum s) ||g|| / (||p|| + eps) p; h = -<g', D> with D of before this step;
+    r_i <- b_i r_i + s_i clip(h, -m_i, m_i); m_i <- max(b_i m_i, |h| + eps);
+    v_i <- b_i^2 v_i + h^2; s_i <- (s_init m_i / n + max(r_i, 0)) / (sqrt(v_i) + eps);
+    D <- D + u, with u the inner step at p; b_i = 1 - 0.1^i.
+
+    As optax: D is recomputed from (p - p_0) / (sum s + eps); h is clipped, which the paper's
+    first version does not have.
+    """
+
+    paper = "Cutkosky, Defazio & Mehta 2023, 2306.00144"
+    defaults = dict(weight_decay=1e-2, eps=1e-8, s_init=1e-6, num_betas=6)
+
+    def init(self):
+        super().init()
+        n = self.h.num_betas
+        self.first = self.copies()
+        self.b = [1 - 0.1**i for i in range(1, n + 1)]
+        self.r, self.m, self.v = [0.0] * n, [0.0] * n, [0.0] * n
+        self.s = [self.h.s_init] * n
+
+    def before(self, grads):
+        h, total = self.h, sum(self.s)
+        self.old = self.copies()
+        self.d = [(p - x) / (total + h.eps) for p, x in zip(self.params, self.first)]
+        decay = h.weight_decay * total * norm_of(grads) / (norm_of(self.params) + h.eps)
+        gain = -dot([g + decay * p for g, p in zip(grads, self.params)], self.d)
+        for i, b in enumerate(self.b):
+            clipped = max(-self.m[i], min(self.m[i], gain))
+            self.r[i] = b * self.r[i] + clipped * self.s[i]
+            self.m[i] = max(b * self.m[i], abs(gain) + h.eps)
+            self.v[i] = b**2 * self.v[i] + gain**2
+            wealth = h.s_init / h.num_betas * self.m[i] + max(self.r[i], 0.0)
+            self.s[i] = wealth / (math.sqrt(self.v[i]) + h.eps)
+
+    def after(self):
+        for p, old, x, d in zip(self.params, self.old, self.first, self.d):
+            p.copy_(x + sum(self.s) * (d + p - old))
