@@ -97,10 +97,6 @@ class Hypers(MutableMapping):
         for key, place in ALIASES[name]:
             if key in own.hypers or key in own.required:
                 return key, place
-        if name not in bound.group:  # chains that are derived from options keep theirs in the group
-            for key, place in ALIASES[name]:
-                if key in bound.group:
-                    return key, place
         return name, None
 
     def __getitem__(self, name: str) -> Any:

@@ -143,6 +143,11 @@ def _readable(value: Any) -> Any:
     return value
 
 
+def _scalar(value: Any) -> Any:
+    """A hyper as callbacks read it: a tensor of one element has no dimensions."""
+    return value.reshape(()) if isinstance(value, torch.Tensor) and value.ndim else value
+
+
 def _memory(t: torch.Tensor) -> Any:
     try:
         return t.untyped_storage()._cdata
@@ -257,7 +262,7 @@ class Turn:
         if name in self.group and name not in self.binding.states:
             shared = name in self.binding.shared
             if shared or not held or self.bound.is_set(name):
-                return True, self.group[name]
+                return True, _scalar(self.group[name])
         if held:
             return True, self._state(name)
         if name in call.local:

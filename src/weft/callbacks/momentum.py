@@ -1,0 +1,81 @@
+"""Averages of the gradient, and what becomes of them in the update."""
+
+from weft.callback import mark, zeros
+
+__all__ = ["debias", "ema", "heavy_ball", "interpolate", "nesterov", "quasi_hyperbolic", "sign"]
+
+
+@mark(place="statistics")
+def heavy_ball(update, momentum=0.9, dampening=0.0, momentum_buffer=None):
+    """Momentum as a sum: the first update fills the buffer whole.
+
+        b <- momentum * b + (1 - dampening) * u;  u <- b
+
+    Polyak, 1964. torch seeds the buffer with the first update, without dampening.
+    """
+    if momentum_buffer is None:
+        buffer = update
+    else:
+        buffer = momentum * momentum_buffer + (1 - dampening) * update
+    return {"momentum_buffer": buffer, "update": buffer}
+
+
+@mark(place="statistics")
+def ema(update, betas=(0.9, 0.999), exp_avg=zeros):
+    """Momentum as an exponential moving average.
+
+        m <- beta1 * m + (1 - beta1) * u;  u <- m
+    """
+    exp_avg = exp_avg.lerp(update, 1 - betas[0])
+    return {"exp_avg": exp_avg, "update": exp_avg}
+
+
+@mark(place="update")
+def debias(update, step, betas=(0.9, 0.999)):
+    """Correct an average that started at zero.
+
+        u <- u / (1 - beta1^t)
+
+    Kingma and Ba, 2014, arXiv:1412.6980.
+    """
+    return {"update": update / (1 - betas[0] ** step)}
+
+
+@mark(place="update")
+def nesterov(update, grad, momentum=0.9):
+    """Look ahead along the momentum.
+
+        u <- g + momentum * u
+
+    Nesterov, 1983; in this form Sutskever et al., 2013.
+    """
+    return {"update": grad + momentum * update}
+
+
+@mark(place="update")
+def quasi_hyperbolic(update, grad, nus=(0.7, 1.0)):
+    """Mix the gradient itself into its average.
+
+        u <- (1 - nu1) * g + nu1 * u
+
+    Ma and Yarats, 2018, arXiv:1810.06801.
+    """
+    return {"update": (1 - nus[0]) * grad + nus[0] * update}
+
+
+@mark(place="update")
+def interpolate(grad, betas=(0.9, 0.99), exp_avg=zeros):
+    """Lion's update: between the momentum as it was and the gradient; then the momentum moves.
+
+        u <- beta1 * m + (1 - beta1) * g;   m <- beta2 * m + (1 - beta2) * g
+
+    Chen et al., 2023, arXiv:2302.06675.
+    """
+    update = betas[0] * exp_avg + (1 - betas[0]) * grad
+    return {"update": update, "exp_avg": exp_avg.lerp(grad, 1 - betas[1])}
+
+
+@mark(place="update")
+def sign(update):
+    """Keep only the sign: u <- sign(u)."""
+    return {"update": update.sign()}

@@ -1,0 +1,37 @@
+"""Scaling a parameter's update by how large the parameter is."""
+
+import torch
+
+from weft.callback import mark
+
+__all__ = ["lars_scale", "trust_ratio"]
+
+
+@mark(place="update")
+def trust_ratio(p, update):
+    """Give the update the norm of the parameter.
+
+        u <- u * |p| / |u|,   1 where either norm is 0
+
+    You et al., 2019, arXiv:1904.00962. The paper's phi is the identity; fastai caps the ratio at 10.
+    """
+    p_norm, u_norm = p.norm(), update.norm()
+    ratio = torch.where((p_norm > 0) & (u_norm > 0), p_norm / u_norm, torch.ones_like(p_norm))
+    return {"update": update * ratio}
+
+
+@mark(place="grad")
+def lars_scale(p, grad, lr, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8, clip=False):
+    """LARS' layer-wise rate, times the decayed gradient.
+
+        r = trust_coefficient * |p| / (|g| + weight_decay * |p| + eps)
+        g <- r * (g + weight_decay * p),   r = 1 where a norm is 0
+
+    You et al., 2017, arXiv:1708.03888. With `clip` (LARC), lr * r is at most lr.
+    """
+    p_norm, g_norm = p.norm(), grad.norm()
+    ratio = trust_coefficient * p_norm / (g_norm + weight_decay * p_norm + eps)
+    ratio = torch.where((p_norm > 0) & (g_norm > 0), ratio, torch.ones_like(ratio))
+    if clip:
+        ratio = (ratio / lr).clamp(max=1.0)
+    return {"grad": (grad + weight_decay * p) * ratio}

@@ -1,0 +1,105 @@
+"""What every optimizer of the literature is: an `Optimizer` whose class says which chain it runs."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from weft.binding import bind
+from weft.chain import Chain, chain
+from weft.errors import did_you_mean
+from weft.optimizer import Optimizer
+from weft.wrapper import Wrapper
+
+__all__ = ["Algorithm", "algorithms"]
+
+_REGISTRY: dict[str, type["Algorithm"]] = {}
+
+# torch's switches between its implementations: taken, kept in the groups, and without effect
+TORCH_SWITCHES = ("foreach", "fused", "capturable", "differentiable")
+
+
+class Algorithm(Optimizer):
+    """Base of the optimizers that have a name: hypers in the constructor, a chain in `chain`.
+
+    A subclass writes its constructor's signature out, hands `locals()` to `super().__init__`, and
+    says in `chain` which callbacks it is made of. `chain_options` names the arguments on which that
+    depends; a group may set its own, and a change takes effect at the next step.
+
+    Attributes:
+        paper: authors, year, arXiv id; empty for what has none.
+    """
+
+    paper: ClassVar[str] = ""
+    _chains: ClassVar[dict[Any, tuple[Any, ...]]]
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        cls._chains = {}
+        if cls.__module__.startswith("weft."):
+            _REGISTRY[cls.__name__.lower()] = cls
+
+    def __init__(self, params: Any, arguments: Mapping[str, Any]):
+        hypers = {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
+        engine = hypers.pop("engine", "auto")
+        more = hypers.pop("hypers", {})  # what a subclass takes as **hypers
+        options = {k: hypers[k] for k in self.chain_options}
+        woven = type(self).chain(**options)
+        super().__init__(params, _Woven(woven), engine=engine, **hypers, **more)
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """The callbacks of this optimizer, with its defaults; `hypers` override those."""
+        raise NotImplementedError
+
+    @classmethod
+    def weave(cls, *cbs: Any, **hypers: Any) -> Chain:
+        """A chain of what is given (None and False are left out), with the class's hyper defaults."""
+        elements = [cb for cb in cbs if cb]
+        signature = cls._signature()
+        unknown = set(hypers) - set(signature)
+        if unknown:
+            name = sorted(unknown)[0]
+            raise TypeError(f"{cls.__name__}.chain has no {name!r}{did_you_mean(name, signature)}")
+        hypers = {**signature, **hypers}
+        bound = bind([e for e in elements if not isinstance(e, Wrapper)], hypers)
+        return chain(*elements, **{n: v for n, v in hypers.items() if bound.knows_hyper(n)})
+
+    @classmethod
+    def _signature(cls) -> dict[str, Any]:
+        """The defaults of the constructor."""
+        parameters = inspect.signature(cls.__init__).parameters
+        return {n: p.default for n, p in parameters.items() if p.default is not p.empty and n != "engine"}
+
+    def _chain_for(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The chain for a group's options; a number selects by being zero or not."""
+        key = tuple(_selector(group[name]) for name in self.chain_options)
+        found = self._chains.get(key)
+        if found is None:
+            woven = type(self).chain(**{name: group[name] for name in self.chain_options})
+            found = tuple(e for e in woven if not isinstance(e, Wrapper))
+            self._chains[key] = found
+        return found
+
+    def _accepted(self) -> tuple[str, ...]:
+        return (*self.chain_options, *self._signature())
+
+
+def _selector(value: Any) -> Any:
+    if value is None or isinstance(value, bool | str | tuple):
+        return value
+    return bool(value != 0)
+
+
+class _Woven:
+    """A class's own chain without its defaults: the constructor's arguments say them already."""
+
+    def __init__(self, woven: Chain):
+        self.woven = woven
+
+    def __iter__(self):
+        return iter(self.woven)
+
+
+def algorithms() -> dict[str, type[Algorithm]]:
+    """Every optimizer that has a name, by that name in lower case."""
+    return dict(sorted(_REGISTRY.items()))

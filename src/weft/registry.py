@@ -1,0 +1,104 @@
+"""Optimizers by name, for command lines and configs."""
+
+import ast
+import fnmatch
+from typing import Any
+
+from weft import callbacks, wrappers
+from weft.chain import Chain
+from weft.errors import ChainError, did_you_mean
+from weft.optimizer import Optimizer
+from weft.optimizers import algorithms
+from weft.wrapper import Wrapper
+
+__all__ = ["create", "list_optimizers"]
+
+
+def list_optimizers(pattern: str = "*") -> list[str]:
+    """The names of the optimizers, as `create` takes them.
+
+    Args:
+        pattern: a glob that the names have to match.
+
+    >>> import weft
+    >>> weft.list_optimizers("adam*")[:2]
+    ['adam', 'adamw']
+    """
+    return fnmatch.filter(algorithms(), pattern.lower())
+
+
+def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
+    """An optimizer from words: a name, then modifiers, each with its own arguments.
+
+    Args:
+        spec: such as "adamw", "adamw+lookahead(k=5)". Modifiers are callbacks of
+            `weft.callbacks` and wrappers of `weft.wrappers`.
+        params: what every optimizer takes.
+        **hypers: of the optimizer.
+
+    Raises:
+        ChainError: for a name that there is not.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
+    >>> opt = weft.create("sgd+lookahead(k=2)", [p], lr=0.1)
+    >>> opt.step(); opt.step(); p.data
+    tensor([0.9000, 0.9000])
+    """
+    parts = [_parse(part) for part in _split(spec)]
+    name, options = parts[0]
+    found = algorithms()
+    if name not in found:
+        raise ChainError(f"no optimizer is called {name!r}{did_you_mean(name, found)}")
+    cls = found[name]
+    if len(parts) == 1:
+        return cls(params, **{**options, **hypers})
+    woven: Chain = cls.chain(**options)
+    engine = {"engine": hypers.pop("engine")} if "engine" in hypers else {}
+    for modifier, arguments in parts[1:]:
+        element = _modifier(modifier)
+        if isinstance(element, type):
+            woven = woven + element(**arguments)
+        else:
+            woven = woven + element
+            hypers = {**arguments, **hypers}
+    return woven(params, **engine, **hypers)
+
+
+def _modifier(name: str) -> Any:
+    """A callback, or a wrapper's class, by its name."""
+    around = {k.lower(): v for k, v in vars(wrappers).items() if _is_wrapper(v)}
+    inside = {k: getattr(callbacks, k) for k in callbacks.__all__ if k != "fastai"}
+    known = {**inside, **around}
+    if name not in known:
+        raise ChainError(f"no modifier is called {name!r}{did_you_mean(name, known)}")
+    return known[name]
+
+
+def _is_wrapper(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Wrapper)
+
+
+def _split(spec: str) -> list[str]:
+    """The parts between the plus signs that stand outside parentheses."""
+    parts, depth = [""], 0
+    for c in spec:
+        depth += (c == "(") - (c == ")")
+        if c == "+" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return [p.strip() for p in parts]
+
+
+def _parse(part: str) -> tuple[str, dict[str, Any]]:
+    """`name(a=1, b=2)` as a name and its arguments, which are literals."""
+    try:
+        node = ast.parse(part, mode="eval").body
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            return node.func.id.lower(), {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+        if isinstance(node, ast.Name):
+            return node.id.lower(), {}
+    except (SyntaxError, ValueError):
+        pass
+    raise ChainError(f"{part!r} is not a name, or a name with keyword arguments such as lookahead(k=5)")
