@@ -104,7 +104,8 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
     wanted = {n for s in specs for n in s.required if n != s.first}
     first_is_param = [_takes_param(s, known | wanted) for s in specs]
     calls = tuple(
-        _call(s, o, takes, disputed) for s, o, takes in zip(specs, overs, first_is_param, strict=True)
+        _call(s, o, takes, disputed)
+        for s, o, takes in zip(specs, overs, first_is_param, strict=True)
     )
     required = _check_reads(calls, known, given, hypers, owns_step)
     _check_returns(calls, set(hypers) | disputed | given | set(required), shared, owns_step)

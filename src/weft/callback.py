@@ -25,9 +25,9 @@ __all__ = [
     "Shared",
     "Spec",
     "State",
-    "mark",
     "copy_of_param",
     "function_of",
+    "mark",
     "number",
     "ones",
     "over_params",
@@ -192,7 +192,9 @@ def over_params(name: str, fn: Callable, op: str = "sum", scope: str = "optimize
     if op not in ("sum", "max", "min"):
         raise ChainError(f"over_params({name!r}): op must be 'sum', 'max' or 'min', not {op!r}")
     if scope not in ("optimizer", "group"):
-        raise ChainError(f"over_params({name!r}): scope must be 'optimizer' or 'group', not {scope!r}")
+        raise ChainError(
+            f"over_params({name!r}): scope must be 'optimizer' or 'group', not {scope!r}"
+        )
     return OverParams(name, fn, op, scope)
 
 
@@ -355,7 +357,10 @@ def _rename_spec(cb: Renamed, inner: Spec) -> Spec:
     to = lambda name: cb.names.get(name, name)
     over = {
         **{f: tuple(map(to, getattr(inner, f))) for f in ("required", "optional")},
-        **{f: {to(k): v for k, v in getattr(inner, f).items()} for f in ("args", "hypers", "states", "shared")},
+        **{
+            f: {to(k): v for k, v in getattr(inner, f).items()}
+            for f in ("args", "hypers", "states", "shared")
+        },
         "returns": frozenset(map(to, inner.returns)),
         "produces": {k: to(v) for k, v in inner.produces.items()},
         "cb": cb,

@@ -98,7 +98,9 @@ class Chain(Sequence):
             if isinstance(e, Renamed) and e.cb is wanted:
                 return i
         name = wanted if isinstance(wanted, str) else name_of(wanted)
-        raise ChainError(f"the chain has no {name!r}{did_you_mean(name, self.names)}; it has {self.names}")
+        raise ChainError(
+            f"the chain has no {name!r}{did_you_mean(name, self.names)}; it has {self.names}"
+        )
 
     def _with(self, elements: tuple[Any, ...]) -> "Chain":
         return Chain(elements, self._defaults)
@@ -108,7 +110,9 @@ class Chain(Sequence):
     def explain(self) -> Explanation:
         """What each callback reads, returns and keeps; an optimizer's `explain` knows the kernels too."""
         callbacks = [e for e in self.elements if not isinstance(e, Wrapper)]
-        bound = BoundGroup(0, {"params": [], **self._defaults}, bind(callbacks, self._defaults), set())
+        bound = BoundGroup(
+            0, {"params": [], **self._defaults}, bind(callbacks, self._defaults), set()
+        )
         return Explanation(callback_rows([bound]))
 
     def __getitem__(self, i: Any) -> Any:
@@ -166,7 +170,9 @@ def chain(*cbs: Callable | OverParams | Wrapper | Chain, **defaults: Any) -> Cha
         elif isinstance(cb, Wrapper | OverParams) or (callable(cb) and not isinstance(cb, type)):
             elements.append(cb)
         else:
-            raise ChainError(f"a chain takes callbacks, over_params, wrappers and chains, not {cb!r}")
+            raise ChainError(
+                f"a chain takes callbacks, over_params, wrappers and chains, not {cb!r}"
+            )
     return Chain(tuple(elements), {**given, **defaults})
 
 

@@ -74,7 +74,9 @@ def spread(s: slice, n: int) -> list[float]:
     ([0.01, 0.1, 1.0], [0.1, 0.1, 1.0])
     """
     if s.stop is None:
-        raise ValueError(f"a slice of a hyper needs a stop: slice(low, high) or slice(high), not {s}")
+        raise ValueError(
+            f"a slice of a hyper needs a stop: slice(low, high) or slice(high), not {s}"
+        )
     if s.start is None:
         return [s.stop / 10] * (n - 1) + [s.stop]
     if n == 1:

@@ -277,8 +277,10 @@ class Optimizer(torch.optim.Optimizer):
     def _spread(self, name: str, value: Any) -> list[Any]:
         """One value a group."""
         views, n = self.hypers, len(self.param_groups)
-        if name not in ALIASES and name != "lr" and not any(
-            name in v or v.bound.binding.knows_hyper(name) for v in views
+        if (
+            name not in ALIASES
+            and name != "lr"
+            and not any(name in v or v.bound.binding.knows_hyper(name) for v in views)
         ):
             known = {k for v in views for k in v}
             raise ValueError(f"unknown hyper {name!r}{did_you_mean(name, known)}")
@@ -370,9 +372,7 @@ class Optimizer(torch.optim.Optimizer):
             **{k: self.__dict__[k] for k in kept},
             **super().__getstate__(),
             "_engine_name": self._engine.name,
-            "_bound_as": [
-                (b.given, b.own_chain, b.elements) for b in self._bound
-            ],
+            "_bound_as": [(b.given, b.own_chain, b.elements) for b in self._bound],
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -437,7 +437,9 @@ def _check(groups: list[BoundGroup], loss: Any) -> None:
             check_grad(bound, i, p)
         if bound.binding.reads_loss and loss is None:
             reader = next(c for c in bound.binding.calls if any(n == "loss" for _, n in c.reads))
-            raise StepError(f"{reader.spec.where} reads 'loss': call step(closure) or step(loss=...)")
+            raise StepError(
+                f"{reader.spec.where} reads 'loss': call step(closure) or step(loss=...)"
+            )
 
 
 def _check_rank(bound: BoundGroup) -> None:
@@ -463,6 +465,9 @@ def _nothing_written(binding: Binding) -> WeftWarning:
 def _depth() -> int:
     """How far up the stack the user's own line is."""
     depth, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("weft", "torch"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in (
+        "weft",
+        "torch",
+    ):
         depth, frame = depth + 1, frame.f_back
     return depth

@@ -96,9 +96,13 @@ def _parse(part: str) -> tuple[str, dict[str, Any]]:
     try:
         node = ast.parse(part, mode="eval").body
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            return node.func.id.lower(), {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+            return node.func.id.lower(), {
+                str(k.arg): ast.literal_eval(k.value) for k in node.keywords
+            }
         if isinstance(node, ast.Name):
             return node.id.lower(), {}
     except (SyntaxError, ValueError):
         pass
-    raise ChainError(f"{part!r} is not a name, or a name with keyword arguments such as lookahead(k=5)")
+    raise ChainError(
+        f"{part!r} is not a name, or a name with keyword arguments such as lookahead(k=5)"
+    )

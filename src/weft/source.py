@@ -68,17 +68,23 @@ def _read(value: ast.expr) -> tuple[set[str], bool]:
     """The names in one returned expression, and whether it could hold others."""
     match value:
         case ast.Dict(keys=keys):
-            literal = {k.value for k in keys if isinstance(k, ast.Constant) and isinstance(k.value, str)}
+            literal = {
+                k.value for k in keys if isinstance(k, ast.Constant) and isinstance(k.value, str)
+            }
             return literal, len(literal) < len({ast.dump(k) if k else "**" for k in keys})
         case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords):
-            return {k.arg for k in keywords if k.arg}, bool(args) or any(not k.arg for k in keywords)
+            return {k.arg for k in keywords if k.arg}, bool(args) or any(
+                not k.arg for k in keywords
+            )
         case ast.Call(func=ast.Attribute(attr=attr)) if attr.endswith("_"):
             return set(), False  # torch's in-place methods return tensors
         case ast.IfExp(body=a, orelse=b) | ast.BinOp(left=a, op=ast.BitOr(), right=b):
             parts = [_read(a), _read(b)]
         case ast.BoolOp(values=several):
             parts = [_read(v) for v in several]
-        case ast.Constant() | ast.Tuple() | ast.List() | ast.BinOp() | ast.UnaryOp() | ast.Compare():
+        case (
+            ast.Constant() | ast.Tuple() | ast.List() | ast.BinOp() | ast.UnaryOp() | ast.Compare()
+        ):
             return set(), False
         case _:
             return set(), True

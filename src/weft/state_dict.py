@@ -38,9 +38,15 @@ def load(opt: Any, bounds: list[BoundGroup], given: Mapping[str, Any], strict: b
 def _check_form(given: Mapping[str, Any]) -> None:
     missing = [k for k in ("state", "param_groups") if k not in given]
     if missing:
-        raise StateError(f"not an optimizer's state dict: it has no {' and no '.join(map(repr, missing))}")
-    if not isinstance(given["state"], Mapping) or not isinstance(given["param_groups"], list | tuple):
-        raise StateError("not an optimizer's state dict: 'state' is a dict and 'param_groups' a list")
+        raise StateError(
+            f"not an optimizer's state dict: it has no {' and no '.join(map(repr, missing))}"
+        )
+    if not isinstance(given["state"], Mapping) or not isinstance(
+        given["param_groups"], list | tuple
+    ):
+        raise StateError(
+            "not an optimizer's state dict: 'state' is a dict and 'param_groups' a list"
+        )
     for g in given["param_groups"]:
         if not isinstance(g, Mapping) or "params" not in g:
             raise StateError("not an optimizer's state dict: a group of it has no 'params'")
@@ -73,7 +79,9 @@ def _group(bound: BoundGroup, saved: dict[str, Any]) -> dict[str, Any]:
         ours = bound.group.get(name)
         if isinstance(ours, int | float) and not isinstance(ours, bool):
             if isinstance(value, str) or value != value:
-                raise StateError(f"group {bound.index} of the state dict: hyper {name!r} is {value!r}")
+                raise StateError(
+                    f"group {bound.index} of the state dict: hyper {name!r} is {value!r}"
+                )
     own = {k: v for k, v in bound.group.items() if k != "param_names"}
     group = {**own, **saved, "params": bound.params}
     if "param_names" in bound.group and "param_names" not in saved:
@@ -92,12 +100,16 @@ def _state(bounds: list[BoundGroup], given: Mapping[str, Any], strict: bool) -> 
     for key, saved in given["state"].items():
         if key not in place:
             if isinstance(key, int | str):
-                raise StateError(f"the state dict has state for {key!r}, which is in none of its groups")
+                raise StateError(
+                    f"the state dict has state for {key!r}, which is in none of its groups"
+                )
             state[key] = saved
             continue
         bound, i = place[key]
         if not isinstance(saved, Mapping):
-            raise StateError(f"the state of parameter {bound.name_of(i)} is {type(saved).__name__}, not a dict")
+            raise StateError(
+                f"the state of parameter {bound.name_of(i)} is {type(saved).__name__}, not a dict"
+            )
         own = {n: _value(bound, i, n, v) for n, v in saved.items() if strict or _expected(bound, n)}
         if strict and saved:
             _check_names(bound, i, set(saved))
@@ -135,7 +147,9 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any) -> Any:
         return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
     if not isinstance(value, torch.Tensor):
         if declared is not None and value is not None:
-            raise StateError(f"state {name!r} of parameter {bound.name_of(i)} is {value!r}, not a tensor")
+            raise StateError(
+                f"state {name!r} of parameter {bound.name_of(i)} is {value!r}, not a tensor"
+            )
         return deepcopy(value)
     _check_shape(bound, i, name, value, declared)
     dtype = value.dtype
@@ -146,7 +160,9 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any) -> Any:
     return value.detach().to(p.device, dtype, copy=True)
 
 
-def _check_shape(bound: BoundGroup, i: int, name: str, value: torch.Tensor, declared: State | None) -> None:
+def _check_shape(
+    bound: BoundGroup, i: int, name: str, value: torch.Tensor, declared: State | None
+) -> None:
     p = bound.params[i]
     if declared in (zeros, ones, copy_of_param) and value.shape != p.shape:
         raise StateError(

@@ -44,7 +44,9 @@ class Wrapper:
     def __init__(self, **hypers: Any):
         unknown = set(hypers) - set(self.hypers)
         if unknown:
-            raise TypeError(f"{type(self).__name__} has no {sorted(unknown)}; it has {list(self.hypers)}")
+            raise TypeError(
+                f"{type(self).__name__} has no {sorted(unknown)}; it has {list(self.hypers)}"
+            )
         self.options = {**self.hypers, **hypers}
 
     # ------------------------------------------------------------ what subclasses override
@@ -87,7 +89,10 @@ class Wrapper:
     def params(opt: Any) -> Iterator[torch.Tensor]:
         """All parameters that require a grad or have one."""
         return (
-            p for g in opt.param_groups for p in g["params"] if p.requires_grad or p.grad is not None
+            p
+            for g in opt.param_groups
+            for p in g["params"]
+            if p.requires_grad or p.grad is not None
         )
 
     def __repr__(self) -> str:

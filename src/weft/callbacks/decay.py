@@ -20,7 +20,7 @@ def weight_decay(p, lr, weight_decay=0.01):
 def l2(p, grad, weight_decay=0.0):
     """The gradient of an L2 penalty, added to the gradient.
 
-        g <- g + weight_decay * p
+    g <- g + weight_decay * p
     """
     if weight_decay != 0:
         return {"grad": grad + weight_decay * p}
@@ -31,7 +31,7 @@ def l2(p, grad, weight_decay=0.0):
 def decay_update(p, update, weight_decay=0.0):
     """Decay as part of the update, so that what scales the update scales it too.
 
-        u <- u + weight_decay * p
+    u <- u + weight_decay * p
     """
     return {"update": update + weight_decay * p}
 
@@ -40,6 +40,6 @@ def decay_update(p, update, weight_decay=0.0):
 def ascend(grad):
     """Maximise: turn the gradient around.
 
-        g <- -g
+    g <- -g
     """
     return {"grad": -grad}

@@ -128,7 +128,9 @@ def radam_step(p, lr, mom, step, sqr_mom, grad_avg, sqr_avg, eps=1e-5, beta=0.0,
 
 
 @mark(place="descend")
-def qhadam_step(p, lr, mom, sqr_mom, sqr_avg, grad_avg, step, nu_1=0.7, nu_2=1.0, eps=1e-8, **kwargs):
+def qhadam_step(
+    p, lr, mom, sqr_mom, sqr_avg, grad_avg, step, nu_1=0.7, nu_2=1.0, eps=1e-8, **kwargs
+):
     """p <- p - lr * ((1-nu_1) g + nu_1 a/d1) / (sqrt((1-nu_2) g^2 + nu_2 v/d2) + eps).
 
     Ma and Yarats, 2018, arXiv:1810.06801.

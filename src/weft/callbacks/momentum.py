@@ -24,7 +24,7 @@ def heavy_ball(update, momentum=0.9, dampening=0.0, momentum_buffer=None):
 def ema(update, betas=(0.9, 0.999), exp_avg=zeros):
     """Momentum as an exponential moving average.
 
-        m <- beta1 * m + (1 - beta1) * u;  u <- m
+    m <- beta1 * m + (1 - beta1) * u;  u <- m
     """
     exp_avg = exp_avg.lerp(update, 1 - betas[0])
     return {"exp_avg": exp_avg, "update": exp_avg}

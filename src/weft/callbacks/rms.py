@@ -22,7 +22,9 @@ def centred_root(update, square_avg, grad_avg, eps=1e-8):
 
 
 @mark(place="update")
-def quasi_hyperbolic_root(update, grad, exp_avg_sq, step, betas=(0.995, 0.999), nus=(0.7, 1.0), eps=1e-8):
+def quasi_hyperbolic_root(
+    update, grad, exp_avg_sq, step, betas=(0.995, 0.999), nus=(0.7, 1.0), eps=1e-8
+):
     """Mix the squared gradient into its corrected average before the root.
 
         u <- u / (sqrt((1 - nu2) * g^2 + nu2 * v / (1 - beta2^t)) + eps)

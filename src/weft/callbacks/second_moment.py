@@ -11,7 +11,7 @@ __all__ = ["ema_sq", "max_sq", "mean_grad", "mean_square", "precondition", "rect
 def ema_sq(grad, betas=(0.9, 0.999), exp_avg_sq=zeros):
     """The exponential moving average of the squared gradient.
 
-        v <- beta2 * v + (1 - beta2) * g^2
+    v <- beta2 * v + (1 - beta2) * g^2
     """
     return {"exp_avg_sq": betas[1] * exp_avg_sq + (1 - betas[1]) * grad * grad}
 
@@ -61,7 +61,7 @@ def rectify(update, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-8):
 def mean_square(grad, alpha=0.99, square_avg=zeros):
     """RMSprop's average of the squared gradient.
 
-        v <- alpha * v + (1 - alpha) * g^2
+    v <- alpha * v + (1 - alpha) * g^2
     """
     return {"square_avg": alpha * square_avg + (1 - alpha) * grad * grad}
 
@@ -70,6 +70,6 @@ def mean_square(grad, alpha=0.99, square_avg=zeros):
 def mean_grad(grad, alpha=0.99, grad_avg=zeros):
     """The average of the gradient, for a centred second moment.
 
-        a <- alpha * a + (1 - alpha) * g
+    a <- alpha * a + (1 - alpha) * g
     """
     return {"grad_avg": grad_avg.lerp(grad, 1 - alpha)}

@@ -116,7 +116,9 @@ def _advance(turn: "Turn", value: Any, done: int, total: int) -> Barrier | None:
 # ---------------------------------------------------------------- state
 
 
-def init_state(groups: list[BoundGroup], state: MutableMapping[torch.Tensor, dict[str, Any]]) -> None:
+def init_state(
+    groups: list[BoundGroup], state: MutableMapping[torch.Tensor, dict[str, Any]]
+) -> None:
     """Make the declared state of every parameter that requires a grad or has one."""
     for bound in groups:
         states, counted = bound.binding.states, bound.binding.keeps_step
@@ -234,8 +236,10 @@ class Turn:
         if call.takes_param:
             first = call.spec.first
             kwargs.pop(first, None)
-            out = call.spec.fn(self.work, **kwargs) if call.spec.positional else call.spec.fn(
-                **{first: self.work}, **kwargs
+            out = (
+                call.spec.fn(self.work, **kwargs)
+                if call.spec.positional
+                else call.spec.fn(**{first: self.work}, **kwargs)
             )
         else:
             out = call.spec.fn(**kwargs)
@@ -290,7 +294,9 @@ class Turn:
 
     def _everything(self) -> dict[str, Any]:
         """All names, for a callback with **kwargs: state, then what was set, as in the original."""
-        out: dict[str, Any] = {k: v for k, v in self.group.items() if k not in ("params", "param_names")}
+        out: dict[str, Any] = {
+            k: v for k, v in self.group.items() if k not in ("params", "param_names")
+        }
         for name in self.own:
             if name not in out or name in self.binding.states or not self.bound.is_set(name):
                 out[name] = self._state(name)
@@ -361,7 +367,9 @@ class Turn:
     def _set_p(self, value: Any) -> None:
         if not isinstance(value, torch.Tensor) or value.shape != self.work.shape:
             shape = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
-            raise ValueError(f"it returned 'p' as {shape}, and the parameter is {tuple(self.work.shape)}")
+            raise ValueError(
+                f"it returned 'p' as {shape}, and the parameter is {tuple(self.work.shape)}"
+            )
         if value is not self.work:
             self.work.copy_(value)
 
@@ -384,7 +392,9 @@ class Turn:
             if held.dtype in LOW or held.is_complex():
                 self.values[name] = value  # rounded once, when the chain is through
                 return
-            same_kind = held.dtype == value.dtype or (held.is_floating_point() and value.is_floating_point())
+            same_kind = held.dtype == value.dtype or (
+                held.is_floating_point() and value.is_floating_point()
+            )
             if held.shape == value.shape and same_kind:
                 if value is not held:
                     held.copy_(value)
@@ -404,7 +414,11 @@ class Turn:
             return value.to(declared.dtype)
         if self.p.is_complex() and value.shape == self.work.shape:
             return torch.view_as_complex(value.contiguous())
-        return value.to(self.p.dtype) if value.is_floating_point() and not self.p.is_complex() else value
+        return (
+            value.to(self.p.dtype)
+            if value.is_floating_point() and not self.p.is_complex()
+            else value
+        )
 
     def _store(self) -> None:
         """The end of a turn: what was read as float32 is rounded once and put back."""
@@ -429,4 +443,3 @@ def _stored_shape(held: torch.Tensor, value: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return None
     return value.shape[:-1] if held.is_complex() else value.shape
-

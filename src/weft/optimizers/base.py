@@ -68,7 +68,11 @@ class Algorithm(Optimizer):
     def _signature(cls) -> dict[str, Any]:
         """The defaults of the constructor."""
         parameters = inspect.signature(cls.__init__).parameters
-        return {n: p.default for n, p in parameters.items() if p.default is not p.empty and n != "engine"}
+        return {
+            n: p.default
+            for n, p in parameters.items()
+            if p.default is not p.empty and n != "engine"
+        }
 
     def _chain_for(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
         """The chain for a group's options; a number selects by being zero or not."""
