@@ -637,3 +637,39 @@ def test_nordion2_with_every_row_is_normuon():
         normuon.step(grads)
     for a, b in zip(nordion2.params, normuon.params):
         torch.testing.assert_close(a, b)
+
+
+def test_gpa_covers_averaging_and_heavy_ball():
+    g = torch.Generator().manual_seed(0)
+    draw = lambda: [torch.randn(3, 2, generator=g, dtype=torch.float64)]
+    start = draw()
+    averaged = REFERENCES["gpa"](start, inner_hypers={"lr": 0.1}, mu_x=0.9, mu_y=0.0)
+    ema = REFERENCES["weight_ema"](start, inner_hypers={"lr": 0.1}, decay=0.9)
+    ball = REFERENCES["gpa"](start, inner_hypers={"lr": 0.1}, mu_x=0.9, mu_y=1.0)
+    momentum = REFERENCES["sgd"](start, lr=0.1 * (1 - 0.9), momentum=0.9)
+    for _ in range(10):
+        grads = draw()
+        for ref in (averaged, ema, ball, momentum):
+            ref.step(grads)
+    torch.testing.assert_close(averaged.params, ema.params)
+    torch.testing.assert_close(averaged.eval_params(), ema.eval_params())
+    torch.testing.assert_close(ball.params, momentum.params)
+
+
+def test_bsam_steps_from_the_unperturbed_weights():
+    start = [torch.ones(2, dtype=torch.float64)]
+    options = dict(lr=0.1, rho=0.5, weight_decay=0.2, damping=0.3, num_data=4, s_init=4.0)
+    ref = REFERENCES["bsam"](start, draw=lambda shape: torch.full(shape, 2.0), **options)
+    seen = []
+
+    def square(params):
+        seen.append(params[0][0].item())
+        return params[0].square().sum(), [2 * params[0]]
+
+    ref.step_fn(square)
+    noisy = 1 + 2 / math.sqrt(4 * 4)
+    ascent = 1 + 0.5 * 2 * noisy / 4
+    assert seen == pytest.approx([noisy, ascent])
+    s = 0.999 * 4 + 0.001 * (2 * 2 * noisy + 0.5)
+    m = 0.1 * (2 * ascent + 0.2)
+    assert ref.params[0][0].item() == pytest.approx(1 - 0.1 * m / s)

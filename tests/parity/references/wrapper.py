@@ -232,6 +232,31 @@ class LAWA(Wrapper):
         return [sum(ps) / len(self.queue) for ps in zip(*self.queue)]
 
 
+@reference("gpa")
+class GPA(Wrapper):
+    """z <- inner step from z, with the gradient at y; x <- mu_x x + (1 - mu_x) z; then
+    y = mu_y x + (1 - mu_y) z. Trained at y (`params`), evaluated at x.
+
+    All three start at the first weights; decay is the inner one's, on z. mu_y = 0: an average
+    of the inner weights; mu_y = 1 with SGD: heavy ball with lr (1 - mu_x).
+    """
+
+    paper = "Defazio et al. 2025, 2512.17131"
+    defaults = dict(mu_x=0.9967, mu_y=0.8)
+
+    def init(self):
+        self.x = self.copies()  # and self.params is y, a copy of its own
+
+    def after(self):
+        h = self.h
+        for y, x, z in zip(self.params, self.x, self.inner.params):
+            x.copy_(h.mu_x * x + (1 - h.mu_x) * z)
+            y.copy_(h.mu_y * x + (1 - h.mu_y) * z)
+
+    def eval_params(self):
+        return self.x
+
+
 # ------------------------------------------------------------------ sharpness
 
 
@@ -425,6 +450,51 @@ class FriendlySAM(Sharpness):
             d = [x - h.sigma * m for x, m in zip(g, self.m)]
             self.m = [h.lmbda * m + (1 - h.lmbda) * x for x, m in zip(g, self.m)]
         return loss, self.at(grad_fn, scaled(d, h.rho / (norm_of(d) + h.eps)))[1]
+
+
+@reference("bsam")
+class BSAM(Reference):
+    """g at p + N(0, 1 / (N s)); g_e at p + rho g / s; m <- b1 m + (1-b1) (g_e + delta p);
+    s <- b2 s + (1-b2) (sqrt(s) |g| + delta + gamma); p <- p - lr m / s.
+
+    delta is weight_decay, gamma damping, N num_data. s starts at `s_init`; no debias. The noise
+    is `draw(shape)` over sqrt(N s). pytorch_optimizer takes delta g in place of g + delta p,
+    squares the term of s, and leaves noise and perturbation in the weights.
+    """
+
+    paper = "Moellenhoff & Khan 2022, 2210.01620"
+    defaults = dict(
+        lr=0.5,
+        betas=(0.9, 0.999),
+        weight_decay=1e-4,
+        rho=0.05,
+        damping=0.1,
+        num_data=1000,
+        s_init=1.0,
+        draw=None,
+    )
+
+    def init(self):
+        self.m = self.zeros()
+        self.s = [torch.full_like(p, self.h.s_init) for p in self.params]
+        generator = torch.Generator().manual_seed(0)
+        own = lambda shape: torch.randn(shape, generator=generator, dtype=torch.float64)
+        self.draw = self.h.draw or own
+
+    @torch.no_grad()
+    def step_fn(self, grad_fn, **changed_hypers):
+        vars(self.h).update(changed_hypers)
+        self.t += 1
+        h = self.h
+        b1, b2 = h.betas
+        noise = [self.draw(s.shape).double() / (h.num_data * s).sqrt() for s in self.s]
+        loss, g = grad_fn([p + e for p, e in zip(self.params, noise)])
+        g_e = grad_fn([p + h.rho * x / s for p, x, s in zip(self.params, g, self.s)])[1]
+        for p, m, s, x, y in zip(self.params, self.m, self.s, g, g_e):
+            m.copy_(b1 * m + (1 - b1) * (y + h.weight_decay * p))
+            s.copy_(b2 * s + (1 - b2) * (s.sqrt() * x.abs() + h.weight_decay + h.damping))
+            p -= h.lr * m / s
+        return loss
 
 
 # ------------------------------------------------------------------ tuners
