@@ -355,7 +355,8 @@ class Adan(Reference):
 
     p <- (p - lr (m_hat + b2 v_hat) / (sqrt(n_hat) + eps)) / (1 + lr wd), or with no_prox decay
     first, p <- (1 - lr wd) p. Betas are torch-like, 1 minus the paper's. The first difference
-    is 0. Debiasing is in the authors' code, not in Algorithm 1. Clipping is left out.
+    is 0. Debiasing is in the authors' code, not in Algorithm 1. Clipping is left out. optax
+    0.2.8 weighs d with 1 - b2 for b2, though its b2 is torch-like: another algorithm.
     """
 
     paper = "Xie et al. 2022, 2208.06677"
@@ -760,14 +761,20 @@ class AvaGrad(Reference):
 
 @reference("acprop")
 class ACProp(Reference):
-    """p <- p - lr m / (sqrt(s_{t-1}) + eps); s <- b2 s + (1 - b2)(g - m)^2 + eps.
+    """p <- p - lr (g / (sqrt(s_{t-1}) + eps) + wd p); s <- b2 s + (1 - b2)(g - m)^2 + eps.
 
-    As optax: s_{t-1} is debiased, m is not; the first step divides by 1 + eps. The
-    paper's Algorithm 2 has g for m in the numerator. Decay is decoupled (added to the update).
+    g, not m, is divided: m only centres s. As optax, s_{t-1} is debiased, and the first step,
+    which has none, divides by 1 + eps. optax centres on m_{t-1} (lagged_mean).
     """
 
     paper = "Zhuang et al. 2021, 2110.05454"
-    defaults = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-16, "weight_decay": 0.0}
+    defaults = {
+        "lr": 1e-3,
+        "betas": (0.9, 0.999),
+        "eps": 1e-16,
+        "weight_decay": 0.0,
+        "lagged_mean": False,
+    }
 
     def init(self):
         self.m, self.s = self.zeros(), self.zeros()
@@ -776,10 +783,11 @@ class ACProp(Reference):
         h = self.h
         b1, b2 = h.betas
         for p, g, m, s in zip(self.params, grads, self.m, self.s):
+            mean = m.clone()
             m.copy_(b1 * m + (1 - b1) * g)
             s_hat = s / (1 - b2 ** (self.t - 1)) if self.t > 1 else torch.ones_like(s)
-            s.copy_(b2 * s + (1 - b2) * (g - m) ** 2 + h.eps)
-            p -= h.lr * (m / (s_hat.sqrt() + h.eps) + h.weight_decay * p)
+            s.copy_(b2 * s + (1 - b2) * (g - (mean if h.lagged_mean else m)) ** 2 + h.eps)
+            p -= h.lr * (g / (s_hat.sqrt() + h.eps) + h.weight_decay * p)
 
 
 @reference("fadam")

@@ -53,13 +53,13 @@ class SGDClipGlobal(SGD):
 
 @reference("normalized_gd")
 class NormalizedGD(Reference):
-    """p <- p - lr g / ||all g||."""
+    """p <- p - lr g / (||all g|| + eps); optax has 1e-6 for eps."""
 
     paper = "Hazan et al. 2015, 1507.02030"
-    defaults = {"lr": 1e-2}
+    defaults = {"lr": 1e-2, "eps": 0.0}
 
     def update(self, grads):
-        n = norm(grads)
+        n = norm(grads) + self.h.eps
         for p, g in zip(self.params, grads):
             p -= self.h.lr * g / n
 
@@ -254,6 +254,7 @@ class DAdaptAdan(Reference):
     s <- b3 s + (1 - b3) d lr g; w <- b3 w + (1 - b3)(d lr)^2 sum g^2/root;
     d <- max(d, (sum s^2/root / (1 - b3) - w) / ||s||_1), root = sqrt(n) + eps of this step.
     Decay: p / (1 + d lr wd) after the step, or with no_prox (1 - d lr wd) p before.
+    pytorch_optimizer averages the fourth power in n, squaring the square.
     """
 
     paper = "Defazio & Mishchenko 2023, 2301.07733 (the authors' package)"
@@ -303,8 +304,8 @@ class DAdaptLion(Reference):
     """u = sign(b1 m + (1 - b1) g); p <- p - d lr (u + wd p); m averages d lr g.
 
     r <- q r + (1 - q) d lr <u, s>; s <- q s + (1 - q) d lr u, q = sqrt(b2);
-    d <- max(d, r / ((1 - q)||s||_1)). r has s as it was before this step. m multiplies d lr
-    into the past, and g is not multiplied in u, as in the authors' code.
+    d <- max(d, r / ((1 - q)||s||_1)). r has s as it was before this step. m carries d lr,
+    while the g in u does not, as in the authors' code.
     """
 
     paper = "Defazio & Mishchenko 2023, 2301.07733 (the authors' package)"
