@@ -1,6 +1,6 @@
 """Write an optimizer step as small callbacks; weft weaves them into one kernel."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weft import callback, callbacks
 from weft.callback import copy_of_param, mark, ones, over_params, rename, shared, state, zeros
@@ -23,6 +23,9 @@ from weft.optimizers import (
 from weft.registry import create, list_optimizers
 from weft.wrapper import Wrapper
 from weft.wrappers import Lookahead
+
+if TYPE_CHECKING:
+    from weft.learner import Learner
 
 __all__ = [
     "Adam",

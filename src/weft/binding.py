@@ -204,7 +204,7 @@ def _check_reads(
         s = c.spec
         if owns_step and "step" in s.states:
             available.add("step")
-        for arg, name in c.reads:
+        for _, name in c.reads:
             if name in available or name in s.optional or name in s.states or name in c.local:
                 continue
             if name in s.hypers or (name == "p" and "p" in s.args):

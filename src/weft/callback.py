@@ -85,9 +85,9 @@ def _copy(p: torch.Tensor) -> torch.Tensor:
     return p.clone(memory_format=torch.preserve_format)
 
 
-zeros = State(torch.zeros_like, name="zeros")
-ones = State(torch.ones_like, name="ones")
-copy_of_param = State(_copy, name="copy_of_param")
+zeros: Any = State(torch.zeros_like, name="zeros")
+ones: Any = State(torch.ones_like, name="ones")
+copy_of_param: Any = State(_copy, name="copy_of_param")
 
 
 def state(initial: Any, dtype: torch.dtype | None = None) -> Any:
@@ -341,7 +341,7 @@ def _read(cb: Callable) -> Spec:
                 hypers[a.name] = default
     ndim = _attribute(cb, "ndim")
     file = code.co_filename if code else ""
-    spec = dict(
+    spec: dict[str, Any] = dict(  # noqa: C408
         cb=cb, fn=cb, name=name, file=file, line=code.co_firstlineno if code else 0,
         args=args, first=first, positional=positional, var_kw=var_kw,
         required=tuple(required), optional=tuple(optional), hypers=hypers, states=states,
@@ -383,7 +383,7 @@ def function_of(cb: Any) -> FunctionType | None:
     if isinstance(cb, MethodType):
         cb = cb.__func__
     if not isinstance(cb, FunctionType):
-        cb = getattr(type(cb), "__call__", None)
+        cb = getattr(type(cb), "__call__", None)  # noqa: B004
     cb = inspect.unwrap(cb) if cb is not None else None
     return cb if isinstance(cb, FunctionType) else None
 

@@ -39,7 +39,7 @@ def validate(hypers: Mapping[str, Any]) -> None:
     for name, word in NOT_NEGATIVE.items():
         if _bad(name, hypers.get(name)):
             raise ValueError(f"Invalid {word} value: {hypers[name]}")
-    rho = hypers.get("rho")
+    rho: Any = hypers.get("rho")
     if _bad("rho", rho) or (_is_number(rho) and rho > 1.0):
         raise ValueError(f"Invalid rho value: {rho}")
     for i, beta in enumerate(_tuple(hypers.get("betas"))):

@@ -1,5 +1,6 @@
 """Loading a state dict: checked whole before anything is written, in the dtype that the chain chose."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -69,7 +70,7 @@ def _matched(bounds: list[BoundGroup], given: Mapping[str, Any]) -> list[Mapping
     return saved
 
 
-def _group(bound: BoundGroup, saved: dict[str, Any]) -> dict[str, Any]:
+def _group(bound: BoundGroup, saved: Mapping[str, Any]) -> dict[str, Any]:
     """The saved group on our parameters; hypers that it lacks keep their values."""
     try:
         validate(saved)
@@ -77,11 +78,9 @@ def _group(bound: BoundGroup, saved: dict[str, Any]) -> dict[str, Any]:
         raise StateError(f"group {bound.index} of the state dict: {e}") from e
     for name, value in saved.items():
         ours = bound.group.get(name)
-        if isinstance(ours, int | float) and not isinstance(ours, bool):
-            if isinstance(value, str) or value != value:
-                raise StateError(
-                    f"group {bound.index} of the state dict: hyper {name!r} is {value!r}"
-                )
+        is_number = isinstance(ours, int | float) and not isinstance(ours, bool)
+        if is_number and (isinstance(value, str) or value != value):
+            raise StateError(f"group {bound.index} of the state dict: hyper {name!r} is {value!r}")
     own = {k: v for k, v in bound.group.items() if k != "param_names"}
     group = {**own, **saved, "params": bound.params}
     if "param_names" in bound.group and "param_names" not in saved:
@@ -96,7 +95,7 @@ def _state(bounds: list[BoundGroup], given: Mapping[str, Any], strict: bool) -> 
         for b, g in zip(bounds, given["param_groups"], strict=True)
         for i, key in enumerate(g["params"])
     }
-    state: dict[Any, Any] = {}
+    state: dict[Any, Any] = defaultdict(dict)
     for key, saved in given["state"].items():
         if key not in place:
             if isinstance(key, int | str):

@@ -1,7 +1,7 @@
 """What acts around a step: evaluates the gradient again, or acts every k steps on the whole."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -31,8 +31,10 @@ class Wrapper:
     tensor([0.8000, 0.8000])
     """
 
-    numbers: dict[str, float] = {}  # declared scalar state -> initial value
-    hypers: dict[str, Any] = {}  # defaults of the hypers, kept in the groups as name_hyper
+    numbers: ClassVar[dict[str, float]] = {}  # declared scalar state -> initial value
+    hypers: ClassVar[
+        dict[str, Any]
+    ] = {}  # defaults of the hypers, kept in the groups as name_hyper
 
     def __new__(cls, *args: Any, **kwargs: Any):
         self = super().__new__(cls)

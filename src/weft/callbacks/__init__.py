@@ -2,7 +2,7 @@
 
 from weft.callbacks import fastai
 from weft.callbacks.decay import ascend, decay_update, l2, weight_decay
-from weft.callbacks.descent import descend
+from weft.callbacks.descent import count, descend
 from weft.callbacks.momentum import (
     debias,
     ema,
@@ -26,6 +26,7 @@ from weft.callbacks.trust import lars_scale, trust_ratio
 __all__ = [
     "ascend",
     "centred_root",
+    "count",
     "debias",
     "decay_update",
     "descend",

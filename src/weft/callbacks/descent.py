@@ -2,7 +2,7 @@
 
 from weft.callback import mark
 
-__all__ = ["descend"]
+__all__ = ["count", "descend"]
 
 
 @mark(place="descend")
@@ -17,3 +17,8 @@ def descend(p, update, lr):
         lr: learning rate.
     """
     return {"p": p - lr * update}
+
+
+@mark(place="statistics")
+def count(step):
+    """Keep the count of steps in the state, where a checkpoint's format has it and no block reads it."""

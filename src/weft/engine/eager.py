@@ -43,10 +43,8 @@ def step(
     if any(bound.binding.over for bound in groups):
         _in_rounds(turns)
     else:
-        done = 0
-        for turn in turns:
+        for done, turn in enumerate(turns):
             _advance(turn, None, done, len(turns))
-            done += 1
     for (index, name), value in shared.items():
         groups[index].group[name] = value
 
@@ -168,12 +166,11 @@ class Turn:
     def __init__(self, bound: BoundGroup, i: int, p, state, loss, shared):
         self.bound, self.group, self.binding = bound, bound.group, bound.binding
         self.p, self.loss, self.shared = p, loss, shared
-        self.own = state.get(p) if p in state else None
-        if self.own is None:
-            self.own = state[p] if bound.binding.state_names else {}
+        keeps = bound.binding.state_names or p in state
+        self.own: dict[str, Any] = state[p] if keeps else {}
         self.name = bound.name_of(i)
         self.values: dict[str, Any] = {}
-        self.update = None
+        self.update: torch.Tensor | None = None
         self.step = 0
         self.at: Call = bound.binding.calls[0]
         self.ahead: list[str] = list(bound.binding.over)
@@ -193,7 +190,8 @@ class Turn:
     def _path(self) -> Generator[Barrier, Any, None]:
         self._open()
         try:
-            for self.at in self.binding.calls:
+            for call in self.binding.calls:
+                self.at = call
                 out = self._call(self.at)
                 over = self.at.over
                 if over is not None:
@@ -234,7 +232,7 @@ class Turn:
             elif name in call.spec.required:
                 raise LookupError(f"it reads {name!r}, which nothing has provided yet")
         if call.takes_param:
-            first = call.spec.first
+            first = str(call.spec.first)
             kwargs.pop(first, None)
             out = (
                 call.spec.fn(self.work, **kwargs)
@@ -434,8 +432,9 @@ class Turn:
             return
         if self.p.dtype in LOW:
             self.p.copy_(self.work)
-            if not torch.equal(self.grad32, self.grad_before):  # a callback wrote p.grad.data
-                self.user_grad.copy_(self.grad32)
+            before = self.grad_before
+            if before is not None and not torch.equal(self.grad32, before):
+                self.user_grad.copy_(self.grad32)  # a callback wrote p.grad.data
 
 
 def _stored_shape(held: torch.Tensor, value: Any) -> Any:

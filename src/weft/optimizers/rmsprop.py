@@ -61,10 +61,11 @@ class RMSprop(Algorithm):
 
     @classmethod
     def chain(cls, *, momentum=0.0, centered=False, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] l2, mean_square [mean_grad], root or centred_root [heavy_ball], descend."""
+        """[ascend] l2, count, mean_square [mean_grad], root or centred_root [heavy_ball], descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.l2,
+            cb.count,
             cb.mean_square,
             centered and cb.mean_grad,
             cb.centred_root if centered else cb.root,

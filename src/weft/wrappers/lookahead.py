@@ -1,6 +1,6 @@
 """Lookahead: slow weights that follow the fast ones every k steps."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from weft.wrapper import Wrapper
 
@@ -26,8 +26,8 @@ class Lookahead(Wrapper):
     the first step.
     """
 
-    hypers = {"k": 6, "alpha": 0.5}
-    numbers = {"step": 0}
+    hypers: ClassVar = {"k": 6, "alpha": 0.5}
+    numbers: ClassVar = {"step": 0}
 
     def around_step(self, opt: Any, closure: Any) -> Any:
         """Step, and every k-th time synchronise."""
