@@ -179,6 +179,38 @@ WD = {"lr": 0.1, "weight_decay": 0.1}
 WD_TINY = {**WD, "eps": TINY}
 L2 = {"weight_decouple": False}
 PO = {
+    "ano": ("ano", WD, "Ano", WD, {}),
+    "adamd": (
+        "adamd",
+        WD_TINY,
+        "AdaNorm",
+        {**WD_TINY, "betas": (0.9, 0.999), "r": 0.0, "adam_debias": True},
+        {},
+    ),
+    "dual_adam": (
+        "dual_adam",
+        {**WD, "switch_rate": 0.1},
+        "DualAdam",
+        {**WD, "switch_rate": 0.1},
+        {},
+    ),
+    "adamg": (
+        "adamg",
+        {"lr": 0.4, "weight_decay": 0.1},
+        "AdamG",
+        {"lr": 0.4, "weight_decay": 0.1},
+        {},
+    ),
+    "bcos_g": ("bcos", {**WD, "mode": "g"}, "BCOS", {**WD, "mode": "g"}, {}),
+    "bcos_m": ("bcos", {**WD, "mode": "m"}, "BCOS", {**WD, "mode": "m"}, {}),
+    "sgd_sai": ("sgd_sai", {**WD, "vectors": False}, "SGDSaI", WD, {}),
+    "stable_spam": (
+        "stable_spam",
+        {**WD, "reset_interval": 8},
+        "StableSPAM",
+        {**WD, "update_proj_gap": 8},
+        {"rtol": 1e-6},
+    ),
     "sgdw": ("sgdw", {**WD, "momentum": 0.9}, "SGDW", {**WD, "momentum": 0.9}, {}),
     "sgdw_nesterov": (
         "sgdw",
@@ -619,6 +651,24 @@ OPTAX = {
         lambda o, lr: o.chain(o.normalize_by_update_norm(), o.sgd(lr)),
         {},
     ),
+    "momo": (
+        "momo",
+        {"lr": 0.3, "weight_decay": 0.1},
+        lambda o, lr: o.contrib.momo(lr, weight_decay=0.1),
+        {"loss": lambda t: 1.0 + math.cos(t)},
+    ),
+    "momo_adam": (
+        "momo_adam",
+        {"lr": 0.3, "weight_decay": 0.1},
+        lambda o, lr: o.contrib.momo_adam(lr, weight_decay=0.1),
+        {"loss": lambda t: 1.0 + math.cos(t)},
+    ),
+    "optimistic_adam": (
+        "optimistic_adam",
+        {"lr": 0.1},
+        lambda o, lr: o.optimistic_adam_v2(lr, nesterov=False),
+        {},
+    ),
     "polyak_sgd": (
         "polyak_sgd",
         {"lr": 1.0, "max_lr": 0.3},
@@ -670,6 +720,9 @@ def test_optax(case):
 # What no installed implementation follows, or not wholly: the reason, and the tests below that
 # hold the reference to its limits instead.
 DIFFERENT = {
+    "adamc": "pytorch_optimizer's is told by group which layers: compared in a test of its own",
+    "adam_atan2": "no implementation installed (pytorch_optimizer's Prodigy has the formula in it)",
+    "alig": "pytorch_optimizer's wants a closure: compared in a test of its own",
     "adagrad_norm": "no implementation installed",
     "adam_mini": "pytorch_optimizer's takes a model and reads blocks from its parameters' names",
     "adgd": "pytorch_optimizer's takes differences of norms, the paper norms of differences",
@@ -728,6 +781,35 @@ def test_limits():
     plain = {"gamma": 0.0, "lamb": 0.0, "gradient_clipping": 0.0, "eps": 0.0}
     beside("grokadamw", plain, "adamw", {"eps": 0.0})
     beside("srmm", {"lr": 0.1, "memory_length": 1}, "sgd", {"lr": 0.1})
+
+
+def test_adamc():
+    po = pytest.importorskip("pytorch_optimizer", reason="the extra `parity` is not installed")
+    peer = torch_like(lambda ps: po.AdamC([{"params": ps, "normalized": True}], **WD_TINY))
+    walk("adamc", {**WD_TINY, "max_lr": 0.1}, peer, rtol=1e-8, atol=1e-10)
+
+
+def test_alig():
+    po = pytest.importorskip("pytorch_optimizer", reason="the extra `parity` is not installed")
+    params = [torch.nn.Parameter(p) for p in start()]
+    optimizer = po.AliG(params, max_lr=0.1, momentum=0.9)
+    losses = [1.0 + math.cos(t) for t in range(STEPS)]
+
+    def peer(grads, lr, t):
+        def closure():
+            for p, g in zip(params, grads):
+                p.grad = g.clone()
+            return torch.tensor(losses[t])
+
+        optimizer.step(closure)
+        return [p.detach() for p in params]
+
+    walk("alig", {"max_lr": 0.1}, peer, schedule=False, loss=lambda t: losses[t], rtol=1e-6)
+
+
+def test_adam_atan2_is_adam_for_small_updates():
+    tiny = {"lr": 0.1, "a": 1e6, "b": 1e6}
+    beside("adam_atan2", tiny, "adam", {"lr": 0.1, "eps": 0.0}, rtol=1e-9)
 
 
 def test_lambc_is_lamb_with_a_ratio_of_at_most_one():

@@ -1163,3 +1163,222 @@ class ScheduleFreeRAdam(ScheduleFree):
         if self.rho()[1] <= 4:
             return g
         return g / ((v / (1 - b2**self.t)).sqrt() + self.h.eps)
+
+
+@reference("ano")
+class Ano(Reference):
+    """v <- b2 v + (1 - b2) sign(g^2 - v) g^2; p <- p - lr |g| sign(m) / (sqrt(v_hat) + eps).
+
+    b2 v, as the authors' code, where Yogi keeps v whole. Decay is decoupled.
+    """
+
+    paper = "Kegreisz 2025, 2508.18258"
+    defaults = {"lr": 1e-4, "betas": (0.92, 0.99), "eps": 1e-8, "weight_decay": 0.0}
+
+    def init(self):
+        self.m, self.v = self.zeros(), self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        for p, g, m, v in zip(self.params, grads, self.m, self.v):
+            p *= 1 - h.lr * h.weight_decay
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * (g**2 - v).sign() * g**2)
+            p -= h.lr * g.abs() * m.sign() / ((v / (1 - b2**self.t)).sqrt() + h.eps)
+
+
+@reference("adamc")
+class AdamC(Reference):
+    """AdamW whose decay is lr^2 / max_lr wd: max_lr is the schedule's peak.
+
+    The paper means layers before a normalisation; the others keep AdamW's. Here all of them.
+    """
+
+    paper = "Defazio 2025, 2506.02285"
+    defaults = {
+        "lr": 1e-3,
+        "max_lr": 1e-3,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "weight_decay": 1e-2,
+    }
+
+    def init(self):
+        self.m, self.v = self.zeros(), self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        for p, g, m, v in zip(self.params, grads, self.m, self.v):
+            p *= 1 - h.lr**2 / h.max_lr * h.weight_decay
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            m_hat, v_hat = m / (1 - b1**self.t), v / (1 - b2**self.t)
+            p -= h.lr * m_hat / (v_hat.sqrt() + h.eps)
+
+
+@reference("adamd")
+class AdamD(Reference):
+    """Adam that debiases v alone: p <- p - lr m / (sqrt(v_hat) + eps). Decay is decoupled."""
+
+    paper = "St John 2021, 2110.10828"
+    defaults = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
+
+    def init(self):
+        self.m, self.v = self.zeros(), self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        for p, g, m, v in zip(self.params, grads, self.m, self.v):
+            p *= 1 - h.lr * h.weight_decay
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            p -= h.lr * m / ((v / (1 - b2**self.t)).sqrt() + h.eps)
+
+
+@reference("adam_atan2")
+class AdamAtan2(Reference):
+    """p <- (1 - lr wd) p - lr a atan2(m_hat, b sqrt(v_hat)): no eps, invariant to the scale of g.
+
+    The paper's a = b = 1 by default; lucidrains' has a = 1.27, so that the step is near Adam's.
+    """
+
+    paper = "Everett et al. 2024, 2407.05872"
+    defaults = {"lr": 1e-3, "betas": (0.9, 0.999), "a": 1.0, "b": 1.0, "weight_decay": 0.0}
+
+    def init(self):
+        self.m, self.v = self.zeros(), self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        for p, g, m, v in zip(self.params, grads, self.m, self.v):
+            p *= 1 - h.lr * h.weight_decay
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            m_hat, v_hat = m / (1 - b1**self.t), v / (1 - b2**self.t)
+            p -= h.lr * h.a * torch.atan2(m_hat, h.b * v_hat.sqrt())
+
+
+@reference("optimistic_adam")
+class OptimisticAdam(Reference):
+    """u = Adam's update; p <- p - lr ((alpha + beta) u - beta u_prev); at first u_prev = u."""
+
+    paper = "Daskalakis et al. 2017, 1711.00141"
+    defaults = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "alpha": 1.0, "beta": 1.0}
+
+    def init(self):
+        self.m, self.v, self.prev = self.zeros(), self.zeros(), self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        for p, g, m, v, prev in zip(self.params, grads, self.m, self.v, self.prev):
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            u = m / (1 - b1**self.t) / ((v / (1 - b2**self.t)).sqrt() + h.eps)
+            if self.t == 1:
+                prev.copy_(u)
+            p -= h.lr * ((h.alpha + h.beta) * u - h.beta * prev)
+            prev.copy_(u)
+
+
+@reference("dual_adam")
+class DualAdam(Reference):
+    """p <- p - lr m_hat (r d + (1 - r) / d), d = sqrt(v_hat) + eps, r = max(0, 1 - t switch_rate).
+
+    Below switch_rate r is 0: Adam. Decay is L2.
+    """
+
+    paper = "2603.07122"
+    defaults = {
+        "lr": 1e-3,
+        "betas": (0.9, 0.999),
+        "switch_rate": 0.01,
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+    }
+
+    def init(self):
+        self.m, self.v = self.zeros(), self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        r = max(0.0, 1 - self.t * h.switch_rate)
+        r = r if r >= h.switch_rate else 0.0
+        for p, g, m, v in zip(self.params, grads, self.m, self.v):
+            g = g + h.weight_decay * p
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            d = (v / (1 - b2**self.t)).sqrt() + h.eps
+            p -= h.lr * m / (1 - b1**self.t) * (r * d + (1 - r) / d)
+
+
+@reference("adamg")
+class AdamG(Reference):
+    """r averages the golden step size s(v) = P v^Q; m averages r g; Adam's root; lr <= 1/sqrt(t).
+
+    Decay is L2.
+    """
+
+    paper = "Pan et al. 2024, 2405.04376"
+    defaults = {
+        "lr": 1.0,
+        "betas": (0.95, 0.999, 0.95),
+        "P": 0.2,
+        "Q": 0.24,
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+    }
+
+    def init(self):
+        self.m, self.v, self.r = self.zeros(), self.zeros(), self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        b1, b2, b3 = h.betas
+        lr = min(h.lr, 1 / math.sqrt(self.t))
+        for p, g, m, v, r in zip(self.params, grads, self.m, self.v, self.r):
+            g = g + h.weight_decay * p
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            r.copy_(b3 * r + (1 - b3) * h.P * v**h.Q)
+            m.copy_(b1 * m + (1 - b1) * r * g)
+            m_hat, v_hat = m / (1 - b1**self.t), v / (1 - b2**self.t)
+            p -= lr * m_hat / (v_hat.sqrt() + h.eps)
+
+
+@reference("bcos")
+class BCOS(Reference):
+    """p <- (1 - lr wd) p - lr d / (sqrt(v) + eps); d and v by `mode`; m starts at the first g.
+
+    "g": d = g, v averages g^2; "m": d = m, v averages m^2; "c": d = m, and v is what the old m
+    and g imply, (3 b^2 - 2 b^3) m^2 + (1 - b)^2 g^2 + 2 b (1 - b)^2 m g: no second state. v starts
+    at the first g^2. In mode "c" pytorch_optimizer 4.1 has overwritten the old m by then.
+    """
+
+    paper = "Jiang et al. 2025, 2507.08963"
+    defaults = {"lr": 1e-3, "beta": 0.9, "mode": "c", "eps": 1e-6, "weight_decay": 0.1}
+
+    def init(self):
+        self.m, self.v = self.zeros(), self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        b = h.beta
+        for p, g, m, v in zip(self.params, grads, self.m, self.v):
+            p *= 1 - h.lr * h.weight_decay
+            if self.t == 1:
+                m.copy_(g)
+                v.copy_(g**2)
+            old = m.clone()
+            m.copy_(b * m + (1 - b) * g)
+            d = g if h.mode == "g" else m
+            if h.mode == "c":
+                v.copy_((3 * b**2 - 2 * b**3) * old**2 + (1 - b) ** 2 * g**2)
+                v += 2 * b * (1 - b) ** 2 * old * g
+            else:
+                v.copy_(b * v + (1 - b) * d**2)
+            p -= h.lr * d / (v.sqrt() + h.eps)

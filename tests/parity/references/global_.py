@@ -630,3 +630,89 @@ class MechanicAdam(Mechanic):
     paper = "Cutkosky et al. 2023, 2306.00144"
     base = Adam
     defaults = {**Adam.defaults, **Mechanic.mechanic_defaults}
+
+
+@reference("momo")
+class MoMo(Reference):
+    """f, m, c: averages of the loss, of g and of <g, p>; the rate that a linear model allows.
+
+    tau = min(lr, max((1 + lr wd)(f - f_min - c) + <m, p>, 0) / ||m||^2);
+    p <- p / (1 + lr wd) - tau m, as optax.
+    Averages start at the first values. f_min is not adapted. Needs the loss.
+    """
+
+    paper = "Schaipp et al. 2023, 2305.07583"
+    defaults = {"lr": 1.0, "beta": 0.9, "f_min": 0.0, "weight_decay": 0.0}
+
+    def init(self):
+        self.m, self.f, self.c = self.zeros(), 0.0, 0.0
+
+    def update(self, grads):
+        h = self.h
+        beta = 0.0 if self.t == 1 else h.beta
+        self.f = beta * self.f + (1 - beta) * self.loss
+        self.c = beta * self.c + (1 - beta) * dot(grads, self.params)
+        for m, g in zip(self.m, grads):
+            m.copy_(beta * m + (1 - beta) * g)
+        shrink = 1 + h.lr * h.weight_decay
+        above = shrink * (self.f - h.f_min - self.c) + dot(self.m, self.params)
+        tau = min(h.lr, max(above, 0.0) / dot(self.m, self.m))
+        for p, m in zip(self.params, self.m):
+            p.copy_(p / shrink - tau * m)
+
+
+@reference("momo_adam")
+class MoMoAdam(Reference):
+    """MoMo in Adam's norm: D = sqrt(v_hat) + eps, ||m||^2 becomes <m, m / D>, the step m / D.
+
+    f, m and c start at 0; f_min is weighed with 1 - b1^t, the rate's cap lr divided by it.
+    """
+
+    paper = "Schaipp et al. 2023, 2305.07583, Algorithm 4"
+    defaults = {
+        "lr": 1e-2,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "f_min": 0.0,
+        "weight_decay": 0.0,
+    }
+
+    def init(self):
+        self.m, self.v, self.f, self.c = self.zeros(), self.zeros(), 0.0, 0.0
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        self.f = b1 * self.f + (1 - b1) * self.loss
+        self.c = b1 * self.c + (1 - b1) * dot(grads, self.params)
+        for g, m, v in zip(grads, self.m, self.v):
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+        c1, c2 = 1 - b1**self.t, 1 - b2**self.t
+        steps = [m / ((v / c2).sqrt() + h.eps) for m, v in zip(self.m, self.v)]
+        shrink = 1 + h.lr * h.weight_decay
+        above = shrink * (self.f - c1 * h.f_min - self.c) + dot(self.m, self.params)
+        tau = min(h.lr / c1, max(above, 0.0) / dot(self.m, steps))
+        for p, s in zip(self.params, steps):
+            p.copy_(p / shrink - tau * s)
+
+
+@reference("alig")
+class AliG(Reference):
+    """gamma = min(loss / (||all g||^2 + eps), max_lr); b <- mu b - gamma g; p <- p - gamma g + mu b.
+
+    Without the projection on a ball. Needs the loss.
+    """
+
+    paper = "Berrada et al. 2019, 1906.05661"
+    defaults = {"max_lr": 0.1, "momentum": 0.9, "eps": 1e-6}
+
+    def init(self):
+        self.b = self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        gamma = min(self.loss / (dot(grads, grads) + h.eps), h.max_lr)
+        for p, g, b in zip(self.params, grads, self.b):
+            b.copy_(h.momentum * b - gamma * g)
+            p += h.momentum * b - gamma * g

@@ -691,3 +691,78 @@ class AdamWOrthoGrad(AdamW):
 
     def update(self, grads):
         super().update([orthogonal_to(p, g) for p, g in zip(self.params, grads)])
+
+
+@reference("sgd_sai")
+class SGDSaI(Reference):
+    """p <- (1 - lr wd) p - lr s m, s = ||g_1|| / (std(g_1) + eps), once for each tensor.
+
+    The deviation is the unbiased one, over the tensor; s = ||g_1|| where it is 0, and in
+    pytorch_optimizer for all vectors (vectors=False).
+    """
+
+    paper = "Xu et al. 2024, 2412.11768"
+    defaults = {"lr": 1e-2, "momentum": 0.9, "weight_decay": 1e-2, "eps": 1e-8, "vectors": True}
+
+    def init(self):
+        self.m, self.s = self.zeros(), self.scalars()
+
+    def update(self, grads):
+        h = self.h
+        for i, (p, g, m) in enumerate(zip(self.params, grads, self.m)):
+            if self.t == 1:
+                has_std = g.numel() > 1 and (g.ndim > 1 or h.vectors)
+                std = g.std().item() if has_std else 0.0
+                self.s[i] = g.norm().item() / (std + h.eps) if std != 0 else g.norm().item()
+            p *= 1 - h.lr * h.weight_decay
+            m.copy_(h.momentum * m + (1 - h.momentum) * g)
+            p -= h.lr * self.s[i] * m
+
+
+@reference("stable_spam")
+class StableSPAM(Reference):
+    """AdamW on g whose spikes are cut and whose norm is adapted; moments reset every so often.
+
+    M averages max|g| (theta): where |g| > M_hat, g <- g / max|g| M_hat. Then a, b average the
+    norm and its square (gamma1, gamma2): g <- g / ||g|| a_hat / (sqrt(b_hat) + eps). At every
+    reset_interval-th step m and v start again and their debiasing counts from 1.
+    """
+
+    paper = "Huang et al. 2025, 2502.17055"
+    defaults = {
+        "lr": 1e-3,
+        "betas": (0.9, 0.999),
+        "gamma1": 0.7,
+        "gamma2": 0.9,
+        "theta": 0.999,
+        "reset_interval": 1000,
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+    }
+
+    def init(self):
+        self.m, self.v, self.k = self.zeros(), self.zeros(), 0
+        self.M, self.a, self.b = self.scalars(), self.scalars(), self.scalars()
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        self.k += 1
+        if self.t % h.reset_interval == 0:
+            self.m, self.v, self.k = self.zeros(), self.zeros(), 1
+        for i, (p, g, m, v) in enumerate(zip(self.params, grads, self.m, self.v)):
+            p *= 1 - h.lr * h.weight_decay
+            largest = g.abs().max()
+            self.M[i] = h.theta * self.M[i] + (1 - h.theta) * largest
+            limit = self.M[i] / (1 - h.theta**self.t)
+            g = torch.where(g.abs() > limit, g / largest * limit, g)
+            norm = g.norm()
+            self.a[i] = h.gamma1 * self.a[i] + (1 - h.gamma1) * norm
+            self.b[i] = h.gamma2 * self.b[i] + (1 - h.gamma2) * norm**2
+            a_hat = self.a[i] / (1 - h.gamma1**self.t)
+            b_hat = self.b[i] / (1 - h.gamma2**self.t)
+            g = g / norm * a_hat / (b_hat.sqrt() + h.eps)
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            m_hat, v_hat = m / (1 - b1**self.k), v / (1 - b2**self.k)
+            p -= h.lr * m_hat / (v_hat.sqrt() + h.eps)
