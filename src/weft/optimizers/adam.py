@@ -194,7 +194,7 @@ class QHAdam(Algorithm):
 
     Args:
         nus: how much of the averages is used; (1, 1) is Adam.
-        weight_decay: decoupled.
+        weight_decay: L2 penalty, added to the gradient; decoupled with `decoupled_weight_decay`.
         others: those of `Adam`.
 
     >>> import torch, weft
@@ -207,6 +207,7 @@ class QHAdam(Algorithm):
     """
 
     paper = "Ma and Yarats, 2018, arXiv:1810.06801"
+    chain_options = ("decoupled_weight_decay",)
 
     def __init__(
         self,
@@ -216,16 +217,17 @@ class QHAdam(Algorithm):
         nus: tuple[float, float] = (0.7, 1.0),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
         *,
         engine: str = "auto",
     ):
         super().__init__(params, locals())
 
     @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_sq, debias, quasi_hyperbolic, quasi_hyperbolic_root, descend."""
+    def chain(cls, *, decoupled_weight_decay=False, **hypers: Any) -> Chain:
+        """l2 or weight_decay, ema, ema_sq, debias, quasi_hyperbolic, quasi_hyperbolic_root, descend."""
         return cls.weave(
-            cb.weight_decay,
+            cb.weight_decay if decoupled_weight_decay else cb.l2,
             cb.ema,
             cb.ema_sq,
             cb.debias,
