@@ -907,6 +907,7 @@ class SWATS(Reference):
     A tensor's step u and gradient g give gamma = u.u / -(u.g), averaged with b2. When some
     tensor's debiased average is within eps of gamma, SGD takes over for all, at that
     average (lr is then replaced by it): b <- b1 b + g, p <- p - (1 - b1) lr b.
+    pytorch_optimizer means eps relative to gamma, so it switches at other steps.
     """
 
     paper = "Keskar & Socher 2017, 1712.07628"
