@@ -9,9 +9,39 @@ from weft.binding import Binding, missing_hyper
 from weft.callback import Shared
 from weft.errors import StepError
 
-__all__ = ["BoundGroup", "Hypers", "describe"]
+__all__ = ["BoundGroup", "Group", "Hypers", "describe"]
 
 NOT_HYPERS = ("params", "param_names")
+
+
+class Group(dict):
+    """A parameter group whose momentum is reached under both of its names.
+
+    A scheduler that cycles momentum writes `betas` into every group where the optimizer's defaults
+    have betas, and `momentum` elsewhere. A group whose chain has the other of the two takes that.
+
+    >>> group = Group(momentum=0.9)
+    >>> group["betas"] = (0.8, *group["betas"][1:])
+    >>> group
+    {'momentum': 0.8}
+    """
+
+    def __missing__(self, key: str) -> Any:
+        if key == "betas":
+            return (self["momentum"],) if "momentum" in self else ()
+        if key == "momentum" and "betas" in self:
+            return self["betas"][0]
+        raise KeyError(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key == "betas" and key not in self and "momentum" in self:
+            key, value = "momentum", value[0]
+        elif key == "momentum" and key not in self and "betas" in self:
+            key, value = "betas", (value, *self["betas"][1:])
+        super().__setitem__(key, value)
+
+    def __reduce__(self):
+        return Group, (dict(self),)
 
 
 class BoundGroup:

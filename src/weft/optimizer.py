@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from weft import hyperparameters, state_dict
+from weft import hyperparameters, scaler, state_dict
 from weft.binding import ORIGINAL_NAMES, Binding, bind
 from weft.callback import number
 from weft.engine import engine_named
 from weft.errors import ChainError, StepError, WeftWarning, did_you_mean
-from weft.groups import ALIASES, NOT_HYPERS, BoundGroup, Hypers, check_grad
+from weft.groups import ALIASES, NOT_HYPERS, BoundGroup, Group, Hypers, check_grad
 from weft.wrapper import Wrapper
 
 __all__ = ["Optimizer"]
@@ -62,6 +62,7 @@ class Optimizer(torch.optim.Optimizer):
         self._engine = engine_named(os.environ.get("WEFT_ENGINE") or engine)
         self._bound: list[BoundGroup] = []
         self._wrappers: list[Wrapper] = []
+        self._lent: set[str] = set()  # defaults that only groups with chains of their own have
         self._default_chain = self._split(cbs)
         self._explicit = {k: number(v) for k, v in hypers.items()}
         self.frozen_idx = 0
@@ -95,7 +96,7 @@ class Optimizer(torch.optim.Optimizer):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         given = {k: number(v) for k, v in param_group.items() if k not in (*NOT_HYPERS, "cbs")}
         hyperparameters.validate(given)
-        group = {k: v for k, v in param_group.items() if k in NOT_HYPERS} | given
+        group = Group({k: v for k, v in param_group.items() if k in NOT_HYPERS} | given)
         own = param_group.get("cbs")
         explicit = set(given)
         if own is not None:
@@ -106,7 +107,8 @@ class Optimizer(torch.optim.Optimizer):
         else:
             chain_defaults = {}
             for name, value in {**self.defaults, **self._explicit}.items():
-                group.setdefault(name, value)
+                if name not in self._lent:
+                    group.setdefault(name, value)
             elements = self._chain_for(group)
         explicit |= set(self._explicit) | set(chain_defaults)
         for name in self._explicit:
@@ -116,8 +118,12 @@ class Optimizer(torch.optim.Optimizer):
         bound.fill_defaults()
         self._add(group, bound)
         for name in group:  # schedulers look for lr, betas and momentum in the defaults
-            if name not in NOT_HYPERS:
-                self.defaults.setdefault(name, group[name])
+            if name not in (*NOT_HYPERS, *self.defaults):
+                self.defaults[name] = group[name]
+                if own is not None:
+                    self._lent.add(name)
+            elif own is None:
+                self._lent.discard(name)
 
     def _add(self, group: dict[str, Any], bound: BoundGroup) -> None:
         """torch's own check and registration, undone where the chain does not fit a parameter."""
@@ -145,6 +151,13 @@ class Optimizer(torch.optim.Optimizer):
             if self.chain_options and not bound.own_chain:
                 self._select(bound)
         return self._bound
+
+    def _loaded(self, bound: BoundGroup, group: Group) -> BoundGroup:
+        """`bound` as it is once `group` has been loaded: its options may select another chain."""
+        new = BoundGroup(bound.index, group, bound.binding, bound.given)
+        if self.chain_options and not bound.own_chain:
+            self._select(new)
+        return new
 
     def _select(self, bound: BoundGroup) -> None:
         elements = self._chain_for(bound.group)
@@ -189,7 +202,7 @@ class Optimizer(torch.optim.Optimizer):
         for wrapper in reversed(self._wrappers):
             run = _around(wrapper, self, run)
         with torch.no_grad():
-            return run(closure)
+            return loss if scaler.skips(self) else run(closure)
 
     def _step(self, closure: Callable[[], Any] | None, loss: Any) -> Any:
         if closure is not None:
@@ -365,7 +378,7 @@ class Optimizer(torch.optim.Optimizer):
         state_dict.load(self, self._current(), state_dict_, strict)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_default_chain", "_explicit", "_wrappers", "_training", "frozen_idx")
+        kept = ("_default_chain", "_explicit", "_lent", "_wrappers", "_training", "frozen_idx")
         extra = {k: self.__dict__[k] for k in self.__dict__ if k not in NOT_PICKLED and k[0] != "_"}
         return {
             **extra,

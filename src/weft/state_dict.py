@@ -9,7 +9,7 @@ import torch
 
 from weft.callback import State, copy_of_param, ones, zeros
 from weft.errors import StateError
-from weft.groups import BoundGroup
+from weft.groups import NOT_HYPERS, BoundGroup, Group
 from weft.hyperparameters import validate
 
 __all__ = ["load"]
@@ -29,9 +29,9 @@ def load(opt: Any, bounds: list[BoundGroup], given: Mapping[str, Any], strict: b
         if changed is not None:
             given = changed
     _check_form(given)
-    groups = [_group(b, deepcopy(g)) for b, g in zip(bounds, _matched(bounds, given), strict=True)]
-    state = _state(bounds, given, strict)
-    opt.__setstate__({"state": state, "param_groups": groups})
+    loaded = [_group(opt, b, g) for b, g in zip(bounds, _matched(bounds, given), strict=True)]
+    state = _state(opt, loaded, given, strict)
+    opt.__setstate__({"state": state, "param_groups": [b.group for b in loaded]})
     for hook in opt._optimizer_load_state_dict_post_hooks.values():
         hook(opt)
 
@@ -70,31 +70,55 @@ def _matched(bounds: list[BoundGroup], given: Mapping[str, Any]) -> list[Mapping
     return saved
 
 
-def _group(bound: BoundGroup, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """The saved group on our parameters; hypers that it lacks keep their values."""
+def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any]) -> BoundGroup:
+    """The saved group on our parameters, with its chain; hypers that it lacks keep their values."""
+    own = {k: v for k, v in bound.group.items() if k not in ("param_names", *saved)}
+    group = Group({**own, **deepcopy({k: v for k, v in saved.items() if k != "params"})})
+    group["params"] = bound.params
+    if "param_names" in bound.group:
+        group.setdefault("param_names", bound.group["param_names"])
     try:
-        validate(saved)
+        for name, value in group.items():
+            if name in bound.group and name not in NOT_HYPERS:
+                _check_hyper(name, value, bound.group[name])
+        validate(group)
+        return opt._loaded(bound, group)
     except (ValueError, TypeError) as e:
         raise StateError(f"group {bound.index} of the state dict: {e}") from e
-    for name, value in saved.items():
-        ours = bound.group.get(name)
-        is_number = isinstance(ours, int | float) and not isinstance(ours, bool)
-        if is_number and (isinstance(value, str) or value != value):
-            raise StateError(f"group {bound.index} of the state dict: hyper {name!r} is {value!r}")
-    own = {k: v for k, v in bound.group.items() if k != "param_names"}
-    group = {**own, **saved, "params": bound.params}
-    if "param_names" in bound.group and "param_names" not in saved:
-        group["param_names"] = bound.group["param_names"]
-    return group
 
 
-def _state(bounds: list[BoundGroup], given: Mapping[str, Any], strict: bool) -> dict[Any, Any]:
-    """The saved state by parameter, checked and copied."""
+def _check_hyper(name: str, value: Any, ours: Any) -> None:
+    """Refuse a hyper that is not of the kind that the chain has there."""
+    if isinstance(ours, tuple):
+        fits = isinstance(value, tuple | list) and len(value) == len(ours)
+        if fits:
+            for v, own in zip(value, ours, strict=True):
+                _check_hyper(name, v, own)
+    elif isinstance(ours, int | float | torch.Tensor):
+        number = value.item() if _is_scalar(value) else value
+        fits = isinstance(number, int | float) and number == number
+    else:
+        return
+    if not fits:
+        raise ValueError(f"hyper {name!r} is {value!r}, where {ours!r} is of another kind")
+
+
+def _is_scalar(value: Any) -> bool:
+    return (
+        isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex()
+    ) and value.device.type != "meta"
+
+
+def _state(
+    opt: Any, bounds: list[BoundGroup], given: Mapping[str, Any], strict: bool
+) -> dict[Any, Any]:
+    """The saved state by parameter, checked and copied; what is None there is as good as absent."""
     place = {
         key: (b, i)
         for b, g in zip(bounds, given["param_groups"], strict=True)
         for i, key in enumerate(g["params"])
     }
+    prefixes = (*FREE, *(f"{w.prefix}_" for w in opt._wrappers))
     state: dict[Any, Any] = defaultdict(dict)
     for key, saved in given["state"].items():
         if key not in place:
@@ -102,31 +126,34 @@ def _state(bounds: list[BoundGroup], given: Mapping[str, Any], strict: bool) -> 
                 raise StateError(
                     f"the state dict has state for {key!r}, which is in none of its groups"
                 )
-            state[key] = saved
+            state[key] = deepcopy(saved)
             continue
         bound, i = place[key]
         if not isinstance(saved, Mapping):
             raise StateError(
                 f"the state of parameter {bound.name_of(i)} is {type(saved).__name__}, not a dict"
             )
-        own = {n: _value(bound, i, n, v) for n, v in saved.items() if strict or _expected(bound, n)}
-        if strict and saved:
-            _check_names(bound, i, set(saved))
-        state[bound.params[i]] = own
+        kept = {n: v for n, v in saved.items() if v is not None}
+        if strict:
+            _check_names(bound, i, set(kept), prefixes)
+        else:
+            kept = {n: v for n, v in kept.items() if _expected(bound, n, prefixes)}
+        p = bound.params[i]
+        held = opt.state.get(p, {})
+        state[p] = {n: _value(bound, i, n, v, held.get(n)) for n, v in kept.items()}
     return state
 
 
-def _expected(bound: BoundGroup, name: str) -> bool:
-    wrappers = name.partition("_")[0] + "_" in {k.partition("_")[0] + "_" for k in bound.group}
-    return name in bound.binding.state_names or name in FREE or wrappers or bound.binding.opaque
+def _expected(bound: BoundGroup, name: str, prefixes: tuple[str, ...]) -> bool:
+    return bound.binding.opaque or name in bound.binding.state_names or name.startswith(prefixes)
 
 
-def _check_names(bound: BoundGroup, i: int, saved: set[str]) -> None:
+def _check_names(bound: BoundGroup, i: int, saved: set[str], prefixes: tuple[str, ...]) -> None:
     """Name what is missing and what is unexpected: a state dict of another chain."""
     declared = set(bound.binding.states) | ({"step"} if bound.binding.keeps_step else set())
     missing = sorted(declared - saved)
-    unexpected = sorted(n for n in saved if not _expected(bound, n))
-    if saved <= set(FREE) or not (missing or unexpected):
+    unexpected = sorted(n for n in saved if not _expected(bound, n, prefixes))
+    if all(n.startswith(prefixes) for n in saved) or not (missing or unexpected):
         return
     chain = ", ".join(c.name for c in bound.binding.calls)
     raise StateError(
@@ -136,35 +163,54 @@ def _check_names(bound: BoundGroup, i: int, saved: set[str]) -> None:
     )
 
 
-def _value(bound: BoundGroup, i: int, name: str, value: Any) -> Any:
+def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
     """One state value: a copy on the parameter's device, in the dtype that the chain keeps it in."""
     p = bound.params[i]
     declared = bound.binding.states.get(name)
     if name == "step" and bound.binding.keeps_step:
-        return torch.as_tensor(value, dtype=torch.float32).detach().clone().reshape(())
+        return _step(bound, i, value)
     if declared is not None and declared.is_number:
-        return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+        number = value.item() if _is_scalar(value) else value
+        if type(number) is not type(declared.init) and not isinstance(number, int | float):
+            raise _misfit(bound, i, name, f"{value!r}", f"{declared.init!r}")
+        return number
     if not isinstance(value, torch.Tensor):
-        if declared is not None and value is not None:
-            raise StateError(
-                f"state {name!r} of parameter {bound.name_of(i)} is {value!r}, not a tensor"
-            )
+        if declared is not None or isinstance(held, torch.Tensor):
+            raise _misfit(bound, i, name, f"{value!r}", "a tensor")
         return deepcopy(value)
-    _check_shape(bound, i, name, value, declared)
+    shape = _shape(p, declared, held)
+    if shape is not None and value.shape != shape:
+        raise _misfit(bound, i, name, f"of shape {tuple(value.shape)}", f"of {tuple(shape)}")
+    if value.is_complex() and not p.is_complex():
+        raise _misfit(bound, i, name, "complex", "real")
     dtype = value.dtype
     if declared is not None and declared.dtype is not None:
         dtype = declared.dtype
-    elif value.is_floating_point() and p.is_floating_point() and value.dtype != p.dtype:
+    elif value.is_floating_point() and (p.is_floating_point() or value.shape == p.shape):
         dtype = p.dtype
     return value.detach().to(p.device, dtype, copy=True)
 
 
-def _check_shape(
-    bound: BoundGroup, i: int, name: str, value: torch.Tensor, declared: State | None
-) -> None:
-    p = bound.params[i]
-    if declared in (zeros, ones, copy_of_param) and value.shape != p.shape:
-        raise StateError(
-            f"state {name!r} of parameter {bound.name_of(i)} has shape {tuple(value.shape)} in the "
-            f"state dict, and {tuple(p.shape)} here"
-        )
+def _step(bound: BoundGroup, i: int, value: Any) -> torch.Tensor:
+    """A step count as a float32 tensor, from a number (as older checkpoints have it) or a tensor."""
+    number = value.item() if _is_scalar(value) else value
+    if not isinstance(number, int | float) or not 0 <= number < float("inf"):
+        raise _misfit(bound, i, "step", f"{value!r}", "a number of steps")
+    return torch.tensor(number, dtype=torch.float32)
+
+
+def _shape(p: torch.Tensor, declared: State | None, held: Any) -> torch.Size | None:
+    """The shape that a state of this name has here, where that can be told."""
+    if declared in (zeros, ones, copy_of_param):
+        return p.shape
+    if isinstance(held, torch.Tensor):
+        return held.shape
+    made = declared.make(p) if declared is not None else None
+    return made.shape if isinstance(made, torch.Tensor) else None
+
+
+def _misfit(bound: BoundGroup, i: int, name: str, there: str, here: str) -> StateError:
+    return StateError(
+        f"state {name!r} of parameter {bound.name_of(i)} is {there} in the state dict, "
+        f"and should be {here} here"
+    )
