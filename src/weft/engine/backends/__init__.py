@@ -1,0 +1,1 @@
+"""Renderers from a plan to code that runs, one room a language."""

@@ -1,0 +1,281 @@
+"""A plan as C: a function for each phase and each knot, over the table of `weft.h`.
+
+    void weft_chunk(table, phase, tensor, start, n, partial)    one pass over a chunk of a tensor
+    void weft_knot(table, phase, tensor, partial, chunks)       the scalars of a tensor before a phase
+"""
+
+import re
+from collections.abc import Callable
+
+import torch
+
+from weft.engine.backends.c import ops
+from weft.engine.graph import Node
+from weft.engine.plan import FULL, HOST, REDUCED, SCALAR, TORCH, Plan
+
+__all__ = ["render"]
+
+# reduction -> the operation that combines, and what it starts from
+COMBINE = {
+    "sum": ("sum", "0"), "prod": ("prod", "1"), "amax": ("amax", "-INFINITY"),
+    "amin": ("amin", "INFINITY"), "any": ("amax", "-INFINITY"), "all": ("amin", "INFINITY"),
+}  # fmt: skip
+
+
+def render(plan: Plan, title: str = "") -> str:
+    """The C source of a plan."""
+    out = [f"/* {_comment(title)} */", '#include "weft.h"', ""]
+    for at in range(len(plan.phases) + 1):
+        out += _Knot(plan, at).render()
+    for at in range(len(plan.phases)):
+        out += _Pass(plan, at).render()
+    out += _switch("knot", "const double *partial, int64_t chunks", "partial, chunks", len(plan.phases) + 1)
+    out += _switch(
+        "chunk", "int64_t start, int64_t n, double *partial", "start, n, partial", len(plan.phases)
+    )
+    return "\n".join(out) + "\n"
+
+
+def _switch(name: str, parameters: str, args: str, count: int) -> list[str]:
+    cases = [f"        case {i}: {name}_{i}(T, t, {args}); break;" for i in range(count)]
+    return [
+        f"void weft_{name}(const weft_table *T, int phase, int64_t t, {parameters}) {{",
+        "    switch (phase) {", *cases, "    }", "}", "",
+    ]  # fmt: skip
+
+
+def _comment(text: str) -> str:
+    """Text that cannot end the comment it is in, nor hide a line."""
+    return re.sub(r"[^\w .,:;=+<>()\[\]-]", "_", text, flags=re.ASCII)
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name, flags=re.ASCII)[:32]
+
+
+class _Scope:
+    """Names for what a function takes from the row, the values and the slots, declared once."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.head: list[str] = []
+        self.known: dict[str, None] = {}
+
+    def declare(self, name: str, ctype: str, text: str, why: str = "") -> str:
+        """`const ctype name = text;` at the head of the function, the first time."""
+        if name not in self.known:
+            self.known[name] = None
+            note = f" /* {_comment(why)} */" if why else ""
+            self.head.append(f"    const {ctype} {name} = {text};{note}")
+        return name
+
+    def host(self, n: Node, dtype: object) -> str:
+        """A host scalar in the type of the op that takes it."""
+        if n.op == "const":
+            return ops.literal(n.attr("value"), dtype)
+        ctype = ops.CTYPE[dtype]
+        text = f"row[{self.plan.rows[n.index]}]"
+        text = f"{text} != 0" if dtype in (torch.bool, bool) else f"({ctype}){text}"
+        return self.declare(f"h{n.index}_{_identifier(ctype)}", ctype, text, _host_words(n))
+
+    def scalar(self, n: Node) -> str:
+        """A scalar of this tensor that an earlier knot has left."""
+        ctype = ops.CTYPE[n.dtype]
+        return self.declare(f"s{n.index}", ctype, f"({ctype})value[{self.plan.values[n.index]}]", n.op)
+
+    def pointer(self, slot: int, offset: str = "") -> str:
+        """The memory of a slot."""
+        s = self.plan.slots[slot]
+        name = f"{_identifier(s.name)}_{slot}"
+        ctype = ops.STORED[s.dtype]
+        if name not in self.known:
+            self.known[name] = None
+            self.head.append(
+                f"    {ctype} *restrict {name} = ({ctype} *)T->ptr[{slot} * T->tensors + t]{offset};"
+                f" /* {_comment(s.role)} */"
+            )
+        return name
+
+    def taken(self, n: Node, a: Node, dtype: object, local: Callable[[Node], str | None]) -> str:
+        """The text of argument `a`, in the type `dtype` that op `n` works in."""
+        plan = self.plan
+        if plan.kind(a) == HOST:
+            return self.host(a, dtype)
+        here = local(a)
+        if here is None and plan.kind(a) == TORCH:  # a region's result of one element
+            slot = plan.memory[a.index][0]
+            text = ops.loaded(f"{self.pointer(slot)}[0]", plan.slots[slot].dtype, a.dtype)
+            here = self.declare(f"t{a.index}", ops.CTYPE[a.dtype], text)
+        elif here is None:
+            here = self.scalar(a)
+        return ops.cast(here, a.dtype, dtype) if a.is_host or a.dtype in (torch.bool,) else here
+
+    def compute(self, n: Node, local: Callable[[Node], str | None]) -> str:
+        """The expression of a pointwise op or of what passes a value on."""
+        if n.op in ("full", "expand", "reshape"):
+            return self.taken(n, n.args[0], n.dtype, local)
+        if n.op == "where":
+            types: list[object] = [torch.bool, n.dtype, n.dtype]
+        else:
+            types = [ops.operand_dtype(n)] * len(n.args)
+        if n.is_host:
+            types = [a.dtype for a in n.args]
+        return ops.expression(
+            n, [self.taken(n, a, t, local) for a, t in zip(n.args, types, strict=False)]
+        )
+
+
+def _host_words(n: Node) -> str:
+    """A host scalar in a few words, for a comment."""
+    if n.op == "const":
+        return f"{n.attr('value'):.6g}"
+    if not n.args:
+        return " ".join([n.op, *(str(v) for _, v in n.attrs)])
+    words = f"{n.op}({', '.join(_host_words(a) for a in n.args)})"
+    return words if len(words) < 60 else words[:57] + "..."
+
+
+class _Knot(_Scope):
+    """The scalars of a tensor that are known before phase `at`."""
+
+    def __init__(self, plan: Plan, at: int):
+        super().__init__(plan)
+        self.at = at
+
+    def render(self) -> list[str]:
+        """The lines of the function."""
+        plan, body = self.plan, []
+        for n in plan.graph.nodes:
+            if plan.kinds.get(n.index) != SCALAR or plan.level[n.index] != self.at or n.op == "over":
+                continue
+            body.append(f"    const {ops.CTYPE[n.dtype]} k{n.index} = {self._text(n)};{_from(n)}")
+            body.append(f"    value[{plan.values[n.index]}] = (double)k{n.index};")
+        if self.at == len(plan.phases):
+            for slot, n in plan.tail:
+                text = self.taken(n, n, n.dtype, self._local)
+                to = plan.slots[slot].dtype
+                body.append(f"    {self.pointer(slot)}[0] = {ops.stored(text, n.dtype, to)};")
+        return [
+            f"static void knot_{self.at}(const weft_table *T, int64_t t, const double *partial, int64_t chunks) {{",
+            "    const double *row = T->rows + T->row_of[t] * T->scalars;",
+            "    double *value = T->value + t * T->values;",
+            "    (void)row, (void)value, (void)partial, (void)chunks;",
+            *self.head, *body, "}", "",
+        ]  # fmt: skip
+
+    def _local(self, a: Node) -> str | None:
+        known = self.plan.level[a.index] == self.at and a.op != "over"
+        return f"k{a.index}" if self.plan.kind(a) == SCALAR and known else None
+
+    def _text(self, n: Node) -> str:
+        plan = self.plan
+        if n.op == "load":
+            slot = plan.memory[n.index][0]
+            return ops.loaded(f"{self.pointer(slot)}[0]", plan.slots[slot].dtype, n.dtype)
+        if n.op in REDUCED:
+            a = n.args[0]
+            if plan.kind(a) != FULL:
+                return ops.cast(self.taken(n, a, a.dtype, self._local), a.dtype, n.dtype)
+            i = plan.phases[self.at - 1].reductions.index(n)
+            tree = f"weft_tree_{COMBINE[n.op][0]}(partial + {i}, chunks, T->reductions)"
+            return f"({tree} > 0)" if n.op in ("any", "all") else f"({ops.CTYPE[n.dtype]}){tree}"
+        return self.compute(n, self._local)
+
+
+def _from(n: Node) -> str:
+    return f" /* {_comment(n.source)} */" if n.source else ""
+
+
+class _Pass(_Scope):
+    """The loop of phase `at` over the elements of a chunk."""
+
+    def __init__(self, plan: Plan, at: int):
+        super().__init__(plan)
+        self.at, self.phase = at, plan.phases[at]
+        self.body = plan.body(at)
+        self.inside = {n.index for n in self.body}
+        self.i = "b + i" if self.phase.reductions else "i"
+
+    def render(self) -> list[str]:
+        """The lines of the function."""
+        loop = [*self._loads(), *self._computes(), *self._reduced(), *self._stores()]
+        reductions = self._reductions(loop) if self.phase.reductions else self._plain(loop)
+        return [
+            f"static void chunk_{self.at}(const weft_table *T, int64_t t, int64_t start, int64_t n, double *partial) {{",
+            "    const double *row = T->rows + T->row_of[t] * T->scalars;",
+            "    const double *value = T->value + t * T->values;",
+            "    (void)row, (void)value, (void)partial, (void)start, (void)n;",
+            *self.head, *(reductions if loop else []), "}", "",
+        ]  # fmt: skip
+
+    def _local(self, a: Node) -> str | None:
+        return f"x{a.index}" if a.index in self.inside else None
+
+    def _loads(self) -> list[str]:
+        lines = []
+        for n in self.body:
+            slot = self.plan.slot_in(n, self.at)
+            if slot is not None:
+                text = f"{self.pointer(slot, ' + start')}[{self.i}]"
+                text = ops.loaded(text, self.plan.slots[slot].dtype, n.dtype)
+                lines.append(f"const {ops.CTYPE[n.dtype]} x{n.index} = {text};")
+        return lines
+
+    def _computes(self) -> list[str]:
+        lines, source = [], ""
+        for n in self.body:
+            if self.plan.slot_in(n, self.at) is None:
+                if n.source != source:
+                    source = n.source
+                    lines.append(f"/* {_comment(source)} */")
+                text = self.compute(n, self._local)
+                lines.append(f"const {ops.CTYPE[n.dtype]} x{n.index} = {text};")
+        return lines
+
+    def _stores(self) -> list[str]:
+        lines = []
+        for slot, n in self.phase.stores:
+            to = self.plan.slots[slot].dtype
+            of = n.dtype if self.plan.kind(n) != HOST else to
+            text = ops.stored(self.taken(n, n, of, self._local), of, to)
+            lines.append(f"{self.pointer(slot, ' + start')}[{self.i}] = {text};")
+        return lines
+
+    def _reduced(self) -> list[str]:
+        return [
+            f"r{i}[i] = {self.taken(r, r.args[0], r.args[0].dtype, self._local)};"
+            for i, r in enumerate(self.phase.reductions)
+        ]
+
+    def _plain(self, loop: list[str]) -> list[str]:
+        return [
+            "#pragma GCC ivdep", "    for (int64_t i = 0; i < n; i++) {", *("        " + x for x in loop),
+            "    }",
+        ]  # fmt: skip
+
+    def _reductions(self, loop: list[str]) -> list[str]:
+        """Blocks: what is reduced goes to a small buffer, then into fixed lanes of double."""
+        lanes, pads, sums, ends = [], [], [], []
+        for i, r in enumerate(self.phase.reductions):
+            how, start = COMBINE[r.op]
+            wide = r.args[0].dtype not in (torch.float32, torch.bool)
+            ctype, suffix = ("double", "f64") if wide else ("float", "f32")
+            lanes.append(f"    double lane{i}[WEFT_LANES];")
+            lanes.append(f"    for (int l = 0; l < WEFT_LANES; l++) lane{i}[l] = {start};")
+            lanes.append(f"    {ctype} r{i}[WEFT_BLOCK];")
+            pads.append(f"        for (int64_t i = m; i < padded; i++) r{i}[i] = {start};")
+            sums.append(f"        weft_{how}_{suffix}(lane{i}, r{i}, padded);")
+            ends.append(f"    partial[{i}] = weft_tree_{how}(lane{i}, WEFT_LANES, 1);")
+        return [
+            *lanes,
+            "    for (int64_t b = 0; b < n; b += WEFT_BLOCK) {",
+            "        const int64_t m = n - b < WEFT_BLOCK ? n - b : WEFT_BLOCK;",
+            "        const int64_t padded = (m + WEFT_LANES - 1) / WEFT_LANES * WEFT_LANES;",
+            "#pragma GCC ivdep",
+            "        for (int64_t i = 0; i < m; i++) {",
+            *("            " + x for x in loop),
+            "        }",
+            *pads, *sums,
+            "    }",
+            *ends,
+        ]  # fmt: skip

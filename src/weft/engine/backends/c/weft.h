@@ -1,0 +1,114 @@
+/* What a generated kernel and the runtime share: the table of tensors, and conversions. */
+#ifndef WEFT_H
+#define WEFT_H
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* The tensors of a launch. ptr is slot-major: ptr[slot * tensors + t]. Python fills it in. */
+typedef struct {
+    int64_t tensors, scalars, columns, values, dims, reductions;
+    char **ptr;
+    const double *rows;       /* [row][scalars]: host scalars, a row for each group and step */
+    const int32_t *row_of;    /* [tensors] */
+    const double *column;     /* [tensors][columns]: numbers that depend on the shape */
+    double *value;            /* [tensors][values]: 0-dim values of this step */
+    const int64_t *dim;       /* [tensors][dims]: the number of elements, then the sizes of the axes */
+    /* the part of them that steps now, cut into chunks */
+    int64_t active, chunks;
+    const int32_t *which;     /* [active]: indices into the table */
+    const int64_t *first;     /* [active + 1]: the chunks of each */
+    const int64_t *start;     /* [chunks] */
+    const int64_t *length;    /* [chunks] */
+    double *partial;          /* [chunks][reductions] */
+    /* units of work: whole tensors, taken through all phases at once, and runs of chunks */
+    int64_t wholes, splits, split_from; /* active tensors from split_from on are split */
+    const int64_t *whole;     /* [wholes + 1]: bounds in active */
+    const int64_t *split;     /* [splits + 1]: bounds in chunks */
+    const int32_t *owner;     /* [chunks]: the place in active */
+} weft_table;
+
+typedef void weft_chunk_fn(const weft_table *, int phase, int64_t t, int64_t start, int64_t n, double *partial);
+typedef void weft_knot_fn(const weft_table *, int phase, int64_t t, const double *partial, int64_t chunks);
+
+#define WEFT_BLOCK 512 /* elements between two looks at the reductions */
+#define WEFT_LANES 16
+
+static inline float weft_f32(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
+static inline uint32_t weft_u32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+
+static inline float weft_from_bf16(uint16_t x) { return weft_f32((uint32_t)x << 16); }
+static inline uint16_t weft_to_bf16(float x) { /* to nearest, ties to even */
+    uint32_t u = weft_u32(x);
+    uint32_t r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    return (uint16_t)(x != x ? 0x7fc0u : r);
+}
+static inline float weft_from_f16(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, bits = (uint32_t)(h & 0x7fffu) << 13;
+    uint32_t scaled = weft_u32(weft_f32(bits) * 0x1p112f); /* exact, subnormals too */
+    uint32_t special = bits | 0x7f800000u;
+    return weft_f32((bits >= 0x0f800000u ? special : scaled) | sign);
+}
+static inline uint16_t weft_to_f16(float x) { /* to nearest, ties to even */
+    uint32_t u = weft_u32(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
+    uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
+    uint32_t small = weft_u32(weft_f32(a) + 0.5f) - 0x3f000000u; /* the adder rounds to 2^-24 */
+    uint32_t r = a < 0x38800000u ? small : normal;
+    r = a >= 0x477ff000u ? 0x7c00u : r;
+    r = a > 0x7f800000u ? 0x7e00u : r;
+    return (uint16_t)(r | sign);
+}
+
+/* torch's maximum and minimum keep NaN */
+#define WEFT_MAX(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
+#define WEFT_MIN(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
+
+/* Python's and torch's remainder: the sign of the divisor */
+static inline float weft_remainderf(float a, float b) {
+    float m = fmodf(a, b);
+    return m != 0 && (b < 0) != (m < 0) ? m + b : m;
+}
+static inline double weft_remainder(double a, double b) {
+    double m = fmod(a, b);
+    return m != 0 && (b < 0) != (m < 0) ? m + b : m;
+}
+
+/* Reductions of a block, n a multiple of WEFT_LANES, into fixed lanes of double. */
+#define WEFT_REDUCTION(NAME, T, STEP)                                                \
+    static inline void NAME(double *restrict lane, const T *restrict x, int64_t n) { \
+        double acc[WEFT_LANES];                                                      \
+        for (int l = 0; l < WEFT_LANES; l++) acc[l] = lane[l];                       \
+        for (int64_t i = 0; i < n; i += WEFT_LANES)                                  \
+            for (int l = 0; l < WEFT_LANES; l++) {                                   \
+                double v = (double)x[i + l], a = acc[l];                             \
+                acc[l] = STEP;                                                       \
+            }                                                                        \
+        for (int l = 0; l < WEFT_LANES; l++) lane[l] = acc[l];                       \
+    }
+WEFT_REDUCTION(weft_sum_f32, float, a + v)
+WEFT_REDUCTION(weft_sum_f64, double, a + v)
+WEFT_REDUCTION(weft_prod_f32, float, a * v)
+WEFT_REDUCTION(weft_prod_f64, double, a * v)
+WEFT_REDUCTION(weft_amax_f32, float, WEFT_MAX(v, a))
+WEFT_REDUCTION(weft_amax_f64, double, WEFT_MAX(v, a))
+WEFT_REDUCTION(weft_amin_f32, float, WEFT_MIN(v, a))
+WEFT_REDUCTION(weft_amin_f64, double, WEFT_MIN(v, a))
+
+/* A fixed tree over n values, stride apart: bits depend on nothing but n. */
+#define WEFT_TREE(NAME, IDENTITY, STEP)                                          \
+    static double NAME(const double *x, int64_t n, int64_t stride) {             \
+        if (n <= 8) {                                                            \
+            double a = IDENTITY;                                                 \
+            for (int64_t i = 0; i < n; i++) { double v = x[i * stride]; a = STEP; } \
+            return a;                                                            \
+        }                                                                        \
+        int64_t half = n / 2;                                                    \
+        double a = NAME(x, half, stride), v = NAME(x + half * stride, n - half, stride); \
+        return STEP;                                                             \
+    }
+WEFT_TREE(weft_tree_sum, 0.0, a + v)
+WEFT_TREE(weft_tree_prod, 1.0, a * v)
+WEFT_TREE(weft_tree_amax, -INFINITY, WEFT_MAX(v, a))
+WEFT_TREE(weft_tree_amin, INFINITY, WEFT_MIN(v, a))
+
+#endif

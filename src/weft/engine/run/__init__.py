@@ -1,0 +1,1 @@
+"""The runtime: from parameters and state to launches of kernels."""

@@ -1,0 +1,105 @@
+"""The table of a launch: pointers, numbers and chunks, laid out as weft.h says."""
+
+import ctypes
+from array import array
+from collections.abc import Sequence
+
+from weft.engine.backends.c.kernel import Table as CTable
+from weft.engine.plan import Plan
+
+__all__ = ["CHUNK", "Launch", "Part"]
+
+CHUNK = 16384  # elements; a partial result is of one chunk, so this is part of the arithmetic
+WHOLE = 8  # chunks that one thread takes through all phases, while they are in its cache
+OVERHEAD = 256  # what a tensor costs besides its elements, in elements
+
+
+class Part:
+    """Which tensors of a table step now, cut into chunks and units of work."""
+
+    def __init__(self, sizes: Sequence[int], active: Sequence[int], phases: int):
+        limit = CHUNK * (WHOLE if phases > 1 else 1)
+        small = [t for t in active if sizes[t] <= limit]
+        large = [t for t in active if sizes[t] > limit]
+        self.which = array("i", [*small, *large])
+        self.first = array("q", [0])
+        self.start, self.length, self.owner = array("q"), array("q"), array("i")
+        for a, t in enumerate(self.which):
+            size = sizes[t]
+            for begin in range(0, size, CHUNK):
+                self.start.append(begin)
+                self.length.append(min(CHUNK, size - begin))
+                self.owner.append(a)
+            self.first.append(len(self.start))
+        self.split_from = len(small)
+        self.whole = _bounds([sizes[t] + OVERHEAD for t in small], 0)
+        head = self.first[self.split_from]
+        self.split = _bounds(list(self.length[head:]), head)
+        self.elements = sum(sizes[t] for t in active)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are."""
+        return len(self.start)
+
+
+def _bounds(costs: Sequence[int], at: int) -> array:
+    """Bounds of runs of things that cost about a chunk together, the first at `at`."""
+    bounds, total = array("q", [at]), 0
+    for i, cost in enumerate(costs):
+        total += cost
+        if total >= CHUNK or i == len(costs) - 1:
+            bounds.append(at + i + 1)
+            total = 0
+    return bounds
+
+
+class Launch:
+    """The memory that a kernel is called with, for one plan and one set of tensors.
+
+    Attributes:
+        ptr: the address of each slot of each tensor, slot after slot.
+        value: the 0-dim values of each tensor, tensor after tensor.
+        address: of the C structure.
+    """
+
+    def __init__(self, plan: Plan, sizes: Sequence[int], active: Sequence[int]):
+        n = len(sizes)
+        self.plan, self.tensors, self.part = plan, n, Part(sizes, active, len(plan.phases))
+        self.scalars, self.values = max(1, len(plan.rows)), max(1, len(plan.values))
+        self.ptr = (ctypes.c_uint64 * (n * max(1, len(plan.slots))))()
+        self.row_of = (ctypes.c_int32 * n)()
+        self.value = (ctypes.c_double * (n * self.values))()
+        self.partial = (ctypes.c_double * max(1, self.part.chunks * plan.reductions))()
+        self.rows = (ctypes.c_double * self.scalars)()
+        self.room = 1
+        part = self.part
+        self.c = CTable(
+            tensors=n, scalars=self.scalars, columns=0, values=self.values, dims=0,
+            reductions=plan.reductions, ptr=ctypes.addressof(self.ptr), rows=ctypes.addressof(self.rows),
+            row_of=ctypes.addressof(self.row_of), column=None, value=ctypes.addressof(self.value), dim=None,
+            active=len(part.which), chunks=part.chunks, which=_at(part.which), first=_at(part.first),
+            start=_at(part.start), length=_at(part.length), partial=ctypes.addressof(self.partial),
+            wholes=len(part.whole) - 1, splits=len(part.split) - 1, split_from=part.split_from,
+            whole=_at(part.whole), split=_at(part.split), owner=_at(part.owner),
+        )  # fmt: skip
+        self.address = ctypes.addressof(self.c)
+
+    def point(self, slot: int, addresses: Sequence[int]) -> None:
+        """Set the addresses of one slot."""
+        self.ptr[slot * self.tensors : (slot + 1) * self.tensors] = addresses
+
+    def set_rows(self, rows: Sequence[Sequence[float]], row_of: Sequence[int] | None) -> None:
+        """Set the host scalars: a row for each group and step, and which tensor has which."""
+        if len(rows) > self.room:
+            self.room = len(rows)
+            self.rows = (ctypes.c_double * (self.scalars * self.room))()
+            self.c.rows = ctypes.addressof(self.rows)
+        for i, row in enumerate(rows):
+            self.rows[i * self.scalars : i * self.scalars + len(row)] = row
+        if row_of is not None:
+            self.row_of[:] = row_of
+
+
+def _at(a: array) -> int:
+    return a.buffer_info()[0]
