@@ -22,12 +22,18 @@ from weft.optimizers import (
 )
 from weft.registry import create, list_optimizers
 from weft.wrapper import Wrapper
-from weft.wrappers import Lookahead
+from weft.wrappers import ASAM, LAWA, SAM, SWA, Lookahead, OuterNesterov, WeightEMA
 
 if TYPE_CHECKING:
     from weft.learner import Learner
 
 __all__ = [
+    "ASAM",
+    "LAWA",
+    "OuterNesterov",
+    "SAM",
+    "SWA",
+    "WeightEMA",
     "Adam",
     "AdamW",
     "Chain",

@@ -127,9 +127,13 @@ class Optimizer(torch.optim.Optimizer):
 
     def _add(self, group: dict[str, Any], bound: BoundGroup) -> None:
         """torch's own check and registration, undone where the chain does not fit a parameter."""
+        ours = {"lr", "differentiable", *group}
+        ours |= {name for w in self._wrappers for name in w.group_defaults()}
         super().add_param_group(group)
-        added = self.param_groups[-1]
-        bound.group = added
+        bound.group = added = self.param_groups[-1]
+        for name in set(added) - ours:  # torch gives every group all defaults: other chains' too
+            if not bound.binding.knows_hyper(name):
+                del added[name]
         try:
             _check_rank(bound)
         except ChainError:
@@ -198,11 +202,11 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             StepError: names the callback, the parameter, and how many had already stepped.
         """
-        run: Callable[..., Any] = lambda closure=None, loss=loss: self._step(closure, loss)
+        run: Callable[..., Any] = self._step
         for wrapper in reversed(self._wrappers):
             run = _around(wrapper, self, run)
         with torch.no_grad():
-            return loss if scaler.skips(self) else run(closure)
+            return loss if scaler.skips(self) else run(closure, loss)
 
     def _step(self, closure: Callable[[], Any] | None, loss: Any) -> Any:
         if closure is not None:
@@ -412,15 +416,21 @@ NOT_PICKLED = ("defaults", "state", "param_groups", "step")  # schedulers put a 
 
 def _around(wrapper: Wrapper, opt: Optimizer, inner: Callable[..., Any]) -> Callable[..., Any]:
     """`inner` with a wrapper around it."""
-    handle = _Inside(opt, inner)
-    return lambda closure=None: wrapper.around_step(handle, closure)
+
+    def run(closure: Callable[[], Any] | None, loss: Any) -> Any:
+        return wrapper.around_step(_Inside(opt, inner, loss), closure)
+
+    return run
 
 
 class _Inside:
     """The optimizer as a wrapper sees it: `step` is the step inside the wrapper."""
 
-    def __init__(self, opt: Optimizer, step: Callable[..., Any]):
-        self.opt, self.step = opt, step
+    def __init__(self, opt: Optimizer, inner: Callable[..., Any], loss: Any):
+        self.opt, self.inner, self.loss = opt, inner, loss
+
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
+        return self.inner(closure, self.loss if loss is None else loss)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.opt, name)

@@ -1,0 +1,101 @@
+"""Sharpness-aware minimisation: the gradient where the loss is worst nearby."""
+
+from typing import Any, ClassVar
+
+import torch
+
+from weft.errors import StepError
+from weft.wrapper import Wrapper
+
+__all__ = ["ASAM", "SAM"]
+
+
+class SAM(Wrapper):
+    r"""Sharpness-aware minimisation: step with the gradient at the worst point nearby.
+
+        e = rho * g / |g|        (the norm over all parameters)
+        g <- gradient at p + e;  the optimizer's step from p
+
+    Args:
+        rho: how far to climb.
+
+    Raises:
+        StepError: from `step()` without a closure: the gradient is evaluated twice.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(2))
+    >>> opt = weft.SAM(weft.SGD([p], lr=0.1), rho=0.05)
+    >>> def closure():
+    ...     opt.zero_grad(); loss = (p**2).sum() / 2; loss.backward(); return loss
+    >>> loss = opt.step(closure); p.data
+    tensor([0.8965, 0.8965])
+
+    Foret et al., 2020, arXiv:2010.01412. It takes two evaluations and a copy of the weights. Batch
+    norm sees both points.
+    """
+
+    hypers: ClassVar = {"rho": 0.05}
+
+    def around_step(self, opt: Any, closure: Any) -> Any:
+        """Climb, evaluate there, come back and step."""
+        if closure is None:
+            raise StepError(
+                f"{type(self).__name__} evaluates the gradient twice: call step(closure), with a "
+                "closure that zeroes the grads, computes the loss, calls backward and returns it"
+            )
+        with torch.enable_grad():
+            loss = closure()
+        params = [p for p in self.params(opt) if p.grad is not None]
+        kept = [p.detach().clone() for p in params]
+        try:
+            for p, e in zip(params, self.ascent(opt, params), strict=True):
+                p.add_(e)
+            with torch.enable_grad():
+                closure()
+        finally:
+            for p, before in zip(params, kept, strict=True):
+                p.copy_(before)
+        opt.step(loss=loss)
+        return loss
+
+    def ascent(self, opt: Any, params: list[torch.Tensor]) -> list[torch.Tensor]:
+        """How far each parameter climbs."""
+        grads = [p.grad for p in params if p.grad is not None]
+        scale = self.get(opt, "rho") / (norm(grads) + 1e-12)
+        return [g * scale for g in grads]
+
+
+class ASAM(SAM):
+    r"""Adaptive SAM: a neighbourhood that scales with the weights.
+
+        T = |p| + eta;   e = rho * T^2 g / |T g|
+        g <- gradient at p + e;  the optimizer's step from p
+
+    Args:
+        rho: how far to climb.
+        eta: keeps the neighbourhood of small weights open.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(2))
+    >>> opt = weft.ASAM(weft.SGD([p], lr=0.1), rho=0.5)
+    >>> def closure():
+    ...     opt.zero_grad(); loss = (p**2).sum() / 2; loss.backward(); return loss
+    >>> loss = opt.step(closure); p.data
+    tensor([0.8643, 0.8643])
+
+    Kwon et al., 2021, arXiv:2102.11600. The paper leaves biases unscaled; here all scale alike.
+    """
+
+    hypers: ClassVar = {"rho": 0.5, "eta": 0.01}
+
+    def ascent(self, opt: Any, params: list[torch.Tensor]) -> list[torch.Tensor]:
+        """How far each parameter climbs."""
+        scales = [p.detach().abs() + self.get(opt, "eta") for p in params]
+        scaled = [t * p.grad for t, p in zip(scales, params, strict=True) if p.grad is not None]
+        rate = self.get(opt, "rho") / (norm(scaled) + 1e-12)
+        return [rate * t * s for t, s in zip(scales, scaled, strict=True)]
+
+
+def norm(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """The norm over all tensors, as one."""
+    return torch.stack([t.norm() for t in tensors]).norm()
