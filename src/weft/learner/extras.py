@@ -1,0 +1,34 @@
+"""Optional packages, imported when they are first needed."""
+
+import importlib
+from types import ModuleType
+
+__all__ = ["need"]
+
+
+def need(module: str, extra: str = "learner") -> ModuleType:
+    """Import `module`, or say how to get it.
+
+    Args:
+        module: the dotted name to import.
+        extra: the extra of weft that brings it.
+
+    Raises:
+        ImportError: where it is not installed; the message has the command that installs it.
+
+    >>> need("json").dumps([1])
+    '[1]'
+    >>> need("no_such_package")
+    Traceback (most recent call last):
+    ...
+    ImportError: this needs no_such_package, which is not installed: pip install weft[learner]
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name is not None and error.name.partition(".")[0] != package:
+            raise  # it is there, and broken: its own error says more
+        raise ImportError(
+            f"this needs {package}, which is not installed: pip install weft[{extra}]"
+        ) from None
