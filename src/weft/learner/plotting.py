@@ -1,0 +1,103 @@
+"""Pictures of training. matplotlib is imported when the first one is drawn."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weft.learner.extras import need
+from weft.learner.recorder import smooth
+
+if TYPE_CHECKING:
+    from weft.learner.recorder import Recorder
+
+__all__ = ["plot_history", "plot_lr_find"]
+
+
+def new_figure(path: str | os.PathLike | None, **kwargs: Any) -> Any:
+    """A figure; one for a file stays out of pyplot, which keeps every figure it makes."""
+    module = "matplotlib.pyplot" if path is None else "matplotlib.figure"
+    maker = need(module)
+    return maker.figure(**kwargs) if path is None else maker.Figure(**kwargs)
+
+
+def finish(figure: Any, path: str | os.PathLike | None) -> Any:
+    """Write the figure where a path was given, making its folder."""
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def plot_history(
+    recorders: Mapping[str, "Recorder"],
+    path: str | os.PathLike | None = None,
+    title: str = "",
+) -> Any:
+    """Loss, learning rate and momentum of one or several recorders, by name.
+
+    Args:
+        recorders: name -> recorder; the name "" gets no legend.
+        path: an image file to write, or None for a pyplot figure.
+        title: above everything.
+
+    Returns:
+        The figure.
+    """
+    figure = new_figure(path, figsize=(10, 6.2), layout="constrained")
+    axes = figure.subplot_mosaic([["loss", "loss"], ["lr", "mom"]], height_ratios=[1.7, 1])
+    for i, (name, recorder) in enumerate(recorders.items()):
+        color, batches = f"C{i}", range(1, len(recorder.batches) + 1)
+        if len(recorders) == 1:
+            axes["loss"].plot(batches, recorder.losses, color=color, alpha=0.25, linewidth=0.8)
+        smoothed = smooth(recorder.losses, beta=0.95)
+        axes["loss"].plot(batches, smoothed, color=color, label=name or "training")
+        if valid := recorder.valid_losses:
+            label = "" if name else "validation"
+            dots = {"color": color, "markersize": 4, "label": label}
+            axes["loss"].plot(*zip(*valid, strict=True), "o", **dots)
+        # wide below narrow: several optimizers often share a schedule
+        under = {"color": color, "linewidth": 2 * (len(recorders) - i) - 0.5}
+        axes["lr"].plot(batches, recorder.lrs, **under)
+        if not all(math.isnan(mom) for mom in recorder.moms):
+            axes["mom"].plot(batches, recorder.moms, **under)
+    label_history(axes, several=len(recorders) > 1)
+    if title:
+        figure.suptitle(title)
+    return finish(figure, path)
+
+
+def label_history(axes: Any, several: bool) -> None:
+    """Scales, labels and the legend of `plot_history`."""
+    axes["loss"].set(ylabel="loss", yscale="log")
+    if several:
+        axes["loss"].set_title("training loss (lines) and validation loss (dots)", fontsize=10)
+        axes["lr"].set_yscale("log")  # the rates of different optimizers differ by decades
+        axes["lr"].set_ylim(bottom=1e-5)
+    axes["loss"].legend(frameon=False)
+    axes["lr"].set(xlabel="batch", ylabel="learning rate")
+    axes["mom"].set(xlabel="batch", ylabel="momentum")
+    if not axes["mom"].lines:
+        axes["mom"].text(0.5, 0.5, "no momentum", ha="center", transform=axes["mom"].transAxes)
+    for axis in axes.values():
+        axis.spines[["top", "right"]].set_visible(False)
+
+
+def plot_lr_find(
+    lrs: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    suggestion: float,
+    path: str | os.PathLike | None = None,
+) -> Any:
+    """The loss against the learning rate, with the suggestion marked."""
+    figure = new_figure(path, figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(lrs, losses, alpha=0.3, color="C0", linewidth=0.8)
+    axis.plot(lrs, smoothed, color="C0")
+    axis.axvline(suggestion, color="C1", linestyle="--", label=f"suggestion {suggestion:.2g}")
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    return finish(figure, path)
