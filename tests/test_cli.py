@@ -1,0 +1,145 @@
+"""The commands, as a user meets them."""
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from learner.idx_files import write_digits
+from weft.cli import app
+
+
+@pytest.fixture
+def weft_command(monkeypatch, tmp_path):
+    """Run a command in an empty folder; a wide, plain terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WEFT_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return lambda *args: CliRunner().invoke(app, args)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "digits"
+    path.mkdir()
+    write_digits(path, n_train=640, n_test=64, zipped=True)
+    return path
+
+
+NAMES = ["plain SGD", "SGD with momentum", "RMSProp", "Adam"]
+
+
+def test_train_prints_grids_a_table_and_where_the_picture_is(weft_command, folder, tmp_path):
+    result = weft_command("train", "--quick", "--data", str(folder), "--out", "pictures/a.png")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    for name in NAMES:
+        grid = next(line for line in lines if line.startswith(f"{name}:"))
+        assert grid.count(" at lr ") == 3
+        assert any(f" {name} " in line and "%" in line for line in lines)
+    assert "picture: pictures/a.png" in result.output
+    assert (tmp_path / "pictures/a.png").read_bytes()[:4] == b"\x89PNG"
+    assert "Traceback" not in result.output
+    assert "deprecated" not in result.output
+
+
+def test_train_as_json_is_nothing_but_json(weft_command, folder):
+    result = weft_command("train", "--quick", "--data", str(folder), "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [entry["name"] for entry in found["optimizers"]] == NAMES
+    assert found["train_rows"] == 640
+    assert found["held_out_rows"] == 64
+    for entry in found["optimizers"]:
+        best = min(entry["grid"], key=lambda tried: tried["loss"])
+        assert entry["lr"] == best["lr"]
+        assert len(entry["grid"]) == 3
+        assert entry["runs"][0]["valid_loss"] == entry["valid_loss"]
+    assert max(entry["accuracy"] for entry in found["optimizers"]) > 0.5  # of ten easy patterns
+
+
+def test_the_folder_may_come_from_the_environment(weft_command, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEFT_DATA", str(tmp_path / "nowhere"))
+    result = weft_command("train", "--quick")
+    assert result.exit_code == 1
+    assert "nowhere: no such folder" in result.stderr
+
+
+def test_a_damaged_file_is_named_without_a_traceback(weft_command, folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:5000])
+    result = weft_command("train", "--data", str(folder))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("weft: ")
+    assert "train-images-idx3-ubyte.gz: truncated" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_picture_that_cannot_be_written_is_found_before_the_training(weft_command, folder):
+    result = weft_command("train", "--data", str(folder), "--out", str(folder))
+    assert result.exit_code == 1
+    assert "is a folder" in result.stderr
+    blocked = folder / "t10k-labels-idx1-ubyte.gz" / "a.png"
+    result = weft_command("train", "--data", str(folder), "--out", str(blocked))
+    assert result.exit_code == 1
+    assert "cannot make" in result.stderr
+
+
+def test_a_missing_package_is_named_before_the_training(weft_command, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = weft_command("train", "--data", str(folder))
+    assert result.exit_code == 1
+    assert "pip install weft[demo]" in result.stderr
+
+
+@pytest.mark.parametrize("option", [("--epochs", "0"), ("--seeds", "0"), ("--epoch", "1")])
+def test_options_that_make_no_sense(weft_command, option):
+    assert weft_command("train", *option).exit_code == 2
+
+
+def test_ctrl_c_ends_the_whole_job(weft_command, folder, monkeypatch):
+    from weft.learner import Learner
+
+    started = []
+
+    def interrupted(self, *args, **kwargs):
+        started.append(self)
+        self.interrupted = True
+
+    monkeypatch.setattr(Learner, "fit_one_cycle", interrupted)
+    result = weft_command("train", "--quick", "--data", str(folder))
+    assert result.exit_code == 130
+    assert len(started) == 1
+    assert "interrupted" in result.stderr
+
+
+def test_list(weft_command):
+    result = weft_command("list")
+    assert result.exit_code == 0
+    names = [line.split()[0] for line in result.output.splitlines()]
+    assert {"adamw", "sgd", "lion", "lamb"} <= set(names)
+    filtered = weft_command("list", "adam*").output
+    assert "adamw" in filtered
+    assert "lamb" not in filtered
+    nothing = weft_command("list", "nothing*")
+    assert nothing.exit_code == 1
+    assert "nothing*" in nothing.stderr
+
+
+def test_explain(weft_command):
+    result = weft_command("explain", "adamw")
+    assert result.exit_code == 0, result.output
+    assert "descend" in result.output
+    wrong = weft_command("explain", "adamv")
+    assert wrong.exit_code == 1
+    assert "did you mean 'adam" in wrong.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "list", "explain"])
+def test_help_teaches_with_examples(weft_command, command):
+    overview = weft_command("--help").output
+    assert command in overview
+    own = weft_command(command, "--help").output
+    assert f"weft {command}" in own
