@@ -1,6 +1,18 @@
 """What several of these tests need."""
 
+from functools import partial
+
 import torch
+
+import weft
+
+# what keeps state in different places: torch's own, a buffer, groups and slow weights
+STATEFUL = {
+    "AdamW": weft.AdamW,
+    "torch AdamW": torch.optim.AdamW,
+    "SGD": partial(weft.SGD, momentum=0.9),
+    "RAdam with Lookahead": lambda params, lr: weft.create("radam+lookahead(k=4)", params, lr=lr),
+}
 
 
 def halves(model):

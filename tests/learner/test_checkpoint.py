@@ -1,21 +1,13 @@
 """Going on from a file gives the same bits; a file that does not fit changes nothing."""
 
 import random
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-import weft
-from learner.helpers import halves, same, weights
-
-OPTIMIZERS = [
-    weft.AdamW,
-    torch.optim.AdamW,
-    partial(weft.SGD, momentum=0.9),
-]
+from learner.helpers import STATEFUL, halves, same, weights
 
 
 class SaveAt:
@@ -36,7 +28,7 @@ class Noise:
         learn.xs = (learn.xs[0] + 0.1 * (random.random() + np.random.rand() + torch.rand(())),)
 
 
-@pytest.mark.parametrize("opt_func", OPTIMIZERS)
+@pytest.mark.parametrize("opt_func", STATEFUL.values(), ids=STATEFUL)
 def test_a_fit_is_taken_up_in_the_middle_bit_for_bit(make, tmp_path, opt_func):
     whole = make(opt_func, cbs=[Noise()])
     whole.fit_one_cycle(4, 0.05, cbs=[SaveAt(tmp_path / "learner.pt", 1)])

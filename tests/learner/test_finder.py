@@ -1,17 +1,13 @@
 """The search for a rate: useful, and without a trace."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import weft
-from learner.helpers import same, weights
+from learner.helpers import STATEFUL, same, weights
 from weft.learner import Learner, in_memory
-
-OPTIMIZERS = [weft.AdamW, torch.optim.AdamW, partial(weft.SGD, momentum=0.9)]
 
 
 def full_state(learn):
@@ -31,7 +27,7 @@ def full_state(learn):
     return flat
 
 
-@pytest.mark.parametrize("opt_func", OPTIMIZERS)
+@pytest.mark.parametrize("opt_func", STATEFUL.values(), ids=STATEFUL)
 @pytest.mark.parametrize("trained", [False, True])
 def test_it_leaves_no_trace(make, opt_func, trained):
     learn, untouched = make(opt_func), make(opt_func)

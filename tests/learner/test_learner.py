@@ -267,6 +267,31 @@ def test_an_optimizer_that_needs_a_closure_gets_one(make):
     assert learn.validate()["valid_loss"] < 0.5
 
 
+class LooksAhead(torch.optim.SGD):
+    """Evaluates at the weights, and again where a step would lead: as SAM does."""
+
+    needs_closure = True
+
+    def step(self, closure=None):
+        loss = closure()
+        super().step()
+        closure()
+        return loss
+
+
+def test_what_says_that_it_needs_a_closure_gets_one_and_the_first_loss_counts(make):
+    evaluated = []
+
+    class Evaluations:
+        def after_backward(self, learn):
+            evaluated.append(learn.loss_value)
+
+    learn = make(LooksAhead, cbs=[Evaluations()])
+    learn.fit(1)
+    assert len(evaluated) == 12
+    assert learn.recorder.losses == evaluated[::2]
+
+
 def test_a_chain_that_reads_the_loss_gets_it(make):
     seen = []
 

@@ -87,6 +87,26 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return batch
 
 
+def batches_in(loader: Any) -> int:
+    """How many batches an epoch has; schedules need to know."""
+    try:
+        n = len(loader)
+    except TypeError:
+        raise TypeError(
+            f"{type(loader).__name__} has no length, and schedules need to know how many batches an"
+            " epoch has: give the training loader a __len__"
+        ) from None
+    if n == 0:
+        raise ValueError("the training loader is empty: fewer rows than one batch?")
+    return n
+
+
+def batch_size(xs: tuple[Any, ...]) -> int:
+    """How many rows a batch counts for."""
+    first = xs[0]
+    return len(first) if isinstance(first, Tensor) and first.ndim else 1
+
+
 class InMemoryLoader:
     """Batches of tensors that are in memory: one gather a batch, instead of one a row.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from weft.learner.callbacks import EVENTS, ScheduleHypers, StopFit
 from weft.learner.checkpoint import load_learner, save_learner
-from weft.learner.data import as_loaders, split_batch, to_device
+from weft.learner.data import as_loaders, batch_size, batches_in, split_batch, to_device
 from weft.learner.hypers import Dials
 from weft.learner.metrics import Averages, Metric
 from weft.learner.opt import make_optimizer, needs_closure
@@ -242,12 +242,18 @@ class Learner(Policies):
                 " cannot put the step off: leave GradientAccumulation out"
             )
 
+        seen: list[tuple[Any, Tensor, float]] = []
+
         def closure() -> Tensor:
             self.opt.zero_grad()
             with torch.enable_grad():
-                return self._evaluate()
+                loss = self._evaluate()
+            seen.append((self.pred, loss, self.loss_value))
+            return loss
 
         self.opt.step(closure)  # type: ignore[call-overload,arg-type]
+        # the first is the loss at the weights; the others were taken where the optimizer looked
+        self.pred, self.loss, self.loss_value = seen[0]
 
     def _non_finite(self) -> str:
         rates = ", ".join(f"{lr:.3g}" for lr in self.dials.get("lr") if lr is not None)
@@ -378,26 +384,6 @@ def checked(cbs: Any) -> list[Any]:
             what = f"the class {cb.__name__}: make one" if isinstance(cb, type) else repr(cb)
             raise TypeError(f"a learner callback has one of {', '.join(EVENTS)}; this is {what}")
     return cbs
-
-
-def batches_in(loader: Any) -> int:
-    """How many batches an epoch has; schedules need to know."""
-    try:
-        n = len(loader)
-    except TypeError:
-        raise TypeError(
-            f"{type(loader).__name__} has no length, and schedules need to know how many batches an"
-            " epoch has: give the training loader a __len__"
-        ) from None
-    if n == 0:
-        raise ValueError("the training loader is empty: fewer rows than one batch?")
-    return n
-
-
-def batch_size(xs: Sequence[Any]) -> int:
-    """How many rows a batch counts for."""
-    first = xs[0]
-    return len(first) if isinstance(first, Tensor) and first.ndim else 1
 
 
 def detached(pred: Any) -> Any:
