@@ -131,7 +131,9 @@ class Optimizer(torch.optim.Optimizer):
         ours |= {name for w in self._wrappers for name in w.group_defaults()}
         super().add_param_group(group)
         bound.group = added = self.param_groups[-1]
-        for name in set(added) - ours:  # torch gives every group all defaults: other chains' too
+        for name in (
+            set(self.defaults) & set(added) - ours
+        ):  # torch gives every group all defaults: other chains' too
             if not bound.binding.knows_hyper(name):
                 del added[name]
         try:
@@ -406,9 +408,12 @@ class Optimizer(torch.optim.Optimizer):
                 self._bound[-1].own_chain = own_chain
 
     def __repr__(self) -> str:
-        chain = ", ".join(c.name for c in self._bound[0].binding.calls) if self._bound else ""
-        head, _, rest = super().__repr__().partition(" (")
-        return f"{head} (\nCallbacks: {chain}{rest}"
+        chains = [", ".join(c.name for c in b.binding.calls) for b in self._bound]
+        lines = super().__repr__().split("\n")
+        for i, chain in enumerate(chains):
+            at = lines.index(f"Parameter Group {i}")
+            lines.insert(at + 1, f"    callbacks: {chain}")
+        return "\n".join(lines)
 
 
 NOT_PICKLED = ("defaults", "state", "param_groups", "step")  # schedulers put a patched step there
@@ -448,7 +453,7 @@ def _groups(params: Any) -> Any:
 
 def _is_list(x: Any) -> bool:
     """Whether `x` is a group of the original's list of lists, rather than a named pair."""
-    if isinstance(x, torch.Tensor | Mapping | str):
+    if isinstance(x, torch.Tensor | Mapping | str) or not hasattr(x, "__iter__"):
         return False
     return not (isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], str))
 
