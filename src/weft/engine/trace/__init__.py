@@ -11,7 +11,7 @@ no random number is drawn. What cannot be written down raises `Untraceable`.
     host(*values)                     # their values, or None: a guard failed, trace again
 """
 
-from weft.engine.trace.api import Capture, Example, External, TensorSpec, Traced, Untraceable
+from weft.engine.trace.api import Capture, Example, External, Kept, TensorSpec, Traced, Untraceable
 from weft.engine.trace.chain import trace
 from weft.engine.trace.hostcode import HostFunction, host_function, host_source, is_leaf
 
@@ -20,6 +20,7 @@ __all__ = [
     "Example",
     "External",
     "HostFunction",
+    "Kept",
     "TensorSpec",
     "Traced",
     "Untraceable",

@@ -8,7 +8,7 @@ import torch
 
 from weft.engine.graph import Graph, Node
 
-__all__ = ["Capture", "Example", "External", "TensorSpec", "Traced", "Untraceable"]
+__all__ = ["Capture", "Example", "External", "Kept", "TensorSpec", "Traced", "Untraceable"]
 
 
 class Untraceable(Exception):
@@ -35,6 +35,12 @@ class TensorSpec(NamedTuple):
     dtype: torch.dtype
 
 
+class Kept(NamedTuple):
+    """A state that is no number and no tensor: a string, None, an object, kept as it is."""
+
+    value: Any
+
+
 class External:
     """A tensor that a callback captured: read at every step, never written."""
 
@@ -59,8 +65,9 @@ class Example:
             in float32.
         state: `state[p]`: a `TensorSpec` for a tensor, the value itself for anything else. A name
             that is absent is absent here.
-        hypers: the parameter group without "params" and "param_names", the shared values included.
-            Numbers, 0-dim or 1-element tensors and tuples of numbers become symbolic; the rest is static.
+        hypers: the parameter group without "params" and "param_names", shared values included.
+            Numbers, tensors of one element and tuples of numbers become symbolic; the rest is
+            static.
         given: the names in `hypers` for which `BoundGroup.is_set` holds.
         step: how many steps the parameter has taken, this one included.
         loss: what `step` was given: None, a number, or a tensor of one element.
@@ -119,7 +126,7 @@ class Capture:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two captured values mean the same to a callback: numbers by value, objects by identity."""
+    """Whether two captured values mean the same: numbers by value, objects by identity."""
     if a is b:
         return True
     if type(a) is not type(b):

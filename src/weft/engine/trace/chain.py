@@ -1,9 +1,24 @@
-"""Running a chain on proxies, by the rules of the eager loop."""
+"""Running a chain on proxies, by the rules of the eager loop: `weft.engine.eager.Turn`, in symbols."""
 
-from weft.binding import Binding
-from weft.engine.trace.api import Example, Traced
+from typing import Any
+
+import torch
+
+from weft.binding import Binding, Call
+from weft.engine.graph import Node
+from weft.engine.trace.api import Example, TensorSpec, Traced, Untraceable, static
+from weft.engine.trace.branches import MISSING, explore
+from weft.engine.trace.dispatch import Mode
+from weft.engine.trace.factories import item
+from weft.engine.trace.rebind import Rebinder
+from weft.engine.trace.results import Results
+from weft.engine.trace.scalar import Scalar
+from weft.engine.trace.tensor import Storage, TensorProxy
+from weft.engine.trace.tracer import UNKNOWN, Tracer
 
 __all__ = ["trace"]
+
+LOW = (torch.bfloat16, torch.float16)
 
 
 def trace(binding: Binding, example: Example) -> Traced:
@@ -16,4 +31,321 @@ def trace(binding: Binding, example: Example) -> Traced:
     Raises:
         Untraceable: with the callback, its file and line, and the reason.
     """
-    raise NotImplementedError
+    if example.dtype.is_complex or not example.dtype.is_floating_point:
+        raise Untraceable(f"the parameter is {example.dtype}", binding.calls[0].name)
+    with torch.no_grad():
+        return ChainTrace(binding, example).run()
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What is computed in where `dtype` is stored."""
+    return torch.float32 if dtype in LOW else dtype
+
+
+class Grad:
+    """What the parameter's proxy asks for its grad."""
+
+    def __init__(self, chain: "ChainTrace"):
+        self.chain = chain
+
+    def grad(self) -> TensorProxy:
+        """`p.grad` now."""
+        return self.chain.grad
+
+
+class ChainTrace:
+    """One trace of a chain: the values of its names, as `Turn` holds them."""
+
+    def __init__(self, binding: Binding, example: Example):
+        self.binding, self.example = binding, example
+        self.t = t = Tracer(example.device)
+        self.rebinder = Rebinder()
+        self.mode = Mode(t)
+        dtype, shape, contig = compute_dtype(example.dtype), tuple(example.shape), example.contiguous
+        slot = lambda name: Storage(t.graph.load(name, shape, dtype))
+        self.p = TensorProxy.make(t, slot("p"), (), contig, owner=Grad(self))
+        self.user_grad = self.grad = TensorProxy.make(t, slot("grad"), (), contig)
+        self.update: TensorProxy | None = None
+        self.grad_is_update = False  # a way through a branch left the update to be the grad
+        self.own: dict[str, Any] = dict(example.state)  # values as callbacks read them, once read
+        self.read: set[str] = set()
+        self.hypers: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
+        self.out = Results(t, binding, example)
+
+    def run(self) -> Traced:
+        """Call every callback once."""
+        for call in self.binding.calls:
+            self.t.graph.source = call.name
+            try:
+                self._one(call)
+            except Untraceable as e:
+                s = call.spec
+                raise Untraceable(e.reason, e.callback or call.name, s.file, s.line) from e
+            except Exception as e:
+                s = call.spec
+                reason = f"on the tracer's stand-ins it raised {type(e).__name__}: {e}"
+                raise Untraceable(reason, call.name, s.file, s.line) from e
+        return self._finish()
+
+    def _one(self, call: Call) -> None:
+        result, copies = self._call(call)
+        self._notice(copies)
+        over = call.over
+        if over is not None:
+            self.values[over.name] = self.out.over(over.name, result, call.name)
+        elif isinstance(result, dict):
+            names = call.spec.produces
+            self._take({names.get(k, k): v for k, v in result.items()}, call)
+        self.out.note_in_place(self, call.name)
+
+    # ------------------------------------------------------------ a call
+
+    def _call(self, call: Call) -> tuple[Any, dict[str, TensorProxy]]:
+        kwargs: dict[str, Any] = self._everything() if call.spec.var_kw else {}
+        copies: dict[str, TensorProxy] = {}
+        for arg, name in call.reads:
+            value = self._look(name, call, copies)
+            if value is not MISSING:
+                kwargs[arg] = value
+            elif name in call.spec.required:
+                raise LookupError(f"it reads {name!r}, which nothing has provided yet")
+        args: tuple[Any, ...] = ()
+        if call.takes_param:
+            first = call.spec.first or "p"
+            kwargs.pop(first, None)
+            if call.spec.positional:
+                args = (self.p,)
+            else:
+                kwargs[first] = self.p
+        fn = self.rebinder.rebind(call.spec.fn, call.name, None)
+        grad_version = self.grad.storage_.version
+
+        def run() -> Any:
+            with self.mode:
+                out = fn(*args, **kwargs)
+            changed = self.rebinder.changed()
+            if changed:
+                raise Untraceable(changed)
+            return out
+
+        result = explore(self.t, self._memory(copies, kwargs), run, self._current(call, copies))
+        if self.grad_is_update and self.grad.storage_.version != grad_version:
+            raise Untraceable("it changes the grad after a branch left the update to be the grad")
+        return result, copies
+
+    def _memory(self, copies: dict[str, Any], kwargs: dict[str, Any]) -> list[Storage]:
+        """Every storage that the call can write and that outlives it."""
+        tensors = [self.p, self.user_grad, self.grad, *copies.values(), *kwargs.values()]
+        tensors += [self.update, *self.own.values(), *self.values.values()]
+        found = {id(x.storage_): x.storage_ for x in tensors if isinstance(x, TensorProxy)}
+        return list(found.values())
+
+    def _current(self, call: Call, copies: dict[str, TensorProxy]) -> Any:
+        """What a name is worth on a way through the callback that does not return it."""
+
+        def current(name: str) -> Any:
+            name = call.spec.produces.get(name, name)
+            if name == "p":
+                return self.p
+            if name == "grad":
+                return copies.get("grad", self.grad)
+            if name == "update":
+                if self.update is None:
+                    self.grad_is_update = True
+                    return copies.get("update", self.grad)
+                return self.update
+            if name in self.values:
+                return self.values[name]
+            return self._state(name) if name in self.own else MISSING
+
+        return current
+
+    def _look(self, name: str, call: Call, copies: dict[str, TensorProxy]) -> Any:
+        """The value of a name of the chain, or `MISSING`."""
+        if name == "p":
+            return self.p
+        if name in ("grad", "update"):
+            return self._vector(name, copies)
+        if name == "loss":
+            if self.example.loss is None:
+                raise LookupError("it reads 'loss': give step() a closure, or step(loss=...)")
+            return self._loss()
+        if name == "step" and self.binding.keeps_step:
+            return Scalar(self.t, self.t.leaf("step", self.example.step))
+        if name in self.values:
+            return self.values[name]
+        held = name in self.own
+        if name in self.example.hypers and name not in self.binding.states:
+            shared = name in self.binding.shared
+            if shared or not held or name in self.example.given:
+                return self._hyper(name)
+        if held:
+            return self._state(name)
+        return call.local.get(name, MISSING)
+
+    def _vector(self, name: str, copies: dict[str, TensorProxy]) -> TensorProxy:
+        """`update` or `grad`, never the user's own grad."""
+        if name == "update" and self.update is not None:
+            return self.update
+        if name == "grad" and self.grad is not self.user_grad:
+            return self.grad
+        copies[name] = copy = self._copy(self.grad)
+        return copy
+
+    def _copy(self, x: TensorProxy) -> TensorProxy:
+        return TensorProxy.fresh(self.t, x.read(), x.contig)
+
+    def _notice(self, copies: dict[str, TensorProxy]) -> None:
+        for name, copy in copies.items():
+            if copy.storage_.version:
+                if name == "update":
+                    self.update = copy
+                else:
+                    self._set_grad(copy)
+
+    def _everything(self) -> dict[str, Any]:
+        """All names, for a callback with **kwargs: state, then what was set, as in the original."""
+        hypers, given = self.example.hypers, self.example.given
+        out: dict[str, Any] = {k: self._hyper(k) for k in hypers}
+        for name in self.own:
+            if name not in out or name in self.binding.states or name not in given:
+                out[name] = self._state(name)
+        out.update(self.values)
+        out["grad"] = self._copy(self.grad)
+        out["update"] = self.update if self.update is not None else self._copy(self.grad)
+        if self.binding.keeps_step:
+            out["step"] = Scalar(self.t, self.t.leaf("step", self.example.step))
+        if self.example.loss is not None:
+            out["loss"] = self._loss()
+        return out
+
+    # ------------------------------------------------------------ values from outside
+
+    def _hyper(self, name: str) -> Any:
+        if name not in self.hypers:
+            op = "shared" if name in self.binding.shared else "hyper"
+            self.hypers[name] = self._symbolic(op, name, self.example.hypers[name], ())
+        return self.hypers[name]
+
+    def _symbolic(self, op: str, name: str, value: Any, index: tuple[int, ...]) -> Any:
+        """A number from outside as a leaf; tuples element by element; the rest as it is."""
+        t = self.t
+        if type(value) is bool or isinstance(value, str | type(None)):
+            return value
+        if isinstance(value, float | int):
+            attrs: dict[str, Any] = {"index": index} if index else {}
+            return Scalar(t, t.leaf(op, _plain(value), name=name, **attrs))
+        if isinstance(value, tuple) and not index:
+            return tuple(self._symbolic(op, name, v, (i,)) for i, v in enumerate(value))
+        if isinstance(value, torch.Tensor):
+            if value.numel() != 1 or value.is_complex():
+                raise Untraceable(f"the hyper {name!r} is a tensor of {tuple(value.shape)}")
+            leaf = t.leaf(op, value.item(), name=name)
+            node = t.full(leaf, tuple(value.shape), value.dtype)
+            return TensorProxy.make(t, Storage(node, f"the hyper {name!r}"), (), True)
+        if isinstance(value, tuple | list | dict):
+            raise Untraceable(f"{name!r} is a {type(value).__name__} of {static(value)[:40]}")
+        return value
+
+    def _loss(self) -> Any:
+        loss, t = self.example.loss, self.t
+        if isinstance(loss, torch.Tensor):
+            if loss.numel() != 1:
+                raise Untraceable(f"the loss is a tensor of {tuple(loss.shape)}")
+            node = t.full(t.leaf("loss", loss.item()), tuple(loss.shape), loss.dtype)
+            return TensorProxy.make(t, Storage(node, "the loss"), (), True)
+        return Scalar(t, t.leaf("loss", _plain(loss)))
+
+    def _state(self, name: str) -> Any:
+        """One state; its proxy is made when it is first read."""
+        if name in self.read:
+            return self.own[name]
+        held = self.own[name]
+        if isinstance(held, TensorSpec):
+            if held.dtype.is_complex:
+                raise Untraceable(f"the state {name!r} is complex")
+            node = self.t.graph.load(name, tuple(held.shape), compute_dtype(held.dtype))
+            value: Any = TensorProxy.make(self.t, Storage(node), (), self.example.contiguous)
+        else:
+            value = self._symbolic("number", name, held, ())
+        self.read.add(name)
+        self.own[name] = value
+        return value
+
+    # ------------------------------------------------------------ a result
+
+    def _take(self, result: dict[str, Any], call: Call) -> None:
+        """Bind what a callback returned; tensors have become values already."""
+        for name, value in result.items():
+            self.out.wrote_by(name, call.name)
+            if name == "p":
+                self._set_p(value)
+            elif name == "grad":
+                self._set_grad(value)
+            elif name == "update":
+                self.update = self._fresh(value)
+            elif name in self.binding.shared:
+                self._set_shared(name, value)
+            else:
+                self._set_state(name, value)
+
+    def _fresh(self, value: Any) -> Any:
+        """A returned value with memory of its own."""
+        if isinstance(value, Node | torch.Tensor):
+            return TensorProxy.fresh(self.t, self.t.tensor(value), self.example.contiguous)
+        return value
+
+    def _set_p(self, value: Any) -> None:
+        if not isinstance(value, Node | torch.Tensor) or self.t.tensor(value).shape != self.p.shape:
+            raise ValueError(f"it returned 'p' as something else than {tuple(self.p.shape)}")
+        self.p.write(self.t.tensor(value))
+
+    def _set_grad(self, value: Any) -> None:
+        node = self.t.tensor(value)
+        if node.shape != self.p.shape:
+            raise ValueError(f"it returned 'grad' as {node.shape}, not {tuple(self.p.shape)}")
+        if self.grad_is_update:
+            raise Untraceable("it changes the grad after a branch left the update to be the grad")
+        self.grad = TensorProxy.fresh(self.t, self.t.cast(node, self.p.dtype), self.example.contiguous)
+
+    def _set_shared(self, name: str, value: Any) -> None:
+        """The first parameter of the group decides; the others read what it decided from here on."""
+        t = self.t
+        if isinstance(value, Node | torch.Tensor):
+            value = item(t, value)
+        if not isinstance(value, float | int):
+            raise Untraceable(f"the shared value {name!r} becomes {value!r}")
+        node = self.out.shared(name, value)
+        if name not in self.values:
+            known = t.values[node.index] if node.is_host else UNKNOWN
+            decided = t.leaf("shared", known, name=name, decided=True)
+            self.values[name] = Scalar(t, decided)
+
+    def _set_state(self, name: str, value: Any) -> None:
+        spec = self.example.state.get(name)
+        self.out.dirty.add(name)
+        if isinstance(value, Node | torch.Tensor):
+            node = self.t.tensor(value)
+            held = self._state(name) if name in self.own else None
+            if isinstance(held, TensorProxy) and node.shape == tuple(held.shape):
+                if isinstance(spec, TensorSpec) and spec.dtype in LOW:
+                    self.own[name] = self._fresh(node)
+                    self.read.add(name)
+                    return
+                both_float = node.dtype.is_floating_point and held.dtype.is_floating_point
+                if node.dtype is held.dtype or both_float:
+                    held.write(node)
+                    return
+            self.own[name] = self._fresh(self.out.stored(name, node))
+        else:
+            self.own[name] = value
+        self.read.add(name)
+
+    def _finish(self) -> Traced:
+        return self.out.finish(self)
+
+
+def _plain(value: float) -> float | int | bool:
+    """A Python number: subclasses of float and int are not."""
+    return value if type(value) in (float, int, bool) else float(value)

@@ -126,21 +126,15 @@ def host_function(traced: Traced, nodes: Iterable[Node]) -> HostFunction:
     return HostFunction(tuple(leaves.values()), nodes, source, scope["host"])
 
 
-def evaluate(node: Node, args: list[Any]) -> Any:
-    """The value of one host scalar that is no leaf, on the values of its arguments."""
-    return _evaluator(node.op, len(args))(*args) if node.op != "const" else node.attr("value")
+def evaluate(op: str, values: list[Any]) -> Any:
+    """The value of a host op on numbers."""
+    key = (op, len(values))
+    if key not in _evaluators:
+        args = tuple(Node("hyper", (), (), None, float, i) for i in range(len(values)))
+        text = expression(Node(op, args, (), None, float, len(args)), lambda x: f"a{x.index}")
+        names = ", ".join(f"a{i}" for i in range(len(args)))
+        _evaluators[key] = eval(f"lambda {names}: {text}", {"math": math})
+    return _evaluators[key](*values)
 
 
 _evaluators: dict[tuple[str, int], Callable[..., Any]] = {}
-
-
-def _evaluator(op: str, n: int) -> Callable[..., Any]:
-    """A function for one op, from the same text that kernels' hosts run."""
-    found = _evaluators.get((op, n))
-    if found is None:
-        args = tuple(Node("hyper", (), (), None, float, i) for i in range(n))
-        names = [f"a{i}" for i in range(n)]
-        text = expression(Node(op, args, (), None, float, n), lambda x: f"a{x.index}")
-        found = eval(f"lambda {', '.join(names)}: {text}", {"math": math})
-        _evaluators[op, n] = found
-    return found

@@ -1,0 +1,139 @@
+"""Branches on tensors: a callback is run once for each way through it, and the ways are merged."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from weft.engine.graph import Node
+from weft.engine.trace.api import Untraceable
+from weft.engine.trace.scalar import Scalar
+from weft.engine.trace.tensor import Storage, TensorProxy
+from weft.engine.trace.tracer import Path, Tracer, default_dtype
+
+__all__ = ["MISSING", "Outcome", "explore"]
+
+MOST_WAYS = 128
+MISSING = object()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one run of a callback gave: its result, and what it left in the memory it was given.
+
+    In `result`, a tensor is its node.
+    """
+
+    result: Any
+    memory: list[tuple[Node, int]]
+
+
+def explore(
+    tracer: Tracer, memory: Sequence[Storage], run: Callable[[], Any],
+    current: Callable[[str], Any] = lambda name: MISSING,
+) -> Any:  # fmt: skip
+    """The result of `run` over all its ways; `memory` is left as they leave it.
+
+    Args:
+        tracer: which takes down the branches.
+        memory: every storage that the callback may write and that outlives it.
+        run: the call.
+        current: what a name is worth where one way returns it and another does not, or `MISSING`.
+    """
+    before = [(s.value, s.version) for s in memory]
+    ways = 0
+
+    def along(prefix: Sequence[bool]) -> tuple[Outcome, list[Node]]:
+        nonlocal ways
+        ways += 1
+        if ways > MOST_WAYS:
+            raise Untraceable("it has too many ways through its branches on tensors")
+        for s, (value, version) in zip(memory, before, strict=True):
+            s.value, s.version = value, version
+        tracer.path = path = Path(prefix)
+        result = _by_value(run())
+        if path.order and tracer.random:
+            raise Untraceable("it draws random numbers and branches on a tensor")
+        return Outcome(result, [(s.value, s.version) for s in memory]), path.order
+
+    def best(prefix: list[bool]) -> Outcome:
+        outcome, order = along(prefix)
+        taken = [*prefix, *(True,) * (len(order) - len(prefix))]
+        for k in reversed(range(len(prefix), len(order))):
+            other = best([*taken[:k], False])
+            outcome = _merge(tracer, order[k], outcome, other, at)
+        return outcome
+
+    def at(outcome: Outcome, name: str) -> Any:
+        """What a name is worth on a way that did not return it."""
+        value = current(name)
+        if value is MISSING:
+            raise Untraceable(f"it returns {name!r} on some of the ways through a branch on a tensor")
+        if isinstance(value, TensorProxy):
+            for s, (node, _) in zip(memory, outcome.memory, strict=True):
+                if s is value.storage_:
+                    return node
+        return _by_value(value)
+
+    try:
+        outcome = best([])
+    finally:
+        tracer.path = Path(())
+    for s, (value, version) in zip(memory, outcome.memory, strict=True):
+        s.value, s.version = value, version
+    return outcome.result
+
+
+def _by_value(x: Any) -> Any:
+    """A result with its tensors as they are now."""
+    if isinstance(x, TensorProxy):
+        return x.read()
+    if isinstance(x, dict):
+        return {k: _by_value(v) for k, v in x.items()}
+    return x
+
+
+def _merge(
+    t: Tracer, cond: Node, a: Outcome, b: Outcome, at: Callable[[Outcome, str], Any]
+) -> Outcome:
+    memory = [
+        (t.where(cond, x, y, x.dtype), max(i, j))
+        for (x, i), (y, j) in zip(a.memory, b.memory, strict=True)
+    ]
+    if isinstance(a.result, dict) or isinstance(b.result, dict):
+        one = a.result if isinstance(a.result, dict) else {}
+        two = b.result if isinstance(b.result, dict) else {}
+        names = list(dict.fromkeys([*one, *two]))
+        result: Any = {}
+        for n in names:
+            x = one[n] if n in one else at(a, n)
+            y = two[n] if n in two else at(b, n)
+            result[n] = _either(t, cond, x, y)
+    else:
+        result = _either(t, cond, a.result, b.result)
+    return Outcome(result, memory)
+
+
+def _either(t: Tracer, cond: Node, x: Any, y: Any) -> Any:
+    """`x` or `y`, whichever way `cond` goes."""
+    if x is y:
+        return x
+    tensors = (isinstance(x, Node | torch.Tensor), isinstance(y, Node | torch.Tensor))
+    if all(tensors):
+        a, b = t.tensor(x), t.tensor(y)
+        if a.shape != b.shape or a.dtype is not b.dtype:
+            raise Untraceable("ways through a branch on a tensor give different shapes or dtypes")
+        return t.where(cond, a, b)
+    if not any(tensors) and isinstance(x, float | int) and isinstance(y, float | int):
+        kinds = {v.kind if isinstance(v, Scalar) else type(v) for v in (x, y)}
+        if len(kinds) > 1:
+            raise Untraceable("ways through a branch on a tensor give different kinds of number")
+        if not isinstance(x, Scalar) and not isinstance(y, Scalar) and x == y:
+            return x
+        kind = kinds.pop()
+        wide = torch.float64 if kind is float else default_dtype(kind)
+        return Scalar(t, t.where(cond, x, y, wide))
+    if type(x) is type(y) and not any(tensors) and x == y:
+        return x
+    raise Untraceable("ways through a branch on a tensor give different kinds of result")

@@ -1,0 +1,318 @@
+"""From torch functions to handlers: one place that knows torch's conventions.
+
+`add_` is `add` written back, `out=` likewise, `_foreach_add` is `add` on lists, operators and
+`torch.ops.aten` are the functions that they call.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from weft.engine.graph import Node
+from weft.engine.trace import factories, reductions  # noqa: F401  (they register their handlers)
+from weft.engine.trace.api import Untraceable
+from weft.engine.trace.indexing import get_item, set_item
+from weft.engine.trace.opaque import DETERMINISTIC, RANDOM, opaque, random_call
+from weft.engine.trace.pointwise import OPS
+from weft.engine.trace.tensor import TensorProxy
+from weft.engine.trace.tracer import Tracer, Wrapped
+from weft.engine.trace.views import VIEW_OPS, as_proxy
+
+__all__ = ["Mode", "dispatch"]
+
+METHOD_ONLY = frozenset(
+    ("where", "float", "double", "half", "bool", "bfloat16", "int", "long", "byte", "char", "short")
+)
+IN_PLACE_OPERATORS = {
+    f"__i{n}__": f"__{n}__"
+    for n in ("add", "sub", "mul", "truediv", "div", "floordiv", "mod", "pow", "and", "or", "xor")
+}
+# questions about a tensor whose answer is the same for the proxy's own meta tensor
+METADATA = frozenset(
+    ["dim", "size", "numel", "nelement", "ndimension", "__len__", "element_size", "is_floating_point", "is_complex", "is_signed", "get:nbytes", "get:itemsize", "is_same_size", "get:is_cpu", "is_tensor", "is_inference", "is_conj", "is_neg", "has_names", "get:is_meta", "get:is_quantized", "get:is_mkldnn", "get:is_nested", "get:is_mps", "get:is_xpu", "get:names", "result_type", "can_cast", "is_nonzero_", "promote_types"]
+)
+PASS = frozenset(
+    ["_set_grad_enabled", "set_grad_enabled", "is_grad_enabled", "get_default_dtype", "finfo", "iinfo", "broadcast_shapes", "get_num_threads", "_C_set_grad_enabled", "set_default_dtype", "get_device_module", "_get_tracing_state", "device", "__torch_function__", "_is_functional_tensor"]
+)
+
+
+class Mode(TorchFunctionMode):
+    """Sends every torch call of a callback to the tracer."""
+
+    def __init__(self, tracer: Tracer):
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return dispatch(self.tracer, func, args, kwargs or {})
+
+
+_names: dict[Any, str] = {}
+
+
+def name_of(func: Any) -> str:
+    """What a torch function is called, whether method, operator, attribute or aten op."""
+    try:
+        return _names[func]
+    except KeyError:
+        name = getattr(func, "__name__", type(func).__name__)
+        owner = getattr(func, "__self__", None)
+        if name in ("__get__", "__set__", "__delete__"):
+            name = f"{name[2:5]}:{getattr(owner, '__name__', None) or owner.fget.__name__}"  # type: ignore[union-attr]
+        elif hasattr(func, "_schema"):
+            name = func._schema.name.rpartition("::")[2]
+        elif name in METHOD_ONLY and (
+            inspect.ismethoddescriptor(func) or "Tensor." in getattr(func, "__qualname__", "")
+        ):
+            name = f"method:{name}"
+        name = name.removeprefix("special_")
+        if getattr(func, "__module__", None) == "torch._C._linalg" and not name.startswith("linalg"):
+            name = f"linalg_{name}"
+        _names[func] = name
+        return name
+
+
+def dispatch(t: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a torch call gives on proxies."""
+    name = name_of(func)
+    if name.startswith("_foreach_"):
+        return _foreach(t, name.removeprefix("_foreach_"), args, kwargs)
+    if "out" in kwargs:
+        out = kwargs["out"]
+        kwargs = {k: v for k, v in kwargs.items() if k != "out"}
+        if out is not None:
+            return _into(t, out, dispatch(t, func, args, kwargs))
+    handler = OPS.get(name)
+    if handler is not None and name not in factories.CONSTANT:
+        return wrap(t, handler(t, *args, **kwargs), _contig(t, args, kwargs))
+    if name in VIEW_OPS:
+        return VIEW_OPS[name](t, as_proxy(t, _self(args, kwargs)), *args[1:], **_rest(args, kwargs))
+    special = SPECIAL.get(name)
+    if special is not None:
+        return special(t, args, kwargs)
+    if name in RANDOM:
+        return _random(t, name, func, args, kwargs)
+    if name in factories.CONSTANT:
+        return wrap(t, factories.constant(t, func, args, kwargs), True)
+    plain = IN_PLACE_OPERATORS.get(name) or (name[:-1] if name.endswith("_") else "")
+    if plain in OPS or plain in VIEW_OPS or plain in DETERMINISTIC:
+        return _in_place(t, plain, func, args, kwargs)
+    if name in DETERMINISTIC:
+        return wrap(t, opaque(t, func, args, kwargs), False)
+    if name in METADATA:
+        return _about(func, args, kwargs)
+    if name in PASS:
+        return func(*args, **kwargs)
+    raise Untraceable(f"torch's {name.removeprefix('get:')} is not known to the tracer")
+
+
+def _self(args: tuple, kwargs: dict) -> Any:
+    return args[0] if args else kwargs.get("input", kwargs.get("self"))
+
+
+def _rest(args: tuple, kwargs: dict) -> dict:
+    return kwargs if args else {k: v for k, v in kwargs.items() if k not in ("input", "self")}
+
+
+def wrap(t: Tracer, result: Any, contig: bool) -> Any:
+    """Results as a callback gets them: nodes as tensors with memory of their own."""
+    if isinstance(result, Node):
+        return TensorProxy.fresh(t, result, contig)
+    if isinstance(result, tuple):
+        values = [wrap(t, r, contig) for r in result]
+        return type(result)(*values) if hasattr(result, "_fields") else tuple(values)
+    return result
+
+
+def _contig(t: Tracer, args: Any, kwargs: Any) -> bool:
+    """Whether a result is certain to be C-contiguous: all tensors that it comes from are."""
+    return all(
+        x.contig if type(x) is TensorProxy else _is_contiguous(x)
+        for x in (*args, *kwargs.values())
+        if isinstance(x, torch.Tensor)
+    )
+
+
+def _is_contiguous(x: torch.Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        return x.is_contiguous()
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _in_place(t: Tracer, plain: str, func: Any, args: tuple, kwargs: dict) -> Any:
+    """`x.f_(...)`: `x.f(...)`, written to x."""
+    x = _self(args, kwargs)
+    if not isinstance(x, TensorProxy):
+        raise Untraceable(f"it writes to a captured tensor ({plain}_)")
+    if plain in VIEW_OPS:  # t_, squeeze_ and the like change the tensor's own shape
+        if plain in ("detach", "requires_grad"):
+            return x
+        raise Untraceable(f"{plain}_ changes the shape of a tensor in place")
+    if plain in OPS:
+        key = f"method:{plain}" if plain in METHOD_ONLY else plain
+        result = OPS[key](t, *args, **kwargs)
+    else:
+        result = opaque(t, getattr(torch.Tensor, plain), args, kwargs)
+    _write(t, x, result)
+    return x
+
+
+def _write(t: Tracer, x: Any, value: Any) -> None:
+    if not isinstance(x, TensorProxy):
+        raise Untraceable("it writes to a captured tensor")
+    node = value.read() if isinstance(value, TensorProxy) else t.lift(value)
+    if isinstance(node, Wrapped) or node.is_host:
+        node = t.full(node, (), x.dtype)
+    if node.dtype is not x.dtype and not torch.can_cast(node.dtype, x.dtype):
+        raise RuntimeError(f"result type {node.dtype} cannot be written to {x.dtype} in place")
+    x.write(node)
+
+
+def _into(t: Tracer, out: Any, value: Any) -> Any:
+    """`out=`."""
+    if isinstance(out, tuple | list):
+        for o, v in zip(out, value, strict=True):
+            _into(t, o, v)
+        return out
+    if tuple(out.shape) != tuple(value.shape):
+        raise Untraceable("out= of another shape")
+    _write(t, out, value)
+    return out
+
+
+def _foreach(t: Tracer, name: str, args: tuple, kwargs: dict) -> Any:
+    """A function of lists, element by element; all results are computed before any is written."""
+    plain = name.removesuffix("_")
+    tensors = args[0]
+    renamed = {"scalar": "value", "scalars": "value", "ord": "p", "weight": "weight"}
+    results = []
+    for i, x in enumerate(tensors):
+        at = lambda a, i=i: a[i] if isinstance(a, tuple | list) else a
+        each = [x, *(at(a) for a in args[1:])]
+        keys = {renamed.get(k, k): at(v) for k, v in kwargs.items()}
+        if plain in ("addcmul", "addcdiv") and len(each) == 4:
+            keys["value"] = each.pop()
+        if plain == "copy":
+            results.append(t.tensor(each[1]))
+        elif plain == "zero":
+            results.append(t.full(0, tuple(x.shape), x.dtype))
+        elif plain in OPS:
+            results.append(OPS[plain](t, *each, **keys))
+        else:
+            raise Untraceable(f"torch's _foreach_{name} is not known to the tracer")
+    if name.endswith("_"):
+        for x, r in zip(tensors, results, strict=True):
+            _write(t, x, r)
+        return None
+    return tuple(wrap(t, r, _contig(t, (x,), {})) for x, r in zip(tensors, results, strict=True))
+
+
+# ---------------------------------------------------------------- the rest
+
+
+def _about(func: Any, args: tuple, kwargs: dict) -> Any:
+    with torch._C.DisableTorchFunction():
+        return func(*args, **kwargs)
+
+
+def _copy_(t: Tracer, args: tuple, kwargs: dict) -> Any:
+    x, source = args[0], args[1] if len(args) > 1 else kwargs["src"]
+    if not isinstance(x, TensorProxy):
+        raise Untraceable("it writes to a captured tensor (copy_)")
+    x.write(t.tensor(source))
+    return x
+
+
+def _fill_(t: Tracer, args: tuple, kwargs: dict) -> Any:
+    x, value = args[0], args[1] if len(args) > 1 else kwargs["value"]
+    _write(t, x, t.full(value, tuple(x.shape), x.dtype))
+    return x
+
+
+def _zero_(t: Tracer, args: tuple, kwargs: dict) -> Any:
+    return _fill_(t, (args[0], 0), {})
+
+
+def _random(t: Tracer, name: str, func: Any, args: tuple, kwargs: dict) -> Any:
+    node = random_call(t, name, func, args, kwargs)
+    if name.endswith("_"):
+        args[0].write(node)
+        return args[0]
+    return wrap(t, node, _contig(t, args, kwargs))
+
+
+def _truth(t: Tracer, args: tuple, kwargs: dict) -> bool:
+    return bool(factories.item(t, args[0]))
+
+
+def _type(t: Tracer, args: tuple, kwargs: dict) -> Any:
+    dtype = args[1] if len(args) > 1 else kwargs.get("dtype")
+    if not isinstance(dtype, torch.dtype):
+        raise Untraceable("Tensor.type() with or for a name")
+    return factories.to_dtype(t, as_proxy(t, args[0]), (dtype,), {})
+
+
+def _is_contig(t: Tracer, args: tuple, kwargs: dict) -> bool:
+    x = as_proxy(t, args[0])
+    if not x.contig or len(args) > 1 or kwargs:
+        raise Untraceable("it asks for the layout of a tensor")
+    return True
+
+
+def _stride(t: Tracer, args: tuple, kwargs: dict) -> Any:
+    if not as_proxy(t, args[0]).contig:
+        raise Untraceable("it asks for the strides of a tensor")
+    return _about(args[0].__class__.stride, args, kwargs)
+
+
+def _attribute(value: Any):
+    return lambda t, args, kwargs: value(t, as_proxy(t, args[0]))
+
+
+def _same(t: Tracer, args: tuple, kwargs: dict) -> Any:
+    """torch.equal and torch.allclose: a branch on a tensor."""
+    node = t.reduce("all", t.pointwise("eq", args[0], args[1]))
+    return bool(factories.item(t, node))
+
+
+def _allclose(t: Tracer, args: tuple, kwargs: dict) -> Any:
+    return bool(factories.item(t, t.reduce("all", OPS["isclose"](t, *args, **kwargs))))
+
+
+SPECIAL: dict[str, Any] = {
+    "copy_": _copy_, "fill_": _fill_, "zero_": _zero_,
+    "__getitem__": lambda t, args, kw: get_item(t, as_proxy(t, args[0]), args[1]),
+    "__setitem__": lambda t, args, kw: set_item(t, as_proxy(t, args[0]), args[1], args[2]),
+    "__bool__": _truth, "is_nonzero": _truth, "__nonzero__": _truth,
+    "item": lambda t, args, kw: factories.item(t, args[0]),
+    "to": lambda t, args, kw: factories.to_dtype(t, as_proxy(t, args[0]), args[1:], kw),
+    "type_as": lambda t, args, kw: factories.to_dtype(t, as_proxy(t, args[0]), (args[1],), {}),
+    "type": _type, "is_contiguous": _is_contig, "stride": _stride,
+    "cpu": lambda t, args, kw: factories.to_dtype(t, as_proxy(t, args[0]), ("cpu",), {}),
+    "cuda": lambda t, args, kw: factories.to_dtype(t, as_proxy(t, args[0]), ("cuda",), {}),
+    "equal": _same, "allclose": _allclose,
+    "as_tensor": lambda t, args, kw: (
+        factories.to_dtype(t, args[0], args[1:], kw) if isinstance(args[0], TensorProxy)
+        else wrap(t, OPS["tensor"](t, *args, **kw), True)
+    ),
+    "asarray": lambda t, args, kw: SPECIAL["as_tensor"](t, args, kw),
+    "__iter__": lambda t, args, kw: iter(VIEW_OPS["unbind"](t, as_proxy(t, args[0]))),
+    "__float__": lambda t, args, kw: float(factories.item(t, args[0])),
+    "__int__": lambda t, args, kw: int(factories.item(t, args[0])),
+    "__index__": lambda t, args, kw: factories.item(t, args[0]).__index__(),
+    "broadcast_tensors": lambda t, args, kw: tuple(
+        VIEW_OPS["expand"](t, as_proxy(t, x), *torch.broadcast_shapes(*(tuple(a.shape) for a in args)))
+        for x in args
+    ),
+    "get:shape": _attribute(lambda t, x: x.shape), "get:dtype": _attribute(lambda t, x: x.dtype),
+    "get:device": _attribute(lambda t, x: x.device), "get:ndim": _attribute(lambda t, x: x.ndim),
+    "get:data": _attribute(lambda t, x: x.data), "get:grad": _attribute(lambda t, x: x.grad),
+    "get:requires_grad": _attribute(lambda t, x: x.requires_grad),
+    "get:is_leaf": _attribute(lambda t, x: True), "get:is_sparse": _attribute(lambda t, x: False),
+    "get:is_cuda": _attribute(lambda t, x: x.is_cuda), "get:layout": _attribute(lambda t, x: x.layout),
+    "get:real": _attribute(lambda t, x: x), "get:grad_fn": _attribute(lambda t, x: None),
+}  # fmt: skip

@@ -1,0 +1,211 @@
+"""Torch functions that stay torch functions: matrix work, sorting, random numbers.
+
+Each becomes a `call` node. Shapes of matrix products follow from their arguments; the rest learn
+theirs by running the function once on ones of the same shape (running it on meta tensors would
+import sympy, which takes a second).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from weft.engine.graph import Node
+from weft.engine.trace.api import Untraceable
+from weft.engine.trace.pointwise import op
+from weft.engine.trace.scalar import Scalar
+from weft.engine.trace.tracer import Tracer, Wrapped, broadcast_shapes
+
+__all__ = ["DETERMINISTIC", "RANDOM", "Arg", "call", "opaque", "random_call"]
+
+# functions that neither draw random numbers nor alias or write their arguments
+DETERMINISTIC = frozenset(
+    ["einsum", "tensordot", "kron", "outer", "ger", "cross", "multi_dot", "linalg_multi_dot", "chain_matmul", "baddbmm", "addbmm", "addr", "matrix_exp", "linalg_matrix_exp", "linalg_matrix_power", "matrix_power", "linalg_svd", "svd", "linalg_svdvals", "linalg_qr", "qr", "linalg_eigh", "linalg_eigvalsh", "linalg_eig", "linalg_inv", "inverse", "linalg_pinv", "pinverse", "linalg_solve", "linalg_solve_triangular", "linalg_cholesky", "linalg_cholesky_ex", "cholesky", "cholesky_inverse", "cholesky_solve", "linalg_lu", "linalg_det", "det", "logdet", "slogdet", "linalg_slogdet", "trace", "linalg_lstsq", "lstsq", "linalg_matrix_rank", "linalg_cond", "linalg_ldl_factor", "linalg_inv_ex", "linalg_householder_product", "lobpcg_", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "block_diag", "tril", "triu", "diag", "diag_embed", "diagflat", "topk", "sort", "argsort", "msort", "kthvalue", "median", "nanmedian", "quantile", "nanquantile", "mode", "argmax", "argmin", "gather", "index_select", "take", "take_along_dim", "scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_put", "index_fill", "masked_scatter", "bucketize", "searchsorted", "histc", "bincount", "one_hot", "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "diff", "roll", "flip", "fliplr", "flipud", "rot90", "repeat_interleave", "repeat", "tile", "unfold", "cov", "corrcoef", "cdist", "nansum", "nanmean", "renorm", "erfc", "erfinv", "lgamma", "digamma", "polygamma", "i0", "sinc", "heaviside", "nextafter", "ldexp", "asinh", "acosh", "atanh", "gelu", "elu", "selu", "leaky_relu", "hardtanh", "hardsigmoid", "hardswish", "mish", "celu", "logsigmoid", "log_sigmoid", "softmin", "log_softmax", "layer_norm", "group_norm", "conv1d", "conv2d", "avg_pool1d", "avg_pool2d", "max_pool2d", "interpolate", "pad", "constant_pad_nd", "tanhshrink", "softshrink", "hardshrink", "threshold", "rms_norm", "adaptive_avg_pool1d", "fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_rfft2", "fft_irfft2", "clamp_", "deg2rad", "rad2deg", "signbit", "bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm", "special_erfcx", "special_ndtri", "special_ndtr", "special_log_ndtr", "trapz", "trapezoid", "view_as_complex"]
+) - {"lobpcg_", "clamp_"}
+TOO_LARGE = 1 << 14
+
+
+class Arg(NamedTuple):
+    """The place of a node's value among the arguments of a call."""
+
+    index: int
+
+
+def call(
+    t: Tracer, fn: Callable, args: Sequence[Any], kwargs: dict[str, Any],
+    specs: Sequence[tuple[Any, torch.dtype]] | None = None, serial: int = 0,
+) -> tuple[Node, ...]:  # fmt: skip
+    """A call of `fn`, and its results. `specs` are their shapes and dtypes, where they are known."""
+    nodes: list[Node] = []
+    tree = (_lay_out(t, tuple(args), nodes), _lay_out(t, dict(kwargs), nodes))
+    single = specs is not None and len(specs) == 1
+    if specs is None:
+        specs, single = _run_on_ones(fn, tree, nodes)
+    shape, dtype = specs[0]
+    attrs: dict[str, Any] = {"fn": fn, "tree": tree, "results": 0 if single else len(specs)}
+    if serial:
+        attrs["serial"] = serial
+    node = t.graph.add("call", tuple(nodes), shape=tuple(shape or ()), dtype=dtype, **attrs)
+    if single:
+        return (node,)
+    return tuple(
+        t.graph.add("getitem", (node,), shape=tuple(s or ()), dtype=d, index=i)
+        for i, (s, d) in enumerate(specs)
+    )
+
+
+def _lay_out(t: Tracer, x: Any, nodes: list[Node]) -> Any:
+    """The arguments with every tensor and symbolic number replaced by its place."""
+    if isinstance(x, torch.Tensor | Scalar | Node | Wrapped):
+        node = t.lift(x)
+        if isinstance(node, Wrapped):
+            raise Untraceable("a number read out of a tensor is an argument of an opaque function")
+        nodes.append(node)
+        return Arg(len(nodes) - 1)
+    if isinstance(x, tuple | list):
+        return tuple(_lay_out(t, v, nodes) for v in x)
+    if isinstance(x, dict):
+        return {k: _lay_out(t, v, nodes) for k, v in x.items()}
+    return x
+
+
+def put_back(tree: Any, values: Sequence[Any]) -> Any:
+    """The arguments of a call, from their layout and the values of its nodes."""
+    if isinstance(tree, Arg):
+        return values[tree.index]
+    if isinstance(tree, tuple):
+        return tuple(put_back(v, values) for v in tree)
+    if isinstance(tree, dict):
+        return {k: put_back(v, values) for k, v in tree.items()}
+    return tree
+
+
+def _run_on_ones(fn: Callable, tree: Any, nodes: list[Node]) -> tuple[list[Any], bool]:
+    """What the results look like."""
+    device = "cpu" if sum(n.numel for n in nodes if not n.is_host) <= TOO_LARGE else "meta"
+
+    def stand_in(n: Node) -> Any:
+        if n.is_host:
+            return {float: 0.5, int: 1, bool: True}[n.dtype]
+        out = torch.ones(n.shape or (), dtype=n.dtype, device=device)
+        square = len(n.shape or ()) >= 2 and n.shape[-1] == n.shape[-2]  # type: ignore[index]
+        return out + torch.eye(n.shape[-1], device=device).to(n.dtype) if square else out  # type: ignore[index]
+
+    with torch._C.DisableTorchFunction(), torch.no_grad():
+        args, kwargs = put_back(tree, [stand_in(n) for n in nodes])
+        if getattr(fn, "__name__", "") in ("cat", "stack", "einsum"):
+            kwargs = dict(kwargs)
+        try:
+            out = fn(*args, **kwargs)
+        except NotImplementedError as e:
+            raise Untraceable(f"{_name(fn)} has no shape that can be told: {e}") from e
+    many = isinstance(out, tuple | list)
+    results = list(out) if many else [out]
+    if not results or not all(isinstance(r, torch.Tensor) for r in results):
+        raise Untraceable(f"{_name(fn)} returns something else than tensors")
+    if any(r.is_complex() for r in results):
+        raise Untraceable(f"{_name(fn)} gives complex numbers")
+    return [(tuple(r.shape), r.dtype) for r in results], not many
+
+
+def _name(fn: Any) -> str:
+    return getattr(fn, "__name__", str(fn))
+
+
+def opaque(t: Tracer, fn: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """A deterministic torch function as it is; its result, or a tuple of results."""
+    out = call(t, fn, args, kwargs)
+    return out[0] if len(out) == 1 and out[0].op == "call" else out
+
+
+# ---------------------------------------------------------------- matrix products
+
+
+def _matmul_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    if not a or not b:
+        raise RuntimeError("matmul of a 0-dim tensor")
+    left = a if len(a) > 1 else (1, *a)
+    right = b if len(b) > 1 else (*b, 1)
+    if left[-1] != right[-2]:
+        raise RuntimeError(f"matmul of {a} and {b}")
+    batch = broadcast_shapes(left[:-2], right[:-2])
+    rows = (left[-2],) if len(a) > 1 else ()
+    return (*batch, *rows, *((right[-1],) if len(b) > 1 else ()))
+
+
+def _matmul(t: Tracer, input: Any, other: Any) -> Node:
+    a, b = t.tensor(input), t.tensor(other)
+    if a.dtype is not b.dtype:
+        raise RuntimeError(f"matmul of {a.dtype} and {b.dtype}")
+    shape = _matmul_shape(a.shape or (), b.shape or ())
+    return call(t, torch.matmul, (a, b), {}, [(shape, a.dtype)])[0]
+
+
+for _n in ("matmul", "__matmul__", "mm", "bmm", "mv", "linalg_matmul"):
+    op(_n)(lambda t, input=None, other=None, mat2=None, vec=None: _matmul(
+        t, input, next(x for x in (other, mat2, vec) if x is not None)))  # fmt: skip
+op("__rmatmul__")(lambda t, input, other: _matmul(t, other, input))
+
+
+@op("addmm", "addmv")
+def _addmm(t: Tracer, input: Any, a: Any = None, b: Any = None, *old: Any, beta: Any = 1,
+           alpha: Any = 1, mat1: Any = None, mat2: Any = None) -> Node:  # fmt: skip
+    if old:
+        raise Untraceable("the deprecated order of addmm's arguments")
+    product = _matmul(t, mat1 if a is None else a, mat2 if b is None else b)
+    scaled = product if _is_one(alpha) else t.pointwise("mul", product, alpha)
+    base = input if _is_one(beta) else t.pointwise("mul", input, beta)
+    return t.pointwise("add", base, scaled)
+
+
+def _is_one(x: Any) -> bool:
+    return not isinstance(x, Scalar) and x == 1
+
+
+@op("outer", "ger")
+def _outer(t: Tracer, input: Any, vec2: Any) -> Node:
+    a, b = t.tensor(input), t.tensor(vec2)
+    column = t.reshape(a, (*(a.shape or ()), 1))
+    return t.pointwise("mul", column, t.reshape(b, (1, *(b.shape or ()))))
+
+
+# ---------------------------------------------------------------- random numbers
+
+
+def _filled(name: str) -> Callable:
+    """A function that fills new memory like `x` by one of torch's in-place random methods."""
+
+    def fill(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return getattr(torch.empty_like(x), name)(*args, **kwargs)
+
+    fill.__name__ = fill.__qualname__ = name
+    return fill
+
+
+IN_PLACE_RANDOM = {
+    n: _filled(n)
+    for n in ("normal_", "uniform_", "bernoulli_", "exponential_", "random_", "cauchy_",
+              "log_normal_", "geometric_")
+}  # fmt: skip
+LIKE = ("rand_like", "randn_like", "randint_like", "bernoulli")
+FACTORIES = ("rand", "randn", "randint", "randperm", "normal")
+RANDOM = frozenset((*IN_PLACE_RANDOM, *LIKE, *FACTORIES))
+
+
+def random_call(t: Tracer, name: str, fn: Callable, args: Sequence[Any], kwargs: Any) -> Node:
+    """A draw: never merged with another, and in its place in the order of draws."""
+    if t.path.order:
+        raise Untraceable("it draws random numbers after a branch on a tensor")
+    if name in IN_PLACE_RANDOM:
+        x = t.tensor(args[0])
+        fn, spec = IN_PLACE_RANDOM[name], (x.shape, x.dtype)
+    elif name in LIKE:
+        x = t.tensor(args[0] if args else kwargs["input"])
+        spec = (x.shape, kwargs.get("dtype") or x.dtype)
+    else:
+        with torch._C.DisableTorchFunction(), torch.random.fork_rng(devices=[]):
+            out = fn(*args, **{k: v for k, v in kwargs.items() if k != "generator"})
+        spec = (tuple(out.shape), out.dtype)
+    node = call(t, fn, args, kwargs, [spec], serial=len(t.random) + 1)[0]
+    t.random.append(node)
+    return node

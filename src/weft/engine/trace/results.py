@@ -1,0 +1,156 @@
+"""What a trace leaves behind: outputs, how state is kept, and who wrote what."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from weft.binding import Binding
+from weft.engine.graph import Node
+from weft.engine.trace.api import Example, Kept, TensorSpec, Traced, Untraceable
+from weft.engine.trace.scalar import Scalar
+from weft.engine.trace.tensor import Storage, TensorProxy
+from weft.engine.trace.tracer import Tracer
+
+if TYPE_CHECKING:
+    from weft.engine.trace.chain import ChainTrace
+
+__all__ = ["Results"]
+
+LOW = (torch.bfloat16, torch.float16)
+
+
+class Results:
+    """Collects the outputs of one trace."""
+
+    def __init__(self, tracer: Tracer, binding: Binding, example: Example):
+        self.t, self.binding, self.example = tracer, binding, example
+        self.dirty: set[str] = set()  # states that were returned
+        self.wrote: dict[tuple[str, str], list[str]] = {}
+        self._seen: dict[tuple[str, str], Node] = {}
+
+    # ------------------------------------------------------------ on the way
+
+    def wrote_by(self, name: str, callback: str) -> None:
+        """Note who wrote a name."""
+        kind = "p" if name == "p" else "shared" if name in self.binding.shared else "state"
+        if name in ("grad", "update"):
+            return
+        names = self.wrote.setdefault((kind, name), [])
+        if callback not in names:
+            names.append(callback)
+
+    def note_in_place(self, chain: "ChainTrace", callback: str) -> None:
+        """Note what a callback changed in place."""
+        held = [("p", "p", chain.p), ("grad", "grad", chain.user_grad)]
+        held += [("state", n, v) for n, v in chain.own.items() if isinstance(v, TensorProxy)]
+        for kind, name, x in held:
+            node = x.storage_.value
+            before = self._seen.get((kind, name))
+            if node is not before and (before is not None or node.op != "load"):
+                names = self.wrote.setdefault((kind, name), [])
+                if callback not in names:
+                    names.append(callback)
+            self._seen[kind, name] = node
+
+    def over(self, name: str, value: Any, callback: str) -> TensorProxy:
+        """This parameter's part of a value over all parameters; gives the combined one."""
+        if not isinstance(value, Node | torch.Tensor | float | int):
+            raise Untraceable(f"over_params got {type(value).__name__}, not a number or a tensor")
+        t = self.t
+        node = t.tensor(value) if isinstance(value, Node | torch.Tensor) else t.lift(value)
+        if not isinstance(node, Node):
+            node = node.node
+        if not node.is_host:
+            if node.numel != 1:
+                raise Untraceable(f"over_params got a tensor of {node.shape}")
+            node = t.reshape(node, ())
+        wide = isinstance(value, Node) and not node.is_host and node.dtype is torch.float64
+        t.graph.output("over", name, node)
+        self.wrote["over", name] = [callback]
+        dtype = torch.float64 if wide else torch.float32
+        combined = t.graph.add("over", shape=(), dtype=dtype, name=name)
+        return TensorProxy.make(t, Storage(combined), (), True)
+
+    def shared(self, name: str, value: Any) -> Node:
+        """A new value for the group; gives its node."""
+        node = self.t.lift(value)
+        node = node if isinstance(node, Node) else node.node
+        if not any(o.kind == "shared" and o.name == name for o in self.t.graph.outputs):
+            self.t.graph.output("shared", name, node)
+        return node
+
+    def stored(self, name: str, node: Node) -> Node:
+        """New state in the dtype that it is computed in from the next step on."""
+        spec = self._spec(name, node)
+        if spec.dtype in LOW or self.example.dtype in LOW:
+            return node  # rounded once, when the chain is through
+        return self.t.cast(node, spec.dtype)
+
+    def _spec(self, name: str, node: Node) -> TensorSpec:
+        """How a state is kept that is new, or no longer what it was."""
+        shape = node.shape or ()
+        declared = self.binding.states.get(name)
+        if declared is not None and declared.dtype is not None:
+            return TensorSpec(shape, declared.dtype)
+        return TensorSpec(shape, self.example.dtype if node.dtype.is_floating_point else node.dtype)
+
+    # ------------------------------------------------------------ at the end
+
+    def finish(self, chain: "ChainTrace") -> Traced:
+        """The outputs and guards of the whole chain."""
+        t, graph = self.t, self.t.graph
+        p, grad = chain.p.storage_, chain.user_grad.storage_
+        if p.value.op != "load":
+            graph.output("p", "p", p.value)
+        if grad.value.op != "load":
+            graph.output("grad", "grad", grad.value)
+        stores = {n: s for n in chain.own if (s := self._state(chain, n)) is not None}
+        live = {n.index for n in graph.live()}
+        if any(n.index not in live for n in t.random):
+            raise Untraceable("it draws random numbers that it does not use", chain.binding.calls[-1].name)
+        graph.verify()
+        return Traced(
+            graph, t.decisions, t.pins, _once(chain.rebinder.captures), stores, self.wrote,
+            bool(t.random),
+        )  # fmt: skip
+
+    def _state(self, chain: "ChainTrace", name: str) -> Any:
+        """The output of one state, if it was written, and how it is kept."""
+        graph, value = self.t.graph, chain.own[name]
+        spec = self.example.state.get(name)
+        if isinstance(value, TensorProxy):
+            node = value.read()
+            untouched = node.op == "load" and node.attr("slot") == name
+            if untouched or (name not in self.dirty and value.storage_.frozen):
+                return None
+            if not (isinstance(spec, TensorSpec) and self._fits(spec, node)):
+                spec = self._spec(name, node)
+            dtype = torch.float32 if spec.dtype in LOW else spec.dtype
+            graph.output("state", name, self.t.cast(node, dtype))
+            return spec
+        if name not in self.dirty:
+            return None
+        if isinstance(value, Scalar):
+            graph.output("state", name, value.node)
+            return value.kind
+        if type(value) in (float, int, bool):
+            graph.output("state", name, graph.const(value))
+            return type(value)
+        if isinstance(value, tuple | list | dict | set):
+            raise Untraceable(f"the state {name!r} is a {type(value).__name__}")
+        return Kept(value)
+
+    def _fits(self, spec: TensorSpec, node: Node) -> bool:
+        """Whether a value can be copied into the state that is there."""
+        if spec.shape != node.shape:
+            return False
+        both_float = spec.dtype.is_floating_point and node.dtype.is_floating_point
+        return both_float or spec.dtype is node.dtype
+
+
+def _once(captures: list[Any]) -> list[Any]:
+    """Each captured name once."""
+    seen: dict[tuple[str, int], Any] = {}
+    for c in captures:
+        seen.setdefault((c.name, id(c.value)), c)
+    return list(seen.values())

@@ -1,0 +1,225 @@
+"""The tensor that a callback gets: no numbers in it, but a storage whose value is a node.
+
+Tensors that share memory share a `Storage`; each sees it through a chain of views. Reading applies
+the views to the storage's value; writing goes back through them and gives the storage a new value.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from weft.engine.graph import Node
+from weft.engine.trace.api import Untraceable
+from weft.engine.trace.tracer import Tracer
+
+__all__ = ["Storage", "TensorProxy", "View", "inverse_permutation"]
+
+
+class Storage:
+    """Memory: its value now, how often it was written, and why it may not be written.
+
+    `twin` is set where torch would have copied or not, depending on strides: the storage that it
+    may share memory with, and that one's version then.
+    """
+
+    __slots__ = ("frozen", "shape", "twin", "twins", "value", "version")
+
+    def __init__(self, value: Node, frozen: str = ""):
+        self.value, self.frozen, self.version = value, frozen, 0
+        self.twin: tuple[Storage, int] | None = None
+        self.twins = False
+
+
+class View:
+    """How a view reads its base, and how what is written through it changes the base."""
+
+    __slots__ = ("read", "write")
+
+    def __init__(
+        self, read: Callable[[Node], Node], write: Callable[[Node, Node], Node] | None = None
+    ):
+        self.read, self.write = read, write
+
+
+@functools.lru_cache(maxsize=4096)
+def _blank(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    with torch._C.DisableTorchFunction():
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+
+class TensorProxy(torch.Tensor):
+    """A stand-in for a tensor.
+
+    `contig` says whether the real one is certain to be C-contiguous.
+    """
+
+    tracer: Tracer
+    storage_: Storage
+    views: tuple[View, ...]
+    contig: bool
+    owner: Any
+
+    @staticmethod
+    def make(
+        tracer: Tracer, storage: Storage, views: tuple[View, ...] = (), contig: bool = False,
+        owner: Any = None,
+    ) -> "TensorProxy":  # fmt: skip
+        """A tensor on a storage."""
+        node = storage.value
+        for v in views:
+            node = v.read(node)
+        self = torch.Tensor._make_subclass(TensorProxy, _blank(node.shape or (), node.dtype))
+        held = self.__dict__
+        held["tracer"], held["storage_"], held["views"] = tracer, storage, views
+        held["contig"], held["owner"] = contig, owner
+        held["_shape"], held["_dtype"] = node.shape, node.dtype
+        return self  # type: ignore[return-value]
+
+    @staticmethod
+    def fresh(tracer: Tracer, node: Node, contig: bool = False) -> "TensorProxy":
+        """A tensor with memory of its own."""
+        return TensorProxy.make(tracer, Storage(node), (), contig or len(node.shape or ()) <= 1)
+
+    def read(self) -> Node:
+        """The value now."""
+        storage = self.storage_
+        if storage.twin is not None and storage.twin[0].version != storage.twin[1]:
+            raise Untraceable(
+                "it depends on strides whether reshape() or contiguous() made a copy of a tensor "
+                "that was then changed in place"
+            )
+        node = storage.value
+        for v in self.views:
+            node = v.read(node)
+        return node
+
+    def write(self, node: Node) -> None:
+        """Change the memory in place."""
+        storage = self.storage_
+        if storage.frozen:
+            raise Untraceable(f"it writes to {storage.frozen} in place")
+        if storage.twin is not None:
+            raise Untraceable(
+                "it writes to what reshape() or contiguous() gave, which depending on strides is a "
+                "copy"
+            )
+        bases = [storage.value]
+        for v in self.views:
+            bases.append(v.read(bases[-1]))
+        tracer = self.tracer
+        node = tracer.expand(tracer.cast(node, self._dtype), self._shape)
+        for v, base in zip(reversed(self.views), reversed(bases[:-1]), strict=True):
+            if v.write is None:
+                raise Untraceable("it writes in place to an expanded tensor")
+            node = v.write(base, node)
+        storage.value = node
+        storage.version += 1
+
+    def through(self, view: View, contig: bool = False) -> "TensorProxy":
+        """A view of this tensor."""
+        return TensorProxy.make(self.tracer, self.storage_, (*self.views, view), contig)
+
+    # ------------------------------------------------------------ what needs no torch call
+
+    @property
+    def shape(self) -> torch.Size:  # type: ignore[override]
+        """As torch.Tensor.shape."""
+        return torch.Size(self._shape)
+
+    @property
+    def ndim(self) -> int:  # type: ignore[override]
+        """As torch.Tensor.ndim."""
+        return len(self._shape)
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        """As torch.Tensor.dtype; float32 for 16-bit storage."""
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Where the parameter is."""
+        return self.tracer.device
+
+    @property
+    def data(self) -> "TensorProxy":  # type: ignore[override]
+        """The same memory."""
+        return TensorProxy.make(self.tracer, self.storage_, self.views, self.contig)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        node = self.tracer.tensor(value)
+        if node.shape != self._shape or node.dtype is not self._dtype or self.views:
+            raise Untraceable("it gives .data another shape or dtype")
+        if self.storage_.frozen:
+            raise Untraceable(f"it rebinds the data of {self.storage_.frozen}")
+        self.owner_rebinds()
+        self.storage_.value = node
+        self.storage_.version += 1
+
+    def owner_rebinds(self) -> None:
+        """`.data = ...` leaves older aliases with the old memory: only for a tensor without any."""
+        if self.owner is None:
+            raise Untraceable("it rebinds the data of a tensor that is not the parameter")
+
+    @property
+    def grad(self) -> Any:  # type: ignore[override]
+        """The gradient of the parameter; None for any other tensor."""
+        return self.owner.grad() if self.owner is not None else None
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        raise Untraceable("it assigns to .grad: return {'grad': ...} instead")
+
+    @property
+    def requires_grad(self) -> bool:  # type: ignore[override]
+        """True for the parameter."""
+        return self.owner is not None
+
+    @property
+    def is_cuda(self) -> bool:  # type: ignore[override]
+        """Whether the parameter is on a GPU."""
+        return self.tracer.device.type == "cuda"
+
+    is_sparse = False  # type: ignore[assignment]
+    is_complex = lambda self: False  # type: ignore[assignment]
+    is_floating_point = lambda self: self._dtype.is_floating_point  # type: ignore[assignment]
+    layout = torch.strided  # type: ignore[assignment]
+    real = property(lambda self: self)  # type: ignore[assignment]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("data", "grad"):
+            object.__setattr__(self, name, value)
+        else:
+            raise Untraceable(f"it sets the attribute {name!r} of a tensor")
+
+    def __hash__(self) -> int:
+        raise Untraceable("a tensor is used as a key")
+
+    def __deepcopy__(self, memo: Any) -> "TensorProxy":
+        return TensorProxy.fresh(self.tracer, self.read(), self.contig)
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"<tensor {self.read()!r}>"
+
+    def __format__(self, spec: str) -> str:
+        raise Untraceable("a tensor is turned into text")
+
+    __str__ = lambda self: format(self)  # type: ignore[assignment]
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from weft.engine.trace.dispatch import dispatch
+
+        tracer = next(a.tracer for a in (*args, *(kwargs or {}).values()) if type(a) is TensorProxy)
+        return dispatch(tracer, func, args, kwargs or {})
+
+
+def inverse_permutation(dims: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes `dims`."""
+    out = [0] * len(dims)
+    for i, d in enumerate(dims):
+        out[d] = i
+    return tuple(out)
