@@ -37,6 +37,20 @@ CASES = {
         {"centered": True},
         {"centered": True, "momentum": 0.5, "maximize": True},
     ],
+    "Adadelta": [{}, {"rho": 0.8, "weight_decay": 0.1}, {"maximize": True}],
+    "Adagrad": [
+        {},
+        {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.3},
+        {"maximize": True},
+    ],
+    "Adamax": [{}, {"weight_decay": 0.1}, {"maximize": True}],
+    "NAdam": [
+        {},
+        {"weight_decay": 0.1, "momentum_decay": 0.1},
+        {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True},
+    ],
+    "Rprop": [{}, {"etas": (0.4, 1.3), "step_sizes": (1e-3, 0.5)}, {"maximize": True}],
+    "ASGD": [{}, {"weight_decay": 0.1, "lambd": 0.01, "t0": 10}, {"maximize": True}],
 }
 FLAT = [pytest.param(n, k, id=f"{n}-{i}") for n, ks in CASES.items() for i, k in enumerate(ks)]
 

@@ -2,7 +2,7 @@
 
 from weft.callback import mark
 
-__all__ = ["count", "descend"]
+__all__ = ["count", "descend", "subtract"]
 
 
 @mark(place="descend")
@@ -17,6 +17,12 @@ def descend(p, update, lr):
         lr: learning rate.
     """
     return {"p": p - lr * update}
+
+
+@mark(place="descend")
+def subtract(p, update):
+    """Subtract an update that has its rate in it: p <- p - u."""
+    return {"p": p - update}
 
 
 @mark(place="statistics")

@@ -1,8 +1,20 @@
 """Averages of the gradient, and what becomes of them in the update."""
 
-from weft.callback import mark, zeros
+import torch
 
-__all__ = ["debias", "ema", "heavy_ball", "interpolate", "nesterov", "quasi_hyperbolic", "sign"]
+from weft.callback import mark, state, zeros
+
+__all__ = [
+    "debias",
+    "ema",
+    "heavy_ball",
+    "interpolate",
+    "nesterov",
+    "nesterov_debias",
+    "nesterov_product",
+    "quasi_hyperbolic",
+    "sign",
+]
 
 
 @mark(place="statistics")
@@ -30,6 +42,16 @@ def ema(update, betas=(0.9, 0.999), exp_avg=zeros):
     return {"exp_avg": exp_avg, "update": exp_avg}
 
 
+@mark(place="statistics")
+def average(update, momentum=0.9, momentum_buffer=zeros):
+    """Momentum as an average of one decay, started at zero and not corrected.
+
+    b <- momentum * b + (1 - momentum) * u;  u <- b
+    """
+    buffer = momentum_buffer.lerp(update, 1 - momentum)
+    return {"momentum_buffer": buffer, "update": buffer}
+
+
 @mark(place="update")
 def debias(update, step, betas=(0.9, 0.999)):
     """Correct an average that started at zero.
@@ -50,6 +72,39 @@ def nesterov(update, grad, momentum=0.9):
     Nesterov, 1983; in this form Sutskever et al., 2013.
     """
     return {"update": grad + momentum * update}
+
+
+@mark(place="update")
+def nesterov_debias(grad, exp_avg, step, betas=(0.9, 0.999)):
+    """Nesterov's look-ahead for an average, each term with the correction of its own age.
+
+        u <- beta1 * m / (1 - beta1^(t+1)) + (1 - beta1) * g / (1 - beta1^t)
+
+    Dozat, 2016, without the warm-up of the momentum.
+    """
+    b = betas[0]
+    ahead, now = b / (1 - b ** (step + 1)), (1 - b) / (1 - b**step)
+    return {"update": ahead * exp_avg + now * grad}
+
+
+@mark(place="update")
+def nesterov_product(
+    grad, exp_avg, step, betas=(0.9, 0.999), momentum_decay=4e-3,
+    mu_product=state(1.0, dtype=torch.float32),
+):  # fmt: skip
+    """Nesterov's look-ahead for an average, with a momentum that warms up.
+
+        mu_t = beta1 * (1 - 0.96^(t * momentum_decay) / 2);   P <- P * mu_t
+        u <- (1 - mu_t) / (1 - P) * g + mu_{t+1} / (1 - P * mu_{t+1}) * m
+
+    Dozat, 2016. momentum_decay is 0.004 in the paper and torch, 1 in Keras.
+    """
+    mu = betas[0] * (1 - 0.5 * 0.96 ** (step * momentum_decay))
+    mu_next = betas[0] * (1 - 0.5 * 0.96 ** ((step + 1) * momentum_decay))
+    mu_product = mu_product * mu
+    P = mu_product.double()
+    update = (1 - mu) / (1 - P) * grad + mu_next / (1 - P * mu_next) * exp_avg
+    return {"update": update, "mu_product": mu_product}
 
 
 @mark(place="update")
