@@ -51,6 +51,11 @@ CASES = {
     ],
     "Rprop": [{}, {"etas": (0.4, 1.3), "step_sizes": (1e-3, 0.5)}, {"maximize": True}],
     "ASGD": [{}, {"weight_decay": 0.1, "lambd": 0.01, "t0": 10}, {"maximize": True}],
+    "Adafactor": [
+        {},
+        {"weight_decay": 0.1, "maximize": True},
+        {"lr": 0.5, "d": 1.3, "beta2_decay": -0.5, "eps": (1e-3, 1e-2)},
+    ],
 }
 FLAT = [pytest.param(n, k, id=f"{n}-{i}") for n, ks in CASES.items() for i, k in enumerate(ks)]
 

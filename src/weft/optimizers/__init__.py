@@ -12,9 +12,12 @@ from weft.optimizers.factored import (
 )
 from weft.optimizers.layerwise import LAMB, LARC, LARS
 from weft.optimizers.lion import Lion
+from weft.optimizers.muon import AdaMuon, Muon, MuonClip, MuonPolarExpress, NorMuon
+from weft.optimizers.muon_kin import NAMO, AdaGO, MarsMuon, MuonH, MuonLaProp
 from weft.optimizers.nadam import Adamax, NAdam, NAdamW
 from weft.optimizers.rmsprop import RMSprop
 from weft.optimizers.sgd import SGD
+from weft.optimizers.spectral import RACS, SPEL, SWAN, PolarGrad, Scion, ScionLight, SpectralDescent
 
 __all__ = [
     "ASGD",
@@ -22,8 +25,14 @@ __all__ = [
     "LAMB",
     "LARC",
     "LARS",
+    "NAMO",
+    "RACS",
     "SGD",
     "SM3",
+    "SPEL",
+    "SWAN",
+    "AdaGO",
+    "AdaMuon",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -33,12 +42,23 @@ __all__ = [
     "Adamax",
     "Algorithm",
     "Lion",
+    "MarsMuon",
+    "Muon",
+    "MuonClip",
+    "MuonH",
+    "MuonLaProp",
+    "MuonPolarExpress",
     "NAdam",
     "NAdamW",
+    "NorMuon",
+    "PolarGrad",
     "QHAdam",
     "RAdam",
     "RMSprop",
     "Ranger",
     "Rprop",
+    "Scion",
+    "ScionLight",
+    "SpectralDescent",
     "algorithms",
 ]
