@@ -32,7 +32,6 @@ from weft.callbacks.factored import (
 )
 from weft.callbacks.matrix import (
     adjust_lr,
-    average,
     dual_scale,
     graft_norm,
     nesterov_average,

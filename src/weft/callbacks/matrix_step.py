@@ -1,0 +1,131 @@
+"""What decides how far a matrix method goes: norms, radii, corrections of the gradient."""
+
+import math
+
+import torch
+
+from weft.callback import mark, state, zeros
+from weft.callbacks.matrix import MATRICES, matrix
+
+__all__ = [
+    "adagrad_norm_descend",
+    "grad_energy",
+    "hyperball",
+    "limit_growth",
+    "mars",
+    "momentum_ratio",
+    "row_column_scale",
+    "shrink",
+    "times",
+]
+
+scalar = state(lambda p: p.new_zeros(()))
+tiny = state(lambda p: p.new_full((), 1e-12))
+radius_of_param = state(lambda p: p.norm())
+one_a_row = state(lambda p: p.new_zeros(p.shape[0]))
+one_a_column = state(lambda p: p.new_zeros(math.prod(p.shape[1:])))
+
+
+@mark(place="grad")
+def mars(grad, momentum=0.9, gamma=0.025, previous_grad=zeros):
+    """Reduce the gradient's variance by what changed since the last step; at most of norm 1.
+
+        c = g + gamma * momentum / (1 - momentum) * (g - g_prev);   g <- c / max(1, |c|)
+
+    Yuan et al., 2024, arXiv:2411.10438, the approximate form: g_prev is of the batch before.
+    """
+    c = grad + (gamma * momentum / (1 - momentum)) * (grad - previous_grad)
+    return {"previous_grad": grad, "grad": c / c.norm().clamp(min=1)}
+
+
+@mark(place="descend")
+def hyperball(p, update, lr, radius=radius_of_param):
+    """A step of relative length lr on the sphere where the parameter started.
+
+        p <- R n(p - lr R n(u)),   n(x) = x / |x|,   R = |p| at the start
+
+    Wen et al., 2026, arXiv:2606.16899.
+    """
+    moved = p - (lr * radius) * (update / update.norm())
+    return {"p": moved * (radius / moved.norm()), "radius": radius}
+
+
+@mark(place="descend")
+def adagrad_norm_descend(p, update, grad, lr, gamma=10.0, eps_step=5e-4, norm_sq=tiny):
+    """A rate for the whole tensor, AdaGrad's, from the gradient's clipped norm.
+
+        n = min(|g|, gamma);   v <- v + n^2;   p <- p - max(eps_step, lr * n / sqrt(v)) * u
+
+    Zhang, Liu and Schaeffer, 2025, arXiv:2509.02981, with v = 1e-12 at the start.
+    """
+    norm = grad.norm().clamp(max=gamma)
+    norm_sq = norm_sq + norm * norm
+    return {"norm_sq": norm_sq, "p": p - (lr * norm / norm_sq.sqrt()).clamp(min=eps_step) * update}
+
+
+@mark(place="statistics")
+def grad_energy(grad, betas=(0.95, 0.99), exp_avg_norm_sq=scalar):
+    """The average of the gradient's squared norm: v <- beta2 * v + (1 - beta2) * |g|^2."""
+    return {"exp_avg_norm_sq": betas[1] * exp_avg_norm_sq + (1 - betas[1]) * (grad * grad).sum()}
+
+
+@mark(place="update")
+def momentum_ratio(update, exp_avg, exp_avg_norm_sq, step, betas=(0.95, 0.99), norm_eps=1e-8):
+    """Adam's ratio for the whole tensor, as a factor of the update.
+
+        u <- u * sqrt(1 - beta2^t) / (1 - beta1^t) * |m| / (sqrt(v) + norm_eps)
+
+    Zhang, Liu and Schaeffer, 2026, arXiv:2602.17080.
+    """
+    correction = math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)
+    return {"update": update * (correction * exp_avg.norm() / (exp_avg_norm_sq.sqrt() + norm_eps))}
+
+
+@mark(place="update", ndim=MATRICES)
+def row_column_scale(
+    update, beta=0.9, eps=1e-8, iterations=5, row_sq=one_a_row, column_sq=one_a_column
+):
+    """Scale rows and columns so that the squared gradient is near one times one.
+
+        s = q G^2 / |q|^2,   q = G^2 s / |s|^2,   `iterations` times from q = 1;   both averaged by beta
+        u <- u / sqrt(q + eps) / sqrt(s + eps)
+
+    Gong et al., 2025, arXiv:2502.07752.
+    """
+    x = matrix(update)
+    square, q = x * x, torch.ones_like(row_sq)
+    for _ in range(iterations):
+        s = q @ square / (q * q).sum()
+        q = square @ s / (s * s).sum()
+    row_sq, column_sq = row_sq.lerp(q, 1 - beta), column_sq.lerp(s, 1 - beta)
+    u = x / (row_sq + eps).sqrt().unsqueeze(1) / (column_sq + eps).sqrt()
+    return {"row_sq": row_sq, "column_sq": column_sq, "update": u.reshape(update.shape)}
+
+
+@mark(place="update")
+def limit_growth(update, gamma=1.01, update_norm=None):
+    """Let the norm of a matrix's update grow by no more than a factor a step.
+
+        u <- u / (max(|u| / (n + 1e-8), gamma) / gamma);   n <- |u|
+
+    Chen et al., 2024, arXiv:2410.01623. The first update passes, and so does what is not a matrix.
+    """
+    norm = update.norm()
+    if update.ndim < 2:
+        return None
+    if update_norm is None:
+        return {"update_norm": norm, "update": update}
+    limiter = (norm / (update_norm + 1e-8)).clamp(min=gamma) / gamma
+    return {"update_norm": norm / limiter, "update": update / limiter}
+
+
+@mark(place="descend")
+def shrink(p, lr):
+    """Frank and Wolfe's step towards zero, before the one along the ball: p <- p * (1 - lr)."""
+    return {"p": p * (1 - lr)}
+
+
+@mark(place="update")
+def times(update, scale=1.0):
+    """A further factor of the rate: u <- u * scale."""
+    return {"update": update * scale}

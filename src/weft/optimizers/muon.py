@@ -1,0 +1,329 @@
+"""Muon, and what else orthogonalises the momentum of a matrix by Newton-Schulz."""
+
+from typing import Any
+
+from weft import callbacks as cb
+from weft.callback import rename
+from weft.callbacks.matrix import JORDAN
+from weft.chain import Chain
+from weft.optimizers.base import Algorithm
+
+__all__ = ["AdaMuon", "Muon", "MuonClip", "MuonPolarExpress", "NorMuon"]
+
+ADJUSTMENTS = ("original", "match_rms_adamw")
+square_of_update = rename(cb.mean_square, grad="update", alpha="beta2")
+even_out = rename(cb.root, eps="norm_eps")
+
+
+class Muon(Algorithm):
+    r"""Muon: momentum, orthogonalised by Newton-Schulz; for the hidden matrices of a network.
+
+        b <- momentum * b + (1 - momentum) * g;   u = (1 - momentum) * g + momentum * b   (nesterov)
+        p <- p * (1 - lr * weight_decay) - lr * s * NS(u)
+        s = sqrt(max(1, rows / cols)), or 0.2 * sqrt(max(rows, cols)) with "match_rms_adamw"
+
+    Args:
+        params: matrices; `weft.route` sends a model's other parameters to another chain.
+        lr: learning rate.
+        weight_decay: decoupled, times the rate before its adjustment.
+        momentum: of the average.
+        nesterov: look ahead along the momentum.
+        ns_coefficients: a, b, c of the iteration X <- a X + (b A + c A^2) X, A = X X^T.
+        eps: the least norm that the momentum is divided by.
+        ns_steps: of the iteration, below 100.
+        adjust_lr_fn: "original" (None is the same) or "match_rms_adamw".
+        engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+
+    Raises:
+        ValueError: for hypers out of range or a parameter that is not 2-D, in torch's words.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.eye(2)); p.grad = torch.eye(2)
+    >>> opt = weft.Muon([p], lr=0.1)
+    >>> opt.step(); bool((p.diagonal() < 0.95).all())
+    True
+
+    Jordan et al., 2024, kellerjordan.github.io/posts/muon; Liu et al., 2025, arXiv:2502.16982. The
+    names, state and arithmetic are torch.optim.Muon's, but for one thing: torch iterates in
+    bfloat16, this in the precision of the parameter (float32 for 16-bit ones). Keras and the blog
+    sum the momentum instead of averaging, which differs through eps alone. The chain,
+    `Muon.chain()`, also takes convolutions, as matrices of their output channels.
+    """
+
+    paper = (
+        "Jordan et al., 2024, kellerjordan.github.io/posts/muon; Liu et al., 2025, arXiv:2502.16982"
+    )
+    chain_options = ("nesterov",)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = JORDAN,
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+        *,
+        engine: str = "auto",
+    ):
+        _check(lr, momentum, weight_decay, adjust_lr_fn, ns_coefficients, ns_steps)
+        super().__init__(params, locals())
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of matrices.
+
+        Raises:
+            ValueError: for a parameter that is not one.
+        """
+        super().add_param_group(param_group)
+        for p in self.param_groups[-1]["params"]:
+            if p.ndim != 2 or p.is_complex():
+                self.param_groups.pop()
+                self._bound.pop()
+                if p.is_complex():
+                    raise ValueError("Muon does not support complex parameters")
+                raise ValueError(
+                    "Muon only supports 2D parameters whereas we found a parameter with size: "
+                    f"{p.size()}"
+                )
+
+    @classmethod
+    def chain(cls, *, nesterov=True, **hypers: Any) -> Chain:
+        """weight_decay, average [nesterov_average], newton_schulz, adjust_lr, descend."""
+        return cls.weave(
+            cb.weight_decay,
+            cb.average,
+            nesterov and cb.nesterov_average,
+            cb.newton_schulz,
+            cb.adjust_lr,
+            cb.descend,
+            **hypers,
+        )
+
+
+def _check(lr: Any, momentum: float, weight_decay: float, adjust: Any, abc: Any, steps: int):
+    """Refuse what torch.optim.Muon refuses, in its words, and before the first step."""
+    if getattr(lr, "numel", lambda: 1)() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    if not lr >= 0.0:
+        raise ValueError(f"Learning rate should be >= 0 but is: {lr}")
+    if not momentum >= 0.0:
+        raise ValueError(f"momentum should be >= 0 but is: {momentum}")
+    if not weight_decay >= 0.0:
+        raise ValueError(f"weight decay should be >= 0 but is: {weight_decay}")
+    if adjust is not None and adjust not in ADJUSTMENTS:
+        raise ValueError(f"Adjust learning rate function {adjust} is not supported")
+    if steps >= 100:
+        raise ValueError("Number of steps must be less than 100 for computational efficiency")
+    if len(abc) != 3:
+        raise ValueError("Coefficients must be a tuple of exactly 3 values")
+
+
+class MuonPolarExpress(Algorithm):
+    r"""Muon, orthogonalised by Polar Express: the best quintic for each step, not one for all.
+
+        u as in Muon;   p <- p * (1 - lr * weight_decay) - lr * s * PolarExpress(u)
+
+    Args: those of `Muon`, without the iteration's coefficients and eps.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.eye(2)); p.grad = torch.eye(2)
+    >>> opt = weft.MuonPolarExpress([p], lr=0.1, weight_decay=0.)
+    >>> opt.step(); bool((p.diagonal() < 0.95).all())
+    True
+
+    Amsel et al., 2025, arXiv:2505.16932. The coefficients are those of the paper's algorithm 1, with
+    its safety factor of 1.01; modded-nanogpt and microsoft/dion compute theirs for 1.02.
+    """
+
+    paper = "Amsel et al., 2025, arXiv:2505.16932"
+    chain_options = ("nesterov",)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, *, nesterov=True, **hypers: Any) -> Chain:
+        """Muon's chain with polar_express."""
+        return cls.weave(
+            *Muon.chain(nesterov=nesterov).replace("newton_schulz", cb.polar_express), **hypers
+        )
+
+
+class MuonClip(Algorithm):
+    r"""Muon as Kimi K2 was trained with it, without the clipping of attention logits.
+
+        b <- momentum * b + g;   p <- p - lr * (0.2 * sqrt(max(rows, cols)) * NS(b) + weight_decay * p)
+
+    Args: those of `Muon`, without nesterov.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.eye(2)); p.grad = torch.eye(2)
+    >>> opt = weft.MuonClip([p], lr=0.1)
+    >>> opt.step(); bool((p.diagonal() < 0.99).all())
+    True
+
+    Kimi Team, 2025, arXiv:2507.20534, algorithm 1, lines 2 to 5. QK-clip rescales the query and key
+    weights by the largest attention logit, which an optimizer does not see.
+    """
+
+    paper = "Kimi Team, 2025, arXiv:2507.20534"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        ns_coefficients: tuple[float, float, float] = JORDAN,
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = "match_rms_adamw",
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """weight_decay, heavy_ball, newton_schulz, adjust_lr to Adam's RMS, descend."""
+        return cls.weave(
+            cb.weight_decay, cb.heavy_ball, cb.newton_schulz, cb.adjust_lr, cb.descend, **hypers
+        )
+
+
+class NorMuon(Algorithm):
+    r"""Muon whose rows are made equally long on average: one second moment a neuron.
+
+        b <- momentum * b + (1 - momentum) * g;   o = NS(b)
+        v <- beta2 * v + (1 - beta2) * mean_row(o^2);   o <- o / (sqrt(v) + norm_eps)
+        p <- p * (1 - lr * weight_decay) - 0.2 * lr * sqrt(rows * cols) / |o| * o
+
+    Args:
+        beta2: of the second moment of each row.
+        norm_eps: added to its root.
+        nesterov: look ahead along the momentum; the paper does not.
+        preserve_norm: keep the norm that o had and scale by `adjust_lr_fn`, as the speedrun and
+            microsoft/dion do, rather than bring the update to a root mean square of 0.2.
+        polar_express: orthogonalise by `MuonPolarExpress`'s iteration.
+        others: those of `Muon`.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.eye(2)); p.grad = torch.eye(2)
+    >>> opt = weft.NorMuon([p], lr=0.1)
+    >>> opt.step(); bool((p.diagonal() < 0.99).all())
+    True
+
+    Li et al., 2025, arXiv:2510.05491. v is not debiased.
+    """
+
+    paper = "Li et al., 2025, arXiv:2510.05491"
+    chain_options = ("nesterov", "preserve_norm", "polar_express")
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        beta2: float = 0.95,
+        nesterov: bool = False,
+        ns_coefficients: tuple[float, float, float] = JORDAN,
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        norm_eps: float = 1e-8,
+        adjust_lr_fn: str | None = None,
+        preserve_norm: bool = False,
+        polar_express: bool = False,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(
+        cls, *, nesterov=False, preserve_norm=False, polar_express=False, **hypers: Any
+    ) -> Chain:
+        """Muon's chain with normalize_neurons, and scale_to_rms or adjust_lr."""
+        return cls.weave(
+            cb.weight_decay,
+            cb.average,
+            nesterov and cb.nesterov_average,
+            cb.polar_express if polar_express else cb.newton_schulz,
+            cb.normalize_neurons,
+            cb.adjust_lr if preserve_norm else cb.scale_to_rms,
+            cb.descend,
+            **hypers,
+        )
+
+
+class AdaMuon(Algorithm):
+    r"""Adam's second moment of what Muon orthogonalised.
+
+        b <- momentum * b + g;   o = NS(sign(b))
+        v <- beta2 * v + (1 - beta2) * o^2;   o <- o / (sqrt(v) + norm_eps)
+        p <- p - lr * (0.2 * sqrt(rows * cols) / |o| * o + weight_decay * p)
+
+    Args:
+        beta2: of the second moment; the paper takes the momentum's.
+        norm_eps: added to its root.
+        sign: orthogonalise the momentum's sign (the paper's second version), or the momentum.
+        others: those of `Muon`.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.eye(2)); p.grad = torch.eye(2)
+    >>> opt = weft.AdaMuon([p], lr=0.1)
+    >>> opt.step(); bool((p.diagonal() < 0.99).all())
+    True
+
+    Si, Zhang and Shen, 2025, arXiv:2507.11005v2. v is not debiased: the last scaling makes up for it.
+    """
+
+    paper = "Si, Zhang and Shen, 2025, arXiv:2507.11005v2"
+    chain_options = ("sign",)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        beta2: float = 0.95,
+        sign: bool = True,
+        ns_coefficients: tuple[float, float, float] = JORDAN,
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        norm_eps: float = 1e-8,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, *, sign=True, **hypers: Any) -> Chain:
+        """weight_decay, heavy_ball [sign], newton_schulz, mean_square, root, scale_to_rms, descend."""
+        return cls.weave(
+            cb.weight_decay,
+            cb.heavy_ball,
+            sign and cb.sign,
+            cb.newton_schulz,
+            square_of_update,
+            even_out,
+            cb.scale_to_rms,
+            cb.descend,
+            **hypers,
+        )

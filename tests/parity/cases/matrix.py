@@ -1,0 +1,74 @@
+"""What treats a parameter as a matrix: orthogonalised, spectral, low rank, Kronecker."""
+
+from parity.case import Case
+
+MATRICES = ((6, 4), (4, 6), (5, 5), (3, 2, 2, 2))
+FLAT = MATRICES[:3]
+MUON = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9}
+
+
+def betas(hypers):
+    """`momentum` and `beta2` as the references' betas."""
+    hypers = dict(hypers)
+    if hypers.pop("preserve_norm", False):
+        hypers["update_scale"] = "preserve_norm"
+    if "momentum" in hypers or "beta2" in hypers:
+        hypers["betas"] = (hypers.pop("momentum", 0.9), hypers.pop("beta2", 0.95))
+    return hypers
+
+
+def alpha(hypers):
+    """Scion's momentum as the reference has it: the weight of the new gradient."""
+    hypers = dict(hypers)
+    if "momentum" in hypers:
+        hypers["momentum"] = 1 - hypers["momentum"]
+    return hypers
+
+
+def case(name, reference, hypers, shapes=MATRICES, translate=dict, more=None, **options):
+    ref = {**translate(hypers), **(more or {})}
+    return Case(name, reference, hypers, ref=ref, translate=translate, shapes=shapes, **options)
+
+
+CASES = [
+    case("Muon", "muon", MUON, FLAT),
+    case("Muon", "muon", {**MUON, "nesterov": False}, FLAT),
+    case("Muon", "muon", {**MUON, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3}, FLAT),
+    case("MuonPolarExpress", "muon_polar_express", MUON),
+    case("MuonClip", "muonclip", MUON),
+    case("NorMuon", "normuon", MUON, translate=betas),
+    case(
+        "NorMuon",
+        "normuon",
+        {**MUON, "nesterov": True, "polar_express": True},
+        translate=betas,
+    ),
+    case("NorMuon", "normuon", {**MUON, "preserve_norm": True}, translate=betas),
+    case("AdaMuon", "adamuon", MUON, translate=betas),
+    case("AdaMuon", "adamuon", {**MUON, "sign": False}, translate=betas),
+    case("MarsMuon", "mars_muon", {**MUON, "gamma": 0.05}),
+    case("MuonH", "muonh", {"lr": 0.02, "momentum": 0.9}),
+    case("MuonLaProp", "muon_laprop", {"lr": 0.02, "betas": (0.9, 0.99), "weight_decay": 0.1}),
+    case("AdaGO", "adago", {**MUON, "gamma": 3.0}),
+    case("NAMO", "namo", {"lr": 0.02, "betas": (0.9, 0.99), "weight_decay": 0.1}),
+    case("SpectralDescent", "spectral_descent", {"lr": 0.02, "weight_decay": 0.1}),
+    case("SpectralDescent", "spectral_descent", {"lr": 0.02, "dual_norm": False}),
+    case("PolarGrad", "polargrad", MUON),
+    case("SPEL", "spel", MUON),
+    case("SWAN", "swan", {"lr": 0.02}),
+    case("SWAN", "swan", {"lr": 0.02, "rescale": False}),
+    case("RACS", "racs", {"lr": 0.02, "beta": 0.9}),
+    case("Scion", "scion", {"lr": 0.02, "momentum": 0.9}, (*MATRICES, (5,), ()), alpha),
+    case("Scion", "scion", {"lr": 0.02, "momentum": 0.9, "norm": "sign"}, FLAT, alpha),
+    case("Scion", "scion", {"lr": 0.02, "momentum": 0.9, "norm": "col"}, FLAT, alpha),
+    case("Scion", "scion", {"lr": 0.02, "momentum": 0.9, "norm": "row"}, FLAT, alpha),
+    case(
+        "Scion",
+        "scion",
+        {"lr": 0.02, "momentum": 0.9, "constrained": False, "normalized": False, "scale": 3.0},
+        translate=alpha,
+    ),
+    case(
+        "ScionLight", "scion_light", {"lr": 0.02, "momentum": 0.9}, translate=alpha, schedule=None
+    ),
+]
