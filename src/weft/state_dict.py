@@ -23,6 +23,7 @@ def load(opt: Any, bounds: list[BoundGroup], given: Mapping[str, Any], strict: b
     Raises:
         StateError: and nothing has been loaded.
     """
+    _check_form(given)
     given = dict(given)
     for hook in opt._optimizer_load_state_dict_pre_hooks.values():
         changed = hook(opt, given)
@@ -36,7 +37,9 @@ def load(opt: Any, bounds: list[BoundGroup], given: Mapping[str, Any], strict: b
         hook(opt)
 
 
-def _check_form(given: Mapping[str, Any]) -> None:
+def _check_form(given: Any) -> None:
+    if not isinstance(given, Mapping):
+        raise StateError(f"not an optimizer's state dict, but {type(given).__name__}")
     missing = [k for k in ("state", "param_groups") if k not in given]
     if missing:
         raise StateError(
@@ -49,8 +52,8 @@ def _check_form(given: Mapping[str, Any]) -> None:
             "not an optimizer's state dict: 'state' is a dict and 'param_groups' a list"
         )
     for g in given["param_groups"]:
-        if not isinstance(g, Mapping) or "params" not in g:
-            raise StateError("not an optimizer's state dict: a group of it has no 'params'")
+        if not isinstance(g, Mapping) or not isinstance(g.get("params"), list | tuple):
+            raise StateError("not an optimizer's state dict: a group of it has no list of 'params'")
 
 
 def _matched(bounds: list[BoundGroup], given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -113,11 +116,12 @@ def _state(
     opt: Any, bounds: list[BoundGroup], given: Mapping[str, Any], strict: bool
 ) -> dict[Any, Any]:
     """The saved state by parameter, checked and copied; what is None there is as good as absent."""
-    place = {
-        key: (b, i)
-        for b, g in zip(bounds, given["param_groups"], strict=True)
-        for i, key in enumerate(g["params"])
-    }
+    place: dict[Any, tuple[BoundGroup, int]] = {}
+    for b, g in zip(bounds, given["param_groups"], strict=True):
+        for i, key in enumerate(g["params"]):
+            first, at = place.setdefault(key, (b, i))
+            if first.params[at] is not b.params[i]:
+                raise StateError(f"the state dict has parameter {key!r} in its groups twice")
     prefixes = (*FREE, *(f"{w.prefix}_" for w in opt._wrappers))
     state: dict[Any, Any] = defaultdict(dict)
     for key, saved in given["state"].items():

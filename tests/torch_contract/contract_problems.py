@@ -17,6 +17,12 @@ OPTIONS = {
     "Adam": [{}, {"amsgrad": True, "weight_decay": 0.1}, {"maximize": True}],
     "AdamW": [{}, {"amsgrad": True}, {"maximize": True, "weight_decay": 0.3}],
     "RAdam": [{}, {"weight_decay": 0.1, "decoupled_weight_decay": True}, {"betas": (0.9, 0.95)}],
+    "NAdam": [{}, {"weight_decay": 0.1, "decoupled_weight_decay": True}, {"maximize": True}],
+    "Adamax": [{"weight_decay": 0.1}],
+    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.2}],
+    "Adadelta": [{"weight_decay": 0.1}],
+    "ASGD": [{"lambd": 0.1, "t0": 2.0, "weight_decay": 0.1}],
+    "Rprop": [{}],
     "RMSprop": [{}, {"momentum": 0.9, "weight_decay": 0.1}, {"centered": True, "momentum": 0.5}],
 }
 CASES = [(name, options) for name, several in OPTIONS.items() for options in several]

@@ -105,7 +105,6 @@ class AdamW(Adam):
     """
 
     paper = "Loshchilov and Hutter, 2017, arXiv:1711.05101"
-    chain_options = ("amsgrad", "maximize")
 
     def __init__(
         self,
@@ -123,13 +122,18 @@ class AdamW(Adam):
         fused: bool | None = None,
         engine: str = "auto",
     ):
-        Algorithm.__init__(self, params, locals())
+        Algorithm.__init__(self, params, {**locals(), "decoupled_weight_decay": True})
 
     @classmethod
-    def chain(cls, *, amsgrad=False, maximize=False, **hypers: Any) -> Chain:
+    def chain(
+        cls, *, amsgrad=False, maximize=False, decoupled_weight_decay=True, **hypers: Any
+    ) -> Chain:
         """[ascend] weight_decay, ema, ema_sq [max_sq], debias, precondition, descend."""
         return super().chain(
-            amsgrad=amsgrad, maximize=maximize, decoupled_weight_decay=True, **hypers
+            amsgrad=amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=decoupled_weight_decay,
+            **hypers,
         )
 
 
