@@ -6,10 +6,11 @@ parameter is loaded as float32). Arguments of pointwise ops broadcast as in torc
 among them takes the op's dtype. Equal nodes are one node: `Graph.add` finds the one that is there.
 
 Host scalar ops
-    const(value)   hyper(name, index...)   step   loss   number(name)   over(name)   shared(name)
+    const(value)   hyper(name, index: a tuple where the hyper is one)   step   loss   number(name)
+    shared(name, decided: True for what this step's first parameter has made of it)
     column(key)    a number that depends on the parameter's shape: one entry a tensor
-    + - * / // % ** neg abs min max, comparisons (lt le gt ge eq ne), and or not, select(c, a, b)
-    and the functions of `math` by their names (sqrt exp log pow cos ...), float, int, bool
+    + - * / // % ** neg abs, comparisons (lt le gt ge eq ne), select(c, a, b), float, int, round
+    and the functions of `math` by their names (sqrt exp log pow cos floor ...)
 
 Tensor ops
     load(slot)     p, grad, or a state by its name
@@ -17,19 +18,34 @@ Tensor ops
     full(value)    a host scalar as a tensor
     POINTWISE      see the table
     REDUCTIONS     attrs dims (sorted, all of them when full) and keepdim
-    VIEWS          reshape permute expand slice(dim, start, stop, step) flip diagonal
-    slice_scatter(base, src, dim, start, stop, step) and the like: what a write through a view gives
-    call           an opaque torch function: attrs fn (the callable) and tree (how args are laid out);
-                   a call with several results is read with getitem(i)
+    external(tensor)  a tensor that a callback captured, read at every step
+    VIEWS          reshape permute(dims) expand slice(dim, start, stop, step) diagonal(offset)
+    slice_scatter(base, src, dim, start, stop, step), diagonal_scatter(base, src, offset): what a
+                   write through a view gives
+    where(cond, a, b)  `cond` may be a host scalar: one side or the other for all elements
+    call           an opaque torch function: attrs fn (the callable), tree (how args are laid out) and
+                   results: 0 for one tensor, else their number, each read with getitem(index);
+                   serial, its place in the order of draws, where it draws random numbers
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-__all__ = ["HOST", "POINTWISE", "REDUCTIONS", "VIEWS", "Graph", "GraphError", "Node", "Output"]
+__all__ = [
+    "HOST",
+    "POINTWISE",
+    "REDUCTIONS",
+    "VIEWS",
+    "Graph",
+    "GraphError",
+    "Node",
+    "Output",
+    "broadcast_shapes",
+]
 
 # pointwise op -> number of arguments; comparisons and predicates give torch.bool
 POINTWISE = {
@@ -86,7 +102,11 @@ class Node:
     def __repr__(self) -> str:
         args = ", ".join(f"%{a.index}" for a in self.args)
         attrs = "".join(f" {k}={v!r}" for k, v in self.attrs)
-        kind = self.dtype.__name__ if self.is_host else f"{str(self.dtype)[6:]}{list(self.shape or ())}"
+        kind = (
+            self.dtype.__name__
+            if self.is_host
+            else f"{str(self.dtype)[6:]}{list(self.shape or ())}"
+        )
         return f"%{self.index} = {self.op}({args}){attrs} : {kind}"
 
 
@@ -176,11 +196,26 @@ class Graph:
         return "\n".join([*lines, *(f"{o.kind} {o.name} <- %{o.node.index}" for o in self.outputs)])
 
 
+def broadcast_shapes(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """The common shape of two tensors (torch's own function imports sympy, which takes a second).
+
+    Raises:
+        RuntimeError: where they have none.
+    """
+    if len(a) < len(b):
+        a, b = b, a
+    b = (1,) * (len(a) - len(b)) + b
+    for x, y in zip(a, b, strict=True):
+        if x != y and x != 1 and y != 1:
+            raise RuntimeError(f"shapes {a} and {b} do not broadcast")
+    return tuple(y if x == 1 else x for x, y in zip(a, b, strict=True))
+
+
 def _verify_pointwise(n: Node) -> None:
     if len(n.args) != POINTWISE[n.op]:
         raise GraphError(f"{n!r}: {n.op} takes {POINTWISE[n.op]} arguments")
     shapes = [a.shape for a in n.args if a.shape is not None]
-    if shapes and tuple(torch.broadcast_shapes(*shapes)) != n.shape:
+    if shapes and functools.reduce(broadcast_shapes, shapes) != n.shape:
         raise GraphError(f"{n!r}: arguments of {shapes} do not broadcast to it")
     wanted = {a.dtype for a in n.args if not a.is_host}
     if n.op == "where":

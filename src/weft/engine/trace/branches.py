@@ -69,7 +69,9 @@ def explore(
         """What a name is worth on a way that did not return it."""
         value = current(name)
         if value is MISSING:
-            raise Untraceable(f"it returns {name!r} on some of the ways through a branch on a tensor")
+            raise Untraceable(
+                f"it returns {name!r} on some of the ways through a branch on a tensor"
+            )
         if isinstance(value, TensorProxy):
             for s, (node, _) in zip(memory, outcome.memory, strict=True):
                 if s is value.storage_:

@@ -61,7 +61,11 @@ class ChainTrace:
         self.t = t = Tracer(example.device)
         self.rebinder = Rebinder()
         self.mode = Mode(t)
-        dtype, shape, contig = compute_dtype(example.dtype), tuple(example.shape), example.contiguous
+        dtype, shape, contig = (
+            compute_dtype(example.dtype),
+            tuple(example.shape),
+            example.contiguous,
+        )
         slot = lambda name: Storage(t.graph.load(name, shape, dtype))
         self.p = TensorProxy.make(t, slot("p"), (), contig, owner=Grad(self))
         self.user_grad = self.grad = TensorProxy.make(t, slot("grad"), (), contig)
@@ -307,7 +311,9 @@ class ChainTrace:
             raise ValueError(f"it returned 'grad' as {node.shape}, not {tuple(self.p.shape)}")
         if self.grad_is_update:
             raise Untraceable("it changes the grad after a branch left the update to be the grad")
-        self.grad = TensorProxy.fresh(self.t, self.t.cast(node, self.p.dtype), self.example.contiguous)
+        self.grad = TensorProxy.fresh(
+            self.t, self.t.cast(node, self.p.dtype), self.example.contiguous
+        )
 
     def _set_shared(self, name: str, value: Any) -> None:
         """The first parameter of the group decides; the others read what it decided from here on."""

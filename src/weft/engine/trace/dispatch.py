@@ -31,10 +31,57 @@ IN_PLACE_OPERATORS = {
 }
 # questions about a tensor whose answer is the same for the proxy's own meta tensor
 METADATA = frozenset(
-    ["dim", "size", "numel", "nelement", "ndimension", "__len__", "element_size", "is_floating_point", "is_complex", "is_signed", "get:nbytes", "get:itemsize", "is_same_size", "get:is_cpu", "is_tensor", "is_inference", "is_conj", "is_neg", "has_names", "get:is_meta", "get:is_quantized", "get:is_mkldnn", "get:is_nested", "get:is_mps", "get:is_xpu", "get:names", "result_type", "can_cast", "is_nonzero_", "promote_types"]
+    [
+        "dim",
+        "size",
+        "numel",
+        "nelement",
+        "ndimension",
+        "__len__",
+        "element_size",
+        "is_floating_point",
+        "is_complex",
+        "is_signed",
+        "get:nbytes",
+        "get:itemsize",
+        "is_same_size",
+        "get:is_cpu",
+        "is_tensor",
+        "is_inference",
+        "is_conj",
+        "is_neg",
+        "has_names",
+        "get:is_meta",
+        "get:is_quantized",
+        "get:is_mkldnn",
+        "get:is_nested",
+        "get:is_mps",
+        "get:is_xpu",
+        "get:names",
+        "result_type",
+        "can_cast",
+        "is_nonzero_",
+        "promote_types",
+    ]
 )
 PASS = frozenset(
-    ["_set_grad_enabled", "set_grad_enabled", "is_grad_enabled", "get_default_dtype", "finfo", "iinfo", "broadcast_shapes", "get_num_threads", "_C_set_grad_enabled", "set_default_dtype", "get_device_module", "_get_tracing_state", "device", "__torch_function__", "_is_functional_tensor"]
+    [
+        "_set_grad_enabled",
+        "set_grad_enabled",
+        "is_grad_enabled",
+        "get_default_dtype",
+        "finfo",
+        "iinfo",
+        "broadcast_shapes",
+        "get_num_threads",
+        "_C_set_grad_enabled",
+        "set_default_dtype",
+        "get_device_module",
+        "_get_tracing_state",
+        "device",
+        "__torch_function__",
+        "_is_functional_tensor",
+    ]
 )
 
 
@@ -68,7 +115,9 @@ def name_of(func: Any) -> str:
         ):
             name = f"method:{name}"
         name = name.removeprefix("special_")
-        if getattr(func, "__module__", None) == "torch._C._linalg" and not name.startswith("linalg"):
+        if getattr(func, "__module__", None) == "torch._C._linalg" and not name.startswith(
+            "linalg"
+        ):
             name = f"linalg_{name}"
         _names[func] = name
         return name

@@ -31,7 +31,9 @@ def _names(code: CodeType) -> tuple[frozenset[str], bool]:
     if any(isinstance(n, str) for n in code.co_names):
         import dis
 
-        stores = any(i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for i in dis.get_instructions(code))
+        stores = any(
+            i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for i in dis.get_instructions(code)
+        )
     for const in code.co_consts:
         if isinstance(const, CodeType):
             more, also = _names(const)
@@ -229,7 +231,9 @@ class Rebinder:
                     body[key] = self._function(value) if not _foreign(value) else value
                 elif isinstance(value, property) and isinstance(value.fget, FunctionType):
                     body[key] = property(self._function(value.fget), value.fset, value.fdel)
-                elif isinstance(value, bool | int | float | str | tuple) and not key.startswith("__"):
+                elif isinstance(value, bool | int | float | str | tuple) and not key.startswith(
+                    "__"
+                ):
                     self._note(f"{base.__name__}.{key}", lambda b=base, k=key: vars(b)[k], value)
         try:
             made = type(cls.__name__, (cls,), {k: v for k, v in body.items() if k != "__new__"})

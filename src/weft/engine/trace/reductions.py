@@ -72,7 +72,9 @@ def _aminmax(t: Tracer, input: Any, *, dim: Any = None, keepdim: bool = False):
 
 def _extreme(name: str, reduction: str, both: str):
     @op(name)
-    def handler(t: Tracer, input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None):
+    def handler(
+        t: Tracer, input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
+    ):
         if isinstance(dim, torch.Tensor) or other is not None:
             return t.pointwise(both, input, dim if other is None else other)
         x = t.tensor(input)
@@ -167,7 +169,9 @@ def _dist(t: Tracer, input: Any, other: Any, p: Any = 2):
 
 
 @op("normalize")
-def _normalize(t: Tracer, input: Any, p: Any = 2.0, dim: Any = 1, eps: Any = 1e-12, out: Any = None):
+def _normalize(
+    t: Tracer, input: Any, p: Any = 2.0, dim: Any = 1, eps: Any = 1e-12, out: Any = None
+):
     x = t.tensor(input)
     size = t.pointwise("maximum", _norm_of(t, x, p, _dims(dim), True), eps)
     return t.pointwise("div", x, size)
@@ -206,9 +210,7 @@ def _var(t: Tracer, input: Any, dim: Any = None, unbiased: Any = None, keepdim: 
 @op("std")
 def _std(t: Tracer, input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
          correction: Any = None):  # fmt: skip
-    return t.pointwise(
-        "sqrt", _var(t, input, dim, unbiased, keepdim, correction=correction)
-    )
+    return t.pointwise("sqrt", _var(t, input, dim, unbiased, keepdim, correction=correction))
 
 
 @op("var_mean")

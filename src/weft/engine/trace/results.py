@@ -107,7 +107,9 @@ class Results:
         stores = {n: s for n in chain.own if (s := self._state(chain, n)) is not None}
         live = {n.index for n in graph.live()}
         if any(n.index not in live for n in t.random):
-            raise Untraceable("it draws random numbers that it does not use", chain.binding.calls[-1].name)
+            raise Untraceable(
+                "it draws random numbers that it does not use", chain.binding.calls[-1].name
+            )
         graph.verify()
         return Traced(
             graph, t.decisions, t.pins, _once(chain.rebinder.captures), stores, self.wrote,

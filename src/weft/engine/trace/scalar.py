@@ -185,7 +185,27 @@ def _on_tensors(tracer: Tracer, op: str, operands: list[Node | Wrapped]) -> Node
 
 
 FLOAT_FUNCTIONS = frozenset(
-    ["sqrt", "exp", "exp2", "log", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "erf"]
+    [
+        "sqrt",
+        "exp",
+        "exp2",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "expm1",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "atan2",
+        "sinh",
+        "cosh",
+        "tanh",
+        "erf",
+    ]
 )
 
 

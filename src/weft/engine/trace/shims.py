@@ -58,7 +58,47 @@ def elementwise(op: str, plain: Callable) -> Callable:
     return shim
 
 
-MATH = ["sqrt", "exp", "exp2", "log", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "pow", "hypot", "floor", "ceil", "trunc", "copysign", "fmod", "erf", "erfc", "gamma", "lgamma", "degrees", "radians", "isnan", "isinf", "isfinite", "cbrt", "remainder"]
+MATH = [
+    "sqrt",
+    "exp",
+    "exp2",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "expm1",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "atan2",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "pow",
+    "hypot",
+    "floor",
+    "ceil",
+    "trunc",
+    "copysign",
+    "fmod",
+    "erf",
+    "erfc",
+    "gamma",
+    "lgamma",
+    "degrees",
+    "radians",
+    "isnan",
+    "isinf",
+    "isfinite",
+    "cbrt",
+    "remainder",
+]
 
 
 def _log(x: Any, *base: Any) -> Any:
@@ -248,7 +288,12 @@ def guarded(value: Callable, name: str) -> Callable:
     """A function that the tracer does not know: fine on what is no proxy, refused on proxies."""
     if id(value) in HARMLESS or (isinstance(value, type) and issubclass(value, BaseException)):
         return value
-    operators = getattr(value, "__module__", "") in ("_operator", "operator", "itertools", "_functools")
+    operators = getattr(value, "__module__", "") in (
+        "_operator",
+        "operator",
+        "itertools",
+        "_functools",
+    )
     if operators:
         return value
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.graph import HOST, PREDICATES, Graph, Node
+from weft.engine.graph import HOST, PREDICATES, Graph, Node, broadcast_shapes
 from weft.engine.trace.api import External, Untraceable
 from weft.engine.trace.hostcode import evaluate
 
@@ -20,7 +20,31 @@ UNKNOWN = object()  # the value of a number that only the step itself will know
 MOST_DECISIONS = 12
 # ops that give a float whatever they are given
 FLOAT_OPS = frozenset(
-    ["div", "atan2", "sqrt", "rsqrt", "reciprocal", "exp", "exp2", "log", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "sigmoid", "erf"]
+    [
+        "div",
+        "atan2",
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "exp",
+        "exp2",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "expm1",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "sigmoid",
+        "erf",
+    ]
 )
 
 
@@ -223,7 +247,9 @@ class Tracer:
         if isinstance(x, Wrapped) or not x.is_host:
             node = x.node if isinstance(x, Wrapped) else x
             return self.expand(self.cast(node, dtype or self.promote(x)), shape)
-        return self.graph.add("full", (x,), shape=tuple(shape), dtype=dtype or default_dtype(x.dtype))
+        return self.graph.add(
+            "full", (x,), shape=tuple(shape), dtype=dtype or default_dtype(x.dtype)
+        )
 
     def reduce(self, op: str, x: Node, dims: Any = None, keepdim: bool = False) -> Node:
         """A reduction over `dims`, or over all where they are None."""
@@ -296,21 +322,9 @@ def default_dtype(kind: Any) -> torch.dtype:
     return torch.bool if kind is bool else torch.int64 if kind is int else torch.get_default_dtype()
 
 
-def broadcast_shapes(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    """The common shape of two tensors."""
-    if len(a) < len(b):
-        a, b = b, a
-    b = (1,) * (len(a) - len(b)) + b
-    for x, y in zip(a, b, strict=True):
-        if x != y and x != 1 and y != 1:
-            raise RuntimeError(f"shapes {a} and {b} do not broadcast")
-    return tuple(y if x == 1 else x for x, y in zip(a, b, strict=True))
-
-
 def evaluate_on(op: str, values: list[Any]) -> Any:
     """The value of a host op now; an op that fails on numbers fails the trace as it fails eager."""
     try:
         return evaluate(op, values)
     except (ArithmeticError, ValueError) as e:
         raise Untraceable(f"{op} of numbers {values} raises {type(e).__name__}: {e}") from e
-
