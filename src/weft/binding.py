@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weft.callback import BUILTIN, OverParams, Shared, Spec, State, function_of, read
 from weft.errors import ChainError, did_you_mean
+from weft.source import may_write
 
 __all__ = ["ORIGINAL_NAMES", "Binding", "Call", "bind"]
 
@@ -41,9 +42,11 @@ class Binding:
     """A chain whose every name is accounted for.
 
     Attributes:
-        calls: the elements in order.
+        elements: the chain, as it was given.
+        calls: the elements in order, each after the values over all parameters that it declares.
         hypers: defaults of the hypers that a parameter group shows.
         required: hypers without a default.
+        hyper_names: every hyper that a callback reads by name.
         states: declared state, made before the first step.
         made: states that callbacks make themselves.
         shared: values that the group holds once, for all its parameters.
@@ -51,9 +54,11 @@ class Binding:
         owns_step: the chain keeps a `step` of its own.
     """
 
+    elements: tuple[Any, ...]
     calls: tuple[Call, ...]
     hypers: dict[str, Any]
     required: tuple[str, ...]
+    hyper_names: frozenset[str]
     states: dict[str, State]
     made: frozenset[str]
     shared: dict[str, Shared]
@@ -72,12 +77,7 @@ class Binding:
 
     def knows_hyper(self, name: str) -> bool:
         """Whether a callback of the chain can read the hyper `name`."""
-        return (
-            name in self.hypers
-            or name in self.required
-            or any(name in c.spec.mentions or name in c.local for c in self.calls)
-            or any(name == read for c in self.calls for _, read in c.reads)
-        )
+        return name in self.hyper_names or any(name in c.spec.mentions for c in self.calls)
 
 
 def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -> Binding:
@@ -91,41 +91,69 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
         ChainError: a name that nothing provides; a state declared twice, or read before it is
             made; an update that is set and never read; a returned name that is a hyper.
     """
-    given = set(given)
-    specs = [(read(e.fn) if isinstance(e, OverParams) else read(e)) for e in elements]
+    given, elements = set(given), tuple(elements)
+    given_elements, elements = elements, _with_values(elements)
+    specs = [read(e.fn, value=True) if isinstance(e, OverParams) else read(e) for e in elements]
     overs = [e if isinstance(e, OverParams) else None for e in elements]
     if not specs:
         raise ChainError("a chain needs at least one callback")
     states, made, shared = _states(specs)
     over_names = [o.name for o in overs if o]
-    hypers, disputed = _hypers(specs, set(states) | made | set(shared))
+    provided = set(states) | made | set(shared) | set(over_names)
+    hypers, disputed = _hypers(specs, provided)
     owns_step = "step" in states or "step" in made
-    known = given | set(hypers) | disputed | set(states) | made | set(shared) | set(over_names)
+    known = given | set(hypers) | disputed | provided | set(ORIGINAL_NAMES)
     wanted = {n for s in specs for n in s.required if n != s.first}
     first_is_param = [_takes_param(s, known | wanted) for s in specs]
     calls = tuple(
         _call(s, o, takes, disputed)
         for s, o, takes in zip(specs, overs, first_is_param, strict=True)
     )
-    required = _check_reads(calls, known, given, hypers, owns_step)
-    _check_returns(calls, set(hypers) | disputed | given | set(required), shared, owns_step)
-    _check_update(calls)
+    required = _check_reads(calls, given, hypers, owns_step)
     reads = {r for c in calls for _, r in c.reads}
+    hyper_names = set(hypers) | disputed | set(required) | given & reads
+    hyper_names -= set(shared) | set(BUILTIN)
+    _check_returns(calls, hyper_names | given, set(states) | set(shared))
+    _check_given(calls, given, set(states))
+    _check_over(calls, known=hyper_names | provided)
+    _check_update(calls)
     return Binding(
+        elements=given_elements,
         calls=calls,
         hypers=hypers,
         required=required,
+        hyper_names=frozenset(hyper_names | {n for c in calls for n in c.local}),
         states=states,
         made=frozenset(made - set(states)),
         shared=shared,
-        keeps_step=not owns_step and ("step" in reads or any("step" in s.mentions for s in specs)),
+        keeps_step=not owns_step and "step" in reads,
         owns_step=owns_step,
-        reads_loss="loss" in reads,
+        reads_loss=any("loss" in s.required for s in specs),
         over=tuple(over_names),
         opaque=any(s.opaque for s in specs),
         writes_p=any(_may_write_p(c) for c in calls),
         ndim=tuple((s, s.ndim) for s in specs if s.ndim is not None),
     )
+
+
+def _with_values(elements: Sequence[Any]) -> tuple[Any, ...]:
+    """Before each callback the values over all parameters that its defaults declare, each once."""
+    out: list[Any] = []
+    by: dict[str, OverParams] = {}
+    for e in elements:
+        declared = {e.name: e} if isinstance(e, OverParams) else read(e).over
+        for name, over in declared.items():
+            value = replace(over, name=name)
+            if by.setdefault(name, value) != value:
+                raise ChainError(
+                    f"{name!r} is combined over all parameters in two ways, {by[name]} and {value}: "
+                    f'rename one of its readers, weft.rename(cb, {name}="{name}_2")'
+                )
+            if value not in out:
+                out.append(value)
+        if not isinstance(e, OverParams):
+            out.append(e)
+    return tuple(out)
 
 
 def _states(specs: list[Spec]) -> tuple[dict[str, State], set[str], dict[str, Shared]]:
@@ -158,7 +186,7 @@ def _hypers(specs: list[Spec], not_hypers: set[str]) -> tuple[dict[str, Any], se
     disputed: set[str] = set()
     for s in specs:
         for name, default in s.hypers.items():
-            if name in BUILTIN:
+            if name in BUILTIN and name not in not_hypers:
                 raise ChainError(f"{s.where}: {name!r} cannot have a default")
             if name in not_hypers and name not in s.returns:
                 continue  # state of another callback; the default serves until it is there
@@ -169,28 +197,29 @@ def _hypers(specs: list[Spec], not_hypers: set[str]) -> tuple[dict[str, Any], se
 
 
 def _same(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and a == b
+    return isinstance(a, bool) == isinstance(b, bool) and a == b
 
 
 def _takes_param(s: Spec, known: set[str]) -> bool:
     """Whether the first argument gets the parameter: `p`, or a name that means nothing else."""
     if s.first is None:
         return False
-    if s.first == "p":
+    if s.args.get(s.first) == "p":
         return True
-    return s.first not in BUILTIN and "p" not in s.args and s.args[s.first] not in known
+    names = s.args.values()
+    return s.first not in BUILTIN and "p" not in names and s.args.get(s.first) not in known
 
 
 def _call(s: Spec, over: OverParams | None, takes_param: bool, disputed: set[str]) -> Call:
     reads = tuple(
-        (arg, name) for name, arg in s.args.items() if not (takes_param and arg == s.first)
+        (arg, name) for arg, name in s.args.items() if not (takes_param and arg == s.first)
     )
     local = {n: v for n, v in s.hypers.items() if n in disputed}
     return Call(s, takes_param, reads, local, over)
 
 
 def _check_reads(
-    calls: Sequence[Call], known: set[str], given: set[str], hypers: dict[str, Any], owns_step: bool
+    calls: Sequence[Call], given: set[str], hypers: dict[str, Any], owns_step: bool
 ) -> tuple[str, ...]:
     """The hypers that the group has to give; an error for a name read before anything provides it."""
     required: list[str] = []
@@ -207,7 +236,7 @@ def _check_reads(
         for _, name in c.reads:
             if name in available or name in s.optional or name in s.states or name in c.local:
                 continue
-            if name in s.hypers or (name == "p" and "p" in s.args):
+            if name in s.hypers:
                 continue
             if name == "step":
                 owner = later.get("step")
@@ -234,12 +263,12 @@ def _check_reads(
     return tuple(required)
 
 
-def _check_returns(calls: Sequence[Call], hypers: set[str], shared: dict, owns_step: bool) -> None:
+def _check_returns(calls: Sequence[Call], hypers: set[str], kept: set[str]) -> None:
     for c in calls:
         for name in c.spec.returns:
             if name == "loss":
                 raise ChainError(f"{c.spec.where} returns 'loss', which only the closure gives")
-            if name in hypers and name not in c.spec.states and name not in shared:
+            if name in hypers and name not in kept:
                 raise ChainError(
                     f"{c.spec.where} returns {name!r}, which is a hyper of this chain: callbacks do "
                     "not write hypers. Return it under another name, or rename the state: "
@@ -247,14 +276,29 @@ def _check_returns(calls: Sequence[Call], hypers: set[str], shared: dict, owns_s
                 )
 
 
+def _check_given(calls: Sequence[Call], given: set[str], states: set[str]) -> None:
+    for name in sorted(given & states):
+        owner = next(c.spec for c in calls if name in c.spec.states)
+        raise ChainError(f"{name!r} is state of {owner.where}, and cannot be given as a hyper")
+
+
+def _check_over(calls: Sequence[Call], known: set[str]) -> None:
+    seen: set[str] = set()
+    for c in calls:
+        if c.over is None:
+            continue
+        taken = known - {o.over.name for o in calls if o.over}
+        if c.name in taken | seen | set(BUILTIN):
+            raise ChainError(f"over_params({c.name!r}, ...): the chain has another {c.name!r}")
+        seen.add(c.name)
+
+
 def _check_update(calls: Sequence[Call]) -> None:
     setter = None
     for c in calls:
-        s = c.spec
-        reads = any(name == "update" for _, name in c.reads) or "update" in s.mentions
-        if reads:
+        if any(name == "update" for _, name in c.reads):
             setter = None
-        if "update" in s.returns:
+        if "update" in c.spec.returns:
             setter = c
     if setter is not None:
         raise ChainError(
@@ -268,15 +312,10 @@ def _may_write_p(c: Call) -> bool:
     s = c.spec
     if "p" in s.returns or s.opaque:
         return True
-    if c.over is not None or not (c.takes_param or "p" in s.args):
+    if c.over is not None or not (c.takes_param or s.var_kw or "p" in s.args.values()):
         return False
     function = function_of(s.fn)
-    if function is None:
-        return True
-    names = function.__code__.co_names
-    in_place = any(n.endswith("_") and not n.endswith("__") for n in names)
-    calls_out = any(callable(function.__globals__.get(n)) for n in names)
-    return in_place or calls_out or "out" in s.mentions or bool(function.__closure__)
+    return function is None or function is not s.fn or may_write(function)
 
 
 def missing_hyper(binding: Binding, name: str, group: Iterable[str]) -> ChainError:

@@ -8,14 +8,13 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import CodeType, FunctionType, MappingProxyType, MethodType
+from dataclasses import dataclass, field, replace
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-import torch
-
+from weft.declared import Shared, State, copy_of_param, ones, shared, state, zeros
 from weft.errors import ChainError
-from weft.source import constants, returned
+from weft.source import Returned, constants, returned
 
 __all__ = [
     "BUILTIN",
@@ -39,85 +38,7 @@ __all__ = [
 ]
 
 BUILTIN = ("p", "grad", "update", "step", "loss")
-PLACES = ("grad", "statistics", "update", "descend", "after")
-
-
-# ---------------------------------------------------------------- what a default declares
-
-
-@dataclass(frozen=True)
-class State:
-    """Per-parameter state: how its first value is made, and its dtype where it is not the parameter's."""
-
-    init: Any
-    dtype: torch.dtype | None = None
-    name: str = ""
-
-    def make(self, p: torch.Tensor) -> Any:
-        """The initial value for parameter `p`: a fresh tensor, or a number."""
-        value = self.init(p.detach()) if callable(self.init) else self.init
-        if isinstance(value, torch.Tensor):
-            return value.to(self.dtype) if self.dtype is not None else value
-        if self.dtype is not None:
-            return torch.tensor(value, dtype=self.dtype, device=p.device)
-        return value
-
-    @property
-    def is_number(self) -> bool:
-        """Whether the state is a Python value rather than a tensor."""
-        return not callable(self.init) and self.dtype is None
-
-    def __repr__(self) -> str:
-        return f"weft.{self.name}" if self.name else f"weft.state({self.init!r})"
-
-    def __reduce__(self):
-        return self.name if self.name else (State, (self.init, self.dtype))
-
-
-@dataclass(frozen=True)
-class Shared:
-    """One value for all parameters of a group, updated once a step."""
-
-    init: float
-
-
-def _copy(p: torch.Tensor) -> torch.Tensor:
-    return p.clone(memory_format=torch.preserve_format)
-
-
-zeros: Any = State(torch.zeros_like, name="zeros")
-ones: Any = State(torch.ones_like, name="ones")
-copy_of_param: Any = State(_copy, name="copy_of_param")
-
-
-def state(initial: Any, dtype: torch.dtype | None = None) -> Any:
-    """Declare per-parameter state, as a callback's default.
-
-    Args:
-        initial: a number, or a function of the parameter that returns a tensor.
-        dtype: of the state's tensors; the parameter's where it is not given.
-
-    >>> import torch, weft
-    >>> def rows(grad, row_sq=weft.state(lambda p: p.new_zeros(p.shape[:1]))):
-    ...     return {"row_sq": row_sq + grad.square().sum(dim=1)}
-    >>> p = torch.nn.Parameter(torch.ones(2, 3)); p.grad = torch.ones(2, 3)
-    >>> opt = weft.Optimizer([p], [rows, weft.callbacks.descend], lr=0.)
-    >>> opt.step(); opt.state[p]["row_sq"]
-    tensor([3., 3.])
-    """
-    return State(initial, dtype)
-
-
-def shared(initial: float) -> Any:
-    """Declare one value for all parameters of a group, updated once a step, as a callback's default.
-
-    It is kept in the parameter group under its name, as a number. The first parameter that returns
-    it in a step decides its new value; the other parameters read the old one until they return it.
-
-    >>> import weft
-    >>> def tally(n=weft.shared(0.)): return {"n": n + 1}
-    """
-    return Shared(float(initial))
+PLACES = ("grad", "decay", "statistics", "update", "descend", "after")
 
 
 # ---------------------------------------------------------------- callbacks that are not functions
@@ -128,13 +49,18 @@ class Renamed:
 
     def __init__(self, cb: Callable, names: Mapping[str, str]):
         self.cb, self.names = cb, dict(names)
-        known = read(cb)
-        unknown = set(names) - set(known.args) - known.returns
-        if unknown:
+        spec = read(cb)
+        known = set(spec.args.values()) | spec.returns
+        unknown = set(names) - known
+        if unknown and not spec.opaque and not spec.var_kw:
             raise ChainError(
-                f"rename: {known.name} neither reads nor returns {sorted(unknown)}; "
-                f"it has {sorted(set(known.args) | known.returns)}"
+                f"rename: {spec.name} neither reads nor returns {sorted(unknown)}; "
+                f"it has {sorted(known)}"
             )
+        after = [self.names.get(n, n) for n in known]
+        twice = sorted({n for n in after if after.count(n) > 1})
+        if twice:
+            raise ChainError(f"rename: {spec.name} would have two things called {twice[0]!r}")
 
     def __call__(self, *args, **kwargs):
         back = {new: old for old, new in self.names.items()}
@@ -202,7 +128,7 @@ def mark(fn: Callable | None = None, /, *, place: str | None = None, ndim=None, 
     """Say about a callback what its signature cannot: its place in a chain, its rank, its defaults.
 
     Args:
-        place: one of "grad", "statistics", "update", "descend", "after".
+        place: one of "grad", "decay", "statistics", "update", "descend", "after".
         ndim: the ranks of the parameters that it can serve, such as `(2,)`.
         defaults: hyper defaults, for arguments that have none in the signature.
 
@@ -231,8 +157,8 @@ def mark(fn: Callable | None = None, /, *, place: str | None = None, ndim=None, 
 class Spec:
     """What one callback reads, declares and returns, under the names of its chain.
 
-    `args` maps a name of the chain to the argument that takes it. `first` is the name of a leading
-    argument that may be the parameter by position.
+    `args` maps each argument to the chain's name for it. `first` is the name of a leading argument
+    that may be the parameter, `*args` included.
     """
 
     cb: Callable  # as it was given
@@ -249,12 +175,13 @@ class Spec:
     hypers: dict[str, Any]
     states: dict[str, State]
     shared: dict[str, Shared]
+    over: dict[str, OverParams]  # values over all parameters that its defaults declare
     returns: frozenset[str]
     opaque: bool
     mentions: frozenset[str]  # string constants of its code: what it may take out of **kwargs
     place: str
     ndim: tuple[int, ...] | None
-    produces: dict[str, str] = field(default_factory=dict)  # returned name -> name of the chain
+    produces: dict[str, str] = field(default_factory=dict)  # its own name -> the chain's name
 
     @property
     def where(self) -> str:
@@ -266,26 +193,16 @@ class Spec:
         return name in self.returns or self.opaque
 
 
-_cache: dict[int, tuple[Any, Spec]] = {}
-
-
-def read(cb: Callable) -> Spec:
+def read(cb: Callable, *, value: bool = False) -> Spec:
     """The `Spec` of a callback: a function, a partial, a callable object, or one of those renamed.
+
+    Args:
+        cb: what a chain was given.
+        value: it returns a value, not a dict: the function of an `over_params`.
 
     Raises:
         ChainError: where `cb` is not callable, or a default cannot be told for hyper or state.
     """
-    held = _cache.get(id(cb))
-    if held is not None and held[0] is cb:
-        return held[1]
-    spec = _read(cb)
-    if len(_cache) > 4096:
-        _cache.clear()
-    _cache[id(cb)] = (cb, spec)
-    return spec
-
-
-def _read(cb: Callable) -> Spec:
     if isinstance(cb, Renamed):
         return _rename_spec(cb, read(cb.cb))
     if not callable(cb):
@@ -295,85 +212,99 @@ def _read(cb: Callable) -> Spec:
         parameters = list(inspect.signature(cb).parameters.values())
     except (ValueError, TypeError) as e:
         raise ChainError(f"callback {name}: its signature cannot be read ({e})") from e
-    out = returned(code) if code else returned.__wrapped__(_no_code)
+    if value:
+        out = Returned(frozenset(), opaque=False)
+    else:
+        out = returned(code) if code else Returned(frozenset(), opaque=True)
     where = f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
-    defaults = {k: number(v) for k, v in dict(_attribute(cb, "defaults") or {}).items()}
+    defaults = _defaults(cb)
     args: dict[str, str] = {}
     required: list[str] = []
     optional: list[str] = []
     hypers: dict[str, Any] = dict(defaults)
     states: dict[str, State] = {}
     shareds: dict[str, Shared] = {}
+    over: dict[str, OverParams] = {}
     first, positional, var_kw = None, False, False
     for i, a in enumerate(parameters):
+        leads = a.kind not in (a.KEYWORD_ONLY, a.VAR_KEYWORD) and a.default is a.empty
+        if i == 0 and leads:
+            first, positional = a.name, a.kind is not a.POSITIONAL_OR_KEYWORD
+        elif a.kind is a.POSITIONAL_ONLY:
+            raise ChainError(f"callback {name} ({where}): {a.name!r} cannot be passed by name")
         if a.kind is a.VAR_KEYWORD:
             var_kw = True
             continue
         if a.kind is a.VAR_POSITIONAL:
             continue
-        if i == 0 and a.kind is not a.KEYWORD_ONLY and a.default is a.empty:
-            first, positional = a.name, a.kind is a.POSITIONAL_ONLY or a.name not in BUILTIN
         default = number(a.default)
         args[a.name] = a.name
         if isinstance(default, State):
             states[a.name] = default
         elif isinstance(default, Shared):
             shareds[a.name] = default
+        elif isinstance(default, OverParams):
+            over[a.name] = default
+            required.append(a.name)
+        elif a.name in defaults:
+            pass
         elif default is a.empty:
-            if a.name not in defaults:
-                required.append(a.name)
-        elif default is None:
-            optional.append(a.name)
-        elif isinstance(default, bool | int | float | str | tuple):
-            if a.name in out.names:
-                states[a.name] = State(default)
-            elif a.name in defaults:
-                pass
-            elif out.may_return(a.name):
-                raise ChainError(
-                    f"callback {name} ({where}): the default {a.name}={default!r} is a hyper, or "
-                    f"state if the callback returns {a.name!r}, and what it returns cannot be read "
-                    f"from its source. For state write {a.name}=weft.state({default!r}); for a "
-                    f"hyper set {name}.defaults = dict({a.name}={default!r}), or return a literal "
-                    "{...}"
-                )
-            else:
-                hypers[a.name] = default
-    ndim = _attribute(cb, "ndim")
+            required.append(a.name)
+        elif not isinstance(default, bool | int | float | str | tuple):
+            optional.append(a.name)  # None; and any other object serves where nothing provides one
+        elif a.name in out.names:
+            states[a.name] = State(default)
+        elif out.may_return(a.name):
+            raise ChainError(
+                f"callback {name} ({where}): the default {a.name}={default!r} is a hyper, or "
+                f"state if the callback returns {a.name!r}, and what it returns cannot be read "
+                f"from its source. For state write {a.name}=weft.state({default!r}); for a "
+                f"hyper set {name}.defaults = dict({a.name}={default!r}), or return a literal "
+                "{...}"
+            )
+        else:
+            hypers[a.name] = default
     file = code.co_filename if code else ""
-    spec: dict[str, Any] = dict(  # noqa: C408
+    spec = Spec(
         cb=cb, fn=cb, name=name, file=file, line=code.co_firstlineno if code else 0,
         args=args, first=first, positional=positional, var_kw=var_kw,
         required=tuple(required), optional=tuple(optional), hypers=hypers, states=states,
-        shared=shareds, returns=out.names, opaque=out.opaque,
+        shared=shareds, over=over, returns=out.names, opaque=out.opaque,
         mentions=constants(code) if var_kw and code else frozenset(),
-        ndim=(ndim,) if isinstance(ndim, int) else tuple(ndim) if ndim is not None else None,
-        produces={n: n for n in out.names},
+        ndim=_ranks(_attribute(cb, "ndim")),
+        produces={n: n for n in out.names}, place="",
     )  # fmt: skip
-    return Spec(place=_attribute(cb, "place") or _place(spec, code), **spec)
+    return replace(spec, place=_attribute(cb, "place") or _place(spec, code))
 
 
 def _rename_spec(cb: Renamed, inner: Spec) -> Spec:
     to = lambda name: cb.names.get(name, name)
-    over = {
-        **{f: tuple(map(to, getattr(inner, f))) for f in ("required", "optional")},
-        **{
-            f: {to(k): v for k, v in getattr(inner, f).items()}
-            for f in ("args", "hypers", "states", "shared")
-        },
-        "returns": frozenset(map(to, inner.returns)),
-        "produces": {k: to(v) for k, v in inner.produces.items()},
-        "cb": cb,
-        "name": inner.name,
-    }
-    return Spec(**{**{f: getattr(inner, f) for f in Spec.__dataclass_fields__}, **over})
+    return replace(
+        inner,
+        cb=cb,
+        args={a: to(n) for a, n in inner.args.items()},
+        required=tuple(map(to, inner.required)),
+        optional=tuple(map(to, inner.optional)),
+        hypers={to(k): v for k, v in inner.hypers.items()},
+        states={to(k): v for k, v in inner.states.items()},
+        shared={to(k): v for k, v in inner.shared.items()},
+        over={to(k): v for k, v in inner.over.items()},
+        returns=frozenset(map(to, inner.returns)),
+        mentions=frozenset(map(to, inner.mentions)),
+        produces={**cb.names, **{k: to(v) for k, v in inner.produces.items()}},
+        place=getattr(cb, "place", inner.place),
+        ndim=_ranks(getattr(cb, "ndim", inner.ndim)),
+    )
 
 
-def _no_code_():
-    pass
-
-
-_no_code: CodeType = _no_code_.__code__
+def _defaults(cb: Any) -> dict[str, Any]:
+    """The hypers that `cb.defaults` gives; what a partial binds is nearer than what it wraps."""
+    own = {k: number(v) for k, v in dict(getattr(cb, "defaults", None) or {}).items()}
+    if isinstance(cb, functools.partial):
+        inner = _defaults(cb.func)
+        bound = {k: number(v) for k, v in cb.keywords.items() if k in inner}
+        return {**inner, **bound, **own}
+    return own
 
 
 def function_of(cb: Any) -> FunctionType | None:
@@ -406,19 +337,22 @@ def _attribute(cb: Any, key: str) -> Any:
     return found
 
 
-def _place(spec: dict[str, Any], code: CodeType | None) -> str:
+def _ranks(ndim: Any) -> tuple[int, ...] | None:
+    return (ndim,) if isinstance(ndim, int) else None if ndim is None else tuple(ndim)
+
+
+def _place(spec: Spec, code: CodeType | None) -> str:
     """Where in a chain a callback belongs, from what it reads and returns."""
-    returns, reads = spec["returns"], set(spec["args"])
-    if "p" in returns:
-        return "descend" if reads & {"update", "grad"} else "grad"
-    if "grad" in returns:
+    if "p" in spec.returns:
+        return "descend" if {"update", "grad"} & set(spec.args) else "grad"
+    if "grad" in spec.returns:
         return "grad"
-    if "update" in returns:
-        return "statistics" if spec["states"] else "update"
-    if returns or code is None:
+    if "update" in spec.returns:
+        return "statistics" if spec.states else "update"
+    if spec.returns or code is None:
         return "statistics"
     # a callback of the original's style works in place on what it is given
-    return "descend" if "grad" in code.co_names or spec["optional"] else "grad"
+    return "descend" if "grad" in code.co_names or spec.optional else "grad"
 
 
 def number(value: Any) -> Any:
@@ -434,6 +368,3 @@ def number(value: Any) -> Any:
     if numpy is not None and isinstance(value, numpy.generic):
         return value.item()
     return value
-
-
-EMPTY: Mapping[str, Any] = MappingProxyType({})

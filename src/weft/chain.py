@@ -70,7 +70,7 @@ class Chain(Sequence):
     def __add__(self, modifier: Any) -> "Chain":
         """The chain with a callback, or the elements of another chain, where they belong.
 
-        Every element has a place in the order grad, statistics, update, descend, after; a new one
+        Every element has a place in the order grad, decay, statistics, update, descend, after; a new one
         comes last among those of its place. A wrapper goes around the step.
 
         >>> import weft
@@ -92,7 +92,7 @@ class Chain(Sequence):
 
     def _find(self, wanted: Any) -> int:
         for i, e in enumerate(self.elements):
-            if e is wanted or (isinstance(wanted, str) and name_of(e) == wanted):
+            if e is wanted or e == wanted or (isinstance(wanted, str) and name_of(e) == wanted):
                 return i
         for i, e in enumerate(self.elements):
             if isinstance(e, Renamed) and e.cb is wanted:
@@ -190,5 +190,6 @@ def place_of(element: Any) -> str:
     if isinstance(element, Wrapper):
         return "after"
     if isinstance(element, OverParams):
-        return "grad" if set(read(element.fn).args) <= {"grad", "p"} else "update"
+        reads = set(read(element.fn, value=True).args.values())
+        return "grad" if reads <= {"grad", "p"} else "update"
     return read(element).place

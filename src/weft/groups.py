@@ -64,7 +64,7 @@ class BoundGroup:
     @property
     def elements(self) -> tuple[Any, ...]:
         """The chain's elements, as they were given."""
-        return tuple(c.over or c.spec.cb for c in self.binding.calls)
+        return self.binding.elements
 
     @property
     def params(self) -> list[torch.Tensor]:
@@ -120,13 +120,11 @@ class Hypers(MutableMapping):
 
     def _target(self, name: str) -> tuple[str, int | None]:
         """The key that `name` reaches, and the place in its tuple."""
-        bound = self.bound
-        own = bound.binding
-        if name in own.hypers or name in own.required or name not in ALIASES:
-            return name, None
-        for key, place in ALIASES[name]:
-            if key in own.hypers or key in own.required:
-                return key, place
+        own = self.bound.binding.hyper_names
+        if name not in own:
+            for key, place in ALIASES.get(name, ()):
+                if key in own:
+                    return key, place
         return name, None
 
     def __getitem__(self, name: str) -> Any:

@@ -5,12 +5,13 @@ read from the literal `return {...}` or `dict(...)` of its source; nothing is ca
 """
 
 import ast
+import dis
 import functools
 import linecache
-from types import CodeType
+from types import CodeType, FunctionType, ModuleType
 from typing import NamedTuple
 
-__all__ = ["Returned", "constants", "returned"]
+__all__ = ["Returned", "constants", "may_write", "returned"]
 
 
 class Returned(NamedTuple):
@@ -49,8 +50,9 @@ def returned(code: CodeType) -> Returned:
     frozenset({'exp_avg'})
     """
     node = _node(code)
-    if node is None:  # no source (exec, a bare prompt): whatever it names, it may return
-        return Returned(frozenset(), opaque=bool(constants(code)), within=constants(code))
+    if node is None:  # no source (exec, a bare prompt): a display can only hold what the code names
+        within = constants(code) if _only_displays(code) else None
+        return Returned(frozenset(), opaque=within is None or bool(within), within=within)
     if isinstance(node, ast.Lambda):
         values = [node.body]
     else:
@@ -91,6 +93,47 @@ def _read(value: ast.expr) -> tuple[set[str], bool]:
     return set().union(*(p[0] for p in parts)), any(p[1] for p in parts)
 
 
+def _only_displays(code: CodeType) -> bool:
+    """Whether all that `code` returns is constants and `{...}`, as its bytecode shows."""
+    before = ""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "RETURN_VALUE" and before not in DISPLAYS:
+            return False
+        before = instruction.opname
+    return True
+
+
+DISPLAYS = ("LOAD_CONST", "BUILD_MAP", "BUILD_CONST_KEY_MAP")
+
+
+def may_write(function: FunctionType) -> bool:
+    """Whether `function` may change in place what it is given; False only where it surely does not.
+
+    >>> def reads(p, seen=()): return {"norm": p.norm()}
+    >>> def writes(p, lr): p.data -= lr * p.grad
+    >>> may_write(reads), may_write(writes)
+    (False, True)
+    """
+    code = function.__code__
+    if code.co_freevars or any(isinstance(c, CodeType) for c in code.co_consts):
+        return True
+    if "out" in constants(code) or any(n.endswith("_") for n in code.co_names if n[:2] != "__"):
+        return True
+    for i in dis.get_instructions(code):
+        if i.opname in ("STORE_SUBSCR", "STORE_ATTR", "STORE_SLICE", "DELETE_SUBSCR"):
+            return True
+        if i.opname.startswith("BINARY_OP") and i.argrepr.endswith("="):
+            return True
+    return any(_is_strange(function.__globals__.get(n)) for n in code.co_names)
+
+
+def _is_strange(value: object) -> bool:
+    """Whether a global could be something that writes to tensors: anything but torch and numbers."""
+    if isinstance(value, ModuleType):
+        return value.__name__.split(".")[0] not in ("torch", "math", "numpy")
+    return callable(value)
+
+
 def _own(function: ast.AST):
     """The nodes of a function's body, leaving out the functions defined inside it."""
     todo = list(ast.iter_child_nodes(function))
@@ -107,7 +150,7 @@ def _node(code: CodeType) -> ast.FunctionDef | ast.Lambda | None:
     args = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     for node in _functions(code.co_filename, tuple(linecache.getlines(code.co_filename))):
         if isinstance(node, ast.Lambda):
-            if code.co_name != "<lambda>" or node.lineno != code.co_firstlineno:
+            if code.co_name != "<lambda>" or not _holds(node, code):
                 continue
         elif node.name != code.co_name or code.co_firstlineno not in _first_lines(node):
             continue
@@ -115,6 +158,16 @@ def _node(code: CodeType) -> ast.FunctionDef | ast.Lambda | None:
         if [x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs)] == args:
             return node
     return None
+
+
+def _holds(node: ast.Lambda, code: CodeType) -> bool:
+    """Whether `code` was made of this lambda: several may share a line."""
+    body = node.body
+    place = (body.lineno, body.end_lineno, body.col_offset, body.end_col_offset)
+    positions = set(code.co_positions())
+    return node.lineno == code.co_firstlineno and (
+        place in positions or all(p[2] is None for p in positions)
+    )
 
 
 def _first_lines(node: ast.FunctionDef) -> tuple[int, ...]:

@@ -1,0 +1,396 @@
+"""One parameter's way through its chain in one step: what each callback is given and gives back."""
+
+from collections.abc import Generator, MutableMapping
+from typing import Any, NamedTuple
+
+import torch
+
+from weft.binding import Call
+from weft.callback import State, function_of
+from weft.errors import StepError
+from weft.groups import NOT_HYPERS, BoundGroup
+
+__all__ = ["Barrier", "Turn"]
+
+LOW = (torch.bfloat16, torch.float16)
+USERS = "the user's grad"
+
+
+class Barrier(NamedTuple):
+    """A turn that waits for a value over all parameters."""
+
+    name: str
+    op: str
+    scope: int | None  # the group that it is combined over, None for all
+    value: torch.Tensor
+
+
+class Turn:
+    """One parameter's way through its chain in one step.
+
+    `work` is what callbacks see as the parameter: itself, or its values as float32 where it or its
+    grad has 16 bits, or as pairs of reals where it is complex. `values` holds what is read and
+    written as float32 until the end of the turn, and the values over all parameters. What a turn
+    writes outside of the parameter and existing state is written at its end.
+    """
+
+    __slots__ = (
+        "ahead",
+        "at",
+        "binding",
+        "bound",
+        "grad_before",
+        "group",
+        "loss",
+        "name",
+        "own",
+        "p",
+        "path",
+        "shared",
+        "state",
+        "step",
+        "update",
+        "user_grad",
+        "values",
+        "work",
+        "work_grad",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        bound: BoundGroup,
+        i: int,
+        p: torch.Tensor,
+        state: MutableMapping[torch.Tensor, dict[str, Any]],
+        loss: Any,
+        shared: dict[tuple[int, str], Any],
+    ):
+        self.bound, self.group, self.binding = bound, bound.group, bound.binding
+        self.p, self.state, self.loss, self.shared = p, state, loss, shared
+        self.own: dict[str, Any] = state.get(p, {})
+        self.name = bound.name_of(i)
+        self.values: dict[str, Any] = {}
+        self.update: torch.Tensor | None = None
+        self.step = 0
+        self.at: Call = bound.binding.calls[0]
+        self.ahead: list[str] = list(bound.binding.over)
+        self.path = self._path()
+
+    def check(self) -> None:
+        """Refuse state on another device than the parameter, before anything is written."""
+        for name, value in self.own.items():
+            if (
+                isinstance(value, torch.Tensor)
+                and value.ndim
+                and value.device != self.p.device
+                and name in self.binding.state_names
+            ):
+                raise StepError(
+                    f"state {name!r} of parameter {self.name} is on {value.device} and the "
+                    f"parameter on {self.p.device}: move the model first, then make the optimizer "
+                    "or load its state. No parameter has been stepped"
+                )
+
+    def advance(self, value: Any) -> Barrier | None:
+        """Go on with the combined value; None when the chain is through."""
+        try:
+            return self.path.send(value)
+        except StopIteration:
+            return None
+
+    def close(self) -> None:
+        """Give up: the user's grad is put back."""
+        self.path.close()
+
+    def _path(self) -> Generator[Barrier, Any, None]:
+        self._open()
+        try:
+            for call in self.binding.calls:
+                self.at = call
+                out = self._call(call)
+                over = call.over
+                if over is not None:
+                    scope = self.bound.index if over.scope == "group" else None
+                    combined = yield Barrier(over.name, over.op, scope, _one(out))
+                    self.ahead.remove(over.name)
+                    self.values[over.name] = combined.to(self.work.device, copy=True)
+                elif isinstance(out, dict):
+                    self._take(out, call.spec.produces)
+            self._store()
+        finally:
+            if self.work is self.p:
+                self.p.grad = self.user_grad
+
+    def _open(self) -> None:
+        p, grad = self.p, self.p.grad
+        assert grad is not None
+        self.user_grad, self.work = grad, _readable(p)
+        if self.work is p and grad.dtype in LOW:
+            self.work = p.detach()
+        if self.work is not p:
+            self.work.grad = _readable(grad).to(self.work.dtype)
+        assert self.work.grad is not None
+        self.work_grad = self.work.grad
+        self.grad_before = self.work_grad.clone() if grad.dtype in LOW else None
+        if self.binding.keeps_step:
+            self.step = int(self.own["step"]) + 1
+
+    # ------------------------------------------------------------ a call
+
+    def _call(self, call: Call) -> Any:
+        spec = call.spec
+        copies: dict[str, _Copy] = {}
+        kwargs = self._everything(call, copies) if spec.var_kw else {}
+        for arg, name in call.reads:
+            found, value = self._look(name, call, copies)
+            if found:
+                kwargs[arg] = value
+            elif name in spec.required:
+                raise LookupError(f"it reads {name!r}, which nothing has provided yet")
+        if not call.takes_param:
+            out = spec.fn(**kwargs)
+        elif spec.positional:
+            out = spec.fn(self.work, **kwargs)
+        else:
+            out = spec.fn(**{**kwargs, str(spec.first): self.work})
+        for name, copy in copies.items():
+            if copy.written:  # the callbacks that follow see what was done to it in place
+                self._bind(name, copy.value)
+        return out
+
+    def _everything(self, call: Call, copies: dict[str, "_Copy"]) -> dict[str, Any]:
+        """All names, for a callback with **kwargs, under what it calls them itself."""
+        names = {k: None for k in self.group if k not in NOT_HYPERS}
+        names |= dict.fromkeys((*self.own, *self.values, "grad", "update"))
+        if self.binding.keeps_step:
+            names["step"] = None
+        if self.loss is not None:
+            names["loss"] = None
+        if not call.takes_param:
+            names["p"] = None
+        produces = call.spec.produces
+        its = {chain: own for own, chain in produces.items()}
+        out: dict[str, Any] = {}
+        for name in names:
+            if name in its or produces.get(name, name) == name:  # else it is renamed away
+                found, value = self._look(name, call, copies)
+                if found:
+                    out[its.get(name, name)] = value
+        return out
+
+    def _look(self, name: str, call: Call, copies: dict[str, "_Copy"]) -> tuple[bool, Any]:
+        """The value of a name of the chain, and whether there is one."""
+        if name == "p":
+            return True, self.work
+        if name in ("grad", "update"):
+            return True, self._vector(name, call, copies)
+        if name == "loss":
+            return self.loss is not None, self.loss
+        if name == "step" and self.binding.keeps_step:
+            return True, self.step
+        if name in self.values:
+            return True, self.values[name]
+        held, binding = name in self.own, self.binding
+        a_hyper = name in self.group and name not in binding.state_names
+        if a_hyper and (not held or name in binding.shared or self.bound.is_set(name)):
+            return True, _scalar(self.group[name])
+        if held:
+            return True, self._state(name)
+        if name in call.local:
+            return True, call.local[name]
+        return False, None
+
+    def _vector(self, name: str, call: Call, copies: dict[str, "_Copy"]) -> torch.Tensor:
+        """`update` or `grad` as a tensor of our own, so that the user's grad stays as it is."""
+        if name == "update" and self.update is not None:
+            return self.update
+        grad = self.work.grad
+        assert grad is not None
+        if name == "grad" and grad is not self.work_grad:
+            return grad
+        if name not in copies:
+            copies[name] = _Copy(grad, call)
+        return copies[name].value
+
+    def _state(self, name: str) -> Any:
+        value = self.own[name]
+        readable = _readable(value)
+        if readable is not value:
+            self.values[name] = readable
+        return readable
+
+    # ------------------------------------------------------------ a result
+
+    def _take(self, out: dict[str, Any], produces: dict[str, str]) -> None:
+        """Bind what a callback returned: every value a value, aliasing nothing that is kept."""
+        out = {produces.get(k, k): v for k, v in out.items()}
+        for name in out:
+            if name == "loss" or name in self.binding.hyper_names:
+                raise ValueError(f"it returned {name!r}, which callbacks do not write")
+        kept = self._kept()
+        for name, value in {k: _private(k, v, kept) for k, v in out.items()}.items():
+            self._bind(name, value)
+
+    def _kept(self) -> dict[Any, tuple[str, torch.Tensor]]:
+        """The memory that outlives this call, and whose it is."""
+        tensors: list[tuple[str, Any]] = [*self.own.items(), *self.values.items()]
+        tensors += [("p", self.work), ("grad", self.work.grad), ("update", self.update)]
+        tensors += [(USERS, self.user_grad), (USERS, self.work_grad)]
+        return {_memory(t): (name, t) for name, t in tensors if isinstance(t, torch.Tensor)}
+
+    def _bind(self, name: str, value: Any) -> None:
+        if name in ("p", "grad", "update"):
+            self._check_vector(name, value)
+        if name == "p":
+            if value is not self.work:
+                self.work.copy_(value)
+        elif name == "grad":
+            self.work.grad = value.to(self.work.dtype)
+        elif name == "update":
+            self.update = value
+        elif name in self.binding.shared:
+            self._set_shared(name, value)
+        else:
+            self._set_state(name, value)
+
+    def _check_vector(self, name: str, value: Any) -> None:
+        if not isinstance(value, torch.Tensor) or value.shape != self.work.shape:
+            shape = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
+            raise ValueError(
+                f"it returned {name!r} as {shape}, and the parameter is {tuple(self.work.shape)}"
+            )
+
+    def _set_shared(self, name: str, value: Any) -> None:
+        """The first parameter decides a shared value; all see the decided one from here on."""
+        value = value.item() if isinstance(value, torch.Tensor) else value
+        self.values[name] = self.shared.setdefault((self.bound.index, name), value)
+
+    def _set_state(self, name: str, value: Any) -> None:
+        held = self.own.get(name)
+        if isinstance(value, int | float) and isinstance(held, torch.Tensor) and not held.ndim:
+            self.values.pop(name, None)
+            held.fill_(value)  # a number that is kept as a tensor, in torch's format
+            return
+        if isinstance(value, torch.Tensor) and isinstance(held, torch.Tensor):
+            if held.dtype in LOW or held.is_complex():
+                self.values[name] = value  # rounded once, when the chain is through
+                return
+            same_kind = held.dtype == value.dtype or (
+                held.is_floating_point() and value.is_floating_point()
+            )
+            if held.shape == value.shape and same_kind:
+                if value is not held:
+                    held.copy_(value)
+                return
+        self.values.pop(name, None)
+        if isinstance(value, torch.Tensor) and self.work is not self.p:
+            self.values[name] = value
+        else:
+            self.own[name] = self._stored(name, value)
+
+    def _stored(self, name: str, value: Any) -> Any:
+        """A new state value: a copy, in the dtype that it is kept in."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        declared: State | None = self.binding.states.get(name)
+        dtype = value.dtype
+        if declared is not None and declared.dtype is not None:
+            dtype = declared.dtype
+        elif self.p.is_complex():
+            if value.shape == self.work.shape:
+                return torch.view_as_complex(value.clone(memory_format=torch.contiguous_format))
+        elif value.is_floating_point():
+            dtype = self.p.dtype
+        return value.to(dtype, copy=True)
+
+    def _store(self) -> None:
+        """The end of a turn: what was read as float32 is rounded once and put back."""
+        for name, value in self.values.items():
+            if name in self.binding.over or name in self.binding.shared:
+                continue
+            held = self.own.get(name)
+            if isinstance(held, torch.Tensor) and held.shape == _stored_shape(held, value):
+                (torch.view_as_real(held) if held.is_complex() else held).copy_(value)
+            else:
+                self.own[name] = self._stored(name, value)
+        if self.binding.keeps_step:
+            self.own["step"] += 1
+        if self.own and self.p not in self.state:
+            self.state[self.p] = self.own
+        if self.p.dtype in LOW:
+            self.p.copy_(self.work)
+        if self.grad_before is not None and not torch.equal(self.work_grad, self.grad_before):
+            self.user_grad.copy_(self.work_grad)  # a callback wrote p.grad.data
+
+
+class _Copy:
+    """A copy of the grad that one callback is given, and whether it wrote to it."""
+
+    __slots__ = ("pristine", "value")
+
+    def __init__(self, grad: torch.Tensor, call: Call):
+        self.value = grad.detach().clone()
+        function = function_of(call.spec.fn)
+        # a write through .data leaves no trace but the values
+        seen = function is not None and "data" not in function.__code__.co_names
+        self.pristine = None if seen else self.value.clone()
+
+    @property
+    def written(self) -> bool:
+        """Whether it was worked on in place."""
+        if self.value._version or self.pristine is None:
+            return bool(self.value._version)
+        return not torch.equal(self.value, self.pristine)
+
+
+def _private(name: str, value: Any, kept: dict[Any, tuple[str, torch.Tensor]]) -> Any:
+    """The value itself, or a copy where it shares memory with something else that is kept."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = value.detach()
+    owner, whole = kept.setdefault(_memory(value), (name, value))
+    same = (
+        owner == name
+        and value.data_ptr() == whole.data_ptr()
+        and (value.shape, value.stride()) == (whole.shape, whole.stride())
+    )
+    return value if same else value.clone()
+
+
+def _readable(value: Any) -> Any:
+    """What a callback works on: 16-bit tensors as float32, complex ones as pairs of reals."""
+    if isinstance(value, torch.Tensor):
+        if value.dtype in LOW:
+            return value.detach().float()
+        if value.is_complex():
+            return torch.view_as_real(value.detach())
+    return value
+
+
+def _scalar(value: Any) -> Any:
+    """A hyper as callbacks read it: a tensor of one element has no dimensions."""
+    return value.reshape(()) if isinstance(value, torch.Tensor) and value.ndim else value
+
+
+def _one(value: Any) -> torch.Tensor:
+    """What the function of an `over_params` gave, as a 0-dim tensor."""
+    if isinstance(value, int | float):
+        return torch.tensor(float(value), dtype=torch.float64).float()
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.detach().reshape(())
+    shown = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
+    raise ValueError(f"it returned {shown}, and one number a parameter is what can be combined")
+
+
+def _memory(t: torch.Tensor) -> Any:
+    try:
+        return t.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):  # a tensor without storage aliases nothing we hold
+        return id(t)
+
+
+def _stored_shape(held: torch.Tensor, value: Any) -> Any:
+    """The shape that `value` has once it is stored like `held`, complex pairs joined."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    return value.shape[:-1] if held.is_complex() else value.shape
