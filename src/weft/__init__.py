@@ -49,6 +49,7 @@ from weft.optimizers import (
     ScionLight,
     SpectralDescent,
 )
+from weft.policies import param_groups, route
 from weft.registry import create, list_optimizers
 from weft.wrapper import Wrapper
 from weft.wrappers import ASAM, LAWA, SAM, SWA, Lookahead, OuterNesterov, WeightEMA
@@ -121,7 +122,9 @@ __all__ = [
     "mark",
     "ones",
     "over_params",
+    "param_groups",
     "rename",
+    "route",
     "save_checkpoint",
     "shared",
     "state",

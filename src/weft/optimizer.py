@@ -95,6 +95,7 @@ class Optimizer(torch.optim.Optimizer):
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         given = {k: number(v) for k, v in param_group.items() if k not in (*NOT_HYPERS, "cbs")}
+        scale = given.pop("lr_scale", None)  # of param_groups(layer_decay=...), and timm's
         hyperparameters.validate(given)
         group = Group({k: v for k, v in param_group.items() if k in NOT_HYPERS} | given)
         own = param_group.get("cbs")
@@ -113,6 +114,8 @@ class Optimizer(torch.optim.Optimizer):
         explicit |= set(self._explicit) | set(chain_defaults)
         for name in self._explicit:
             group.setdefault(name, self._explicit[name])
+        if scale is not None and "lr" in group and "lr" not in given:
+            group["lr"] = group["lr"] * scale
         bound = BoundGroup(len(self.param_groups), group, bind(elements, group), explicit)
         bound.own_chain = own is not None
         bound.fill_defaults()
