@@ -12,7 +12,7 @@ wait for the last pass, unless writing early saves reading more than it costs.
     knot 0 | phase 0 | knot 1 | phase 1 | ... | knot n       (the last knot stores the scalars)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -131,6 +131,40 @@ class Plan:
         written = {s for s, _ in self.phases[at].stores}
         return sum(self.slots[s].dtype.itemsize for s in (*read, *written) if self.slots[s].full)
 
+    def skeleton(self) -> tuple[tuple[object, ...], list[object]]:
+        """What the rendered code depends on, and apart from it the constants, in order.
+
+        Plans of equal skeletons share a kernel, whatever the shapes; constants that differ between
+        them become columns.
+        """
+        place: dict[int, int] = {}
+        nodes: list[object] = []
+        constants: list[object] = []
+        exponents = {n.args[1].index for n in self.graph.nodes if n.op == "pow"}
+        for n in self.graph.live():
+            place[n.index] = len(place)
+            kind = self.kind(n)
+            own: object = n.attrs if kind != SCALAR and n.op not in ("full", "expand") else ()
+            if n.op in REDUCED and kind == SCALAR:
+                own = ()
+            if n.op == "over":
+                own = n.attrs
+            if n.op == "const":
+                constants.append(n.attr("value"))
+                own = n.attrs if n.index in exponents else ()
+            shape = n.shape if kind == TORCH else ()
+            nodes.append(
+                (n.op, kind, n.dtype, repr(own), shape, self.level[n.index], *(place[a.index] for a in n.args))
+            )
+        stores = tuple(
+            (tuple((s, place[n.index]) for s, n in p.stores), tuple(place[n.index] for n in p.reductions))
+            for p in self.phases
+        )
+        memory = tuple((place[i], *m) for i, m in self.memory.items() if i in place)
+        tail = tuple((s, place[n.index]) for s, n in self.tail)
+        outputs = tuple((o.kind, o.name, place[o.node.index]) for o in self.graph.outputs)
+        return (tuple(nodes), tuple(self.slots), stores, memory, tail, outputs), constants
+
 
 def make_plan(
     graph: Graph,
@@ -138,6 +172,7 @@ def make_plan(
     held: Mapping[str, Spec],
     stores: Mapping[str, Spec],
     lowers: Callable[[Node], bool],
+    columns: Collection[int] = (),
 ) -> Plan:
     """Cut a graph into phases.
 
@@ -147,6 +182,8 @@ def make_plan(
         held: the (shape, storage dtype) of "p", "grad" and each state that is a tensor.
         stores: the same of each state that is kept as a tensor, after the step.
         lowers: whether the backend has code for a pointwise op or a full reduction.
+        columns: places of constants, among the live nodes, that go into the row: they depend on
+            the shape, and one kernel serves all shapes.
 
     Raises:
         Unplannable: says why.
@@ -156,7 +193,7 @@ def make_plan(
     _classify(plan, live, lowers)
     _load_slots(plan, live, held)
     _levels(plan, live)
-    _number(plan, live)
+    _number(plan, live, columns)
     _count_phases(plan, live)
     _place_stores(plan, held, stores)
     _place_regions(plan, live)
@@ -246,14 +283,14 @@ def _behind(plan: Plan, n: Node) -> int:
     return at
 
 
-def _number(plan: Plan, live: list[Node]) -> None:
+def _number(plan: Plan, live: list[Node], columns: Collection[int]) -> None:
     """Places for scalars among the values, for host scalars in the row."""
     taken = {a.index for n in live if plan.kind(n) != HOST for a in n.args}
     taken |= {o.node.index for o in plan.graph.outputs}
-    for n in live:
+    for place, n in enumerate(live):
         if plan.kind(n) == SCALAR:
             plan.values[n.index] = len(plan.values)
-        elif plan.kind(n) == HOST and n.index in taken and n.op != "const":
+        elif plan.kind(n) == HOST and n.index in taken and (n.op != "const" or place in columns):
             plan.rows[n.index] = len(plan.rows)
     for o in plan.graph.outputs:
         if o.kind == "over":
@@ -355,7 +392,7 @@ def _place_regions(plan: Plan, live: list[Node]) -> None:
     for at in sorted({plan.level[n.index] for n in gives}):
         here = [n for n in gives if plan.level[n.index] == at]
         plan.regions.append(Region(at, _closure(plan, here), here))
-    if sum(any(n.attr("random") for n in r.nodes) for r in plan.regions) > 1:
+    if sum(any(n.attr("serial") for n in r.nodes) for r in plan.regions) > 1:
         raise Unplannable("random numbers are drawn before and after a value over all parameters")
     taken = {a.index for n in live if plan.kind(n) in (FULL, SCALAR) for a in n.args}
     for n in gives:

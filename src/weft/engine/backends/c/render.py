@@ -71,7 +71,7 @@ class _Scope:
 
     def host(self, n: Node, dtype: object) -> str:
         """A host scalar in the type of the op that takes it."""
-        if n.op == "const":
+        if n.op == "const" and n.index not in self.plan.rows:
             return ops.literal(n.attr("value"), dtype)
         ctype = ops.CTYPE[dtype]
         text = f"row[{self.plan.rows[n.index]}]"

@@ -1,0 +1,96 @@
+"""The numbers of a step: which variant each parameter takes, and its row of host scalars.
+
+A `Lane` is the seats of one group whose families have the same variants, whatever their shapes.
+Where all of them count the same step and keep no numbers of their own, one call serves the lane.
+"""
+
+from typing import Any, NamedTuple
+
+from weft.engine.run.program import Family, Variant
+from weft.engine.run.seat import Seat
+
+__all__ = ["Lane", "Numbers", "Untold", "make_lanes"]
+
+
+class Untold(Exception):
+    """No variant's guards hold: the families have to be traced for these seats."""
+
+    def __init__(self, seats: list[tuple[Seat, int]]):
+        super().__init__()
+        self.seats = seats
+
+
+class Numbers(NamedTuple):
+    """What the seats of a lane take in this step.
+
+    `which` is the variant of all of them, or a tuple with one for each; `rows` the distinct rows
+    and `row_of` the row of each seat, None where all have the only one.
+    """
+
+    which: Any
+    rows: list[tuple[Any, ...]]
+    row_of: list[int] | None
+
+
+class Lane:
+    """Seats that take their numbers together."""
+
+    def __init__(self, seats: list[int], first: Seat, families: dict[Family, Seat]):
+        self.seats, self.first, self.families = seats, first, families
+        self.variants: list[Variant] = first.family.variants
+        self.per_tensor = any(v.per_tensor for v in self.variants)
+        self.counts = any(v.counts for v in self.variants) or first.bound.binding.keeps_step
+
+    def numbers(self, all_seats: list[Seat], steps: list[int], uniform: bool, loss: Any) -> Numbers:
+        """The variant and row of each seat.
+
+        Raises:
+            Untold: where no variant's guards hold.
+        """
+        live = [i for i, v in enumerate(self.variants) if v.traced.captures_hold()]
+        if not self.per_tensor and (uniform or len({steps[i] for i in self.seats}) == 1):
+            which, row = self._one(live, self.first, steps[self.seats[0]], loss)
+            return Numbers(which, [row], None)
+        known: dict[Any, int] = {}
+        rows: list[tuple[Any, ...]] = []
+        which_of: list[int] = []
+        row_of: list[int] = []
+        chosen: list[int] = []
+        for i in self.seats:
+            seat = all_seats[i]
+            key = (steps[i], *(v.leaves(seat.bound.group, seat.own, steps[i], loss) for v in self.variants))
+            key = repr(key) if self.per_tensor else steps[i]  # 1 is not 1.0, -0.0 is not 0.0
+            at = known.get(key)
+            if at is None:
+                at = known[key] = len(rows)
+                which, row = self._one(live, seat, steps[i], loss)
+                rows.append(row)
+                chosen.append(which)
+            which_of.append(chosen[at])
+            row_of.append(at)
+        return Numbers(tuple(which_of), rows, row_of)
+
+    def _one(self, live: list[int], seat: Seat, step: int, loss: Any) -> tuple[int, tuple[Any, ...]]:
+        group, own = seat.bound.group, seat.own
+        for i in live:
+            v = self.variants[i]
+            row = v.host(*v.leaves(group, own, step, loss))
+            if row is not None:
+                return i, row
+        raise Untold([(s if s is not self.first else seat, step) for s in self.families.values()])
+
+
+def make_lanes(seats: list[Seat]) -> list[Lane]:
+    """The seats gathered into lanes."""
+    gathered: dict[Any, tuple[list[int], Seat, dict[Family, Seat]]] = {}
+    keys: dict[Any, Any] = {}
+    for i, seat in enumerate(seats):
+        at = (seat.bound.index, id(seat.family))
+        key = keys.get(at)
+        if key is None:
+            variants = tuple(v.identity for v in seat.family.variants)
+            key = keys[at] = (seat.bound.index, variants or id(seat.family))
+        lane = gathered.setdefault(key, ([], seat, {}))
+        lane[0].append(i)
+        lane[2].setdefault(seat.family, seat)
+    return [Lane(*parts) for parts in gathered.values()]

@@ -1,0 +1,192 @@
+"""Programs: what is traced, planned and compiled once, and shared by all parameters that can.
+
+A `Family` is one chain for one signature of parameter. It holds a `Variant` for each outcome of the
+chain's conditions; variants of different shapes whose plans have the same skeleton share a `Program`,
+so a launch serves them together.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from weft.binding import Binding
+from weft.engine.backends.c import kernel as c
+from weft.engine.graph import Node
+from weft.engine.plan import Plan, make_plan
+from weft.engine.trace import Example, Traced, host_function, trace
+from weft.engine.trace.api import TensorSpec
+
+__all__ = ["MOST_VARIANTS", "Family", "Library", "Program", "TooMany", "Variant"]
+
+MOST_VARIANTS = 8
+
+
+class TooMany(Exception):
+    """A chain of more variants than are worth building."""
+
+
+class Program:
+    """A kernel, and a plan that it was rendered from; other plans of its skeleton serve as well."""
+
+    def __init__(self, plan: Plan, kernel: c.Kernel, columns: frozenset[int]):
+        self.plan, self.kernel, self.columns = plan, kernel, columns
+
+
+class Variant:
+    """One way through a chain for one signature: its graph, its program, its numbers.
+
+    Attributes:
+        leaves: `(group, own, step, loss)` -> the values that the numbers come from.
+        host: these values -> the row, or None where a guard does not hold.
+        outputs: for each output that is kept as a Python number: (kind, name, place), the place in
+            the row, or among the values if that is negative (-1 - place).
+        made: (slot, name, spec) of the states that the step makes.
+    """
+
+    def __init__(self, traced: Traced, held: Mapping[str, Any], shape: tuple[int, ...]):
+        self.traced, self.held, self.shape = traced, held, shape
+        self.plan = self.planned(frozenset())
+        self.program: Program | None = None
+
+    def planned(self, columns: frozenset[int]) -> Plan:
+        """The plan, with some of its constants in the row."""
+        stores = {
+            k: (tuple(v.shape), v.dtype)
+            for k, v in self.traced.stores.items()
+            if isinstance(v, TensorSpec)
+        }
+        return make_plan(self.traced.graph, self.shape, self.held, stores, c.lowers, columns)
+
+    def bind(self, program: Program, plan: Plan) -> None:
+        """Take a program, and the numbers in the order of its rows."""
+        self.program, self.plan = program, plan
+        row = [n for n in plan.graph.nodes if n.index in plan.rows]
+        function = host_function(self.traced, row)
+        self.host = function.fn
+        self.leaves, text = _leaves(function.leaves)
+        self.identity = (id(program), function.source, text)
+        self.per_tensor = any(n.op == "number" for n in function.leaves)
+        self.counts = any(n.op == "step" for n in function.leaves)
+        self.numbers = [
+            (o.kind, o.name, _place(plan, o.node), o.node.dtype)
+            for o in plan.graph.outputs
+            if o.kind == "shared" or (o.kind == "state" and not isinstance(self.kept(o.name), TensorSpec))
+        ]
+        self.made = [
+            (i, s.name, self.traced.stores[s.name]) for i, s in enumerate(plan.slots) if s.role == "new"
+        ]
+
+    def kept(self, name: str) -> Any:
+        """How a state's output is kept."""
+        return self.traced.stores.get(name)
+
+
+def _place(plan: Plan, node: Node) -> Any:
+    """Where a number is found after a launch: in the row, among the values, or known."""
+    if node.index in plan.rows:
+        return plan.rows[node.index]
+    if node.index in plan.values:
+        return -1 - plan.values[node.index]
+    return node
+
+
+def _leaves(leaves: Iterable[Node]) -> tuple[Callable[..., tuple[Any, ...]], str]:
+    """A function from a group, a state, a step and a loss to the values of leaves."""
+    texts = []
+    for n in leaves:
+        name = n.attr("name")
+        if n.op in ("hyper", "shared"):
+            text = f"g[{name!r}]"
+            for i in n.attr("index", ()):
+                text += f"[{i!r}]"
+            texts.append(f"number({text})")
+        elif n.op == "number":
+            texts.append(f"own[{name!r}]")
+        else:
+            texts.append("step" if n.op == "step" else "number(loss)")
+    text = f"lambda g, own, step, loss: ({''.join(t + ', ' for t in texts)})"
+    return eval(text, {"number": _number}), text
+
+
+def _number(x: Any) -> Any:
+    return x if type(x) is float or type(x) is int else x.item() if hasattr(x, "item") else x
+
+
+class Family:
+    """One chain for one signature of parameter, and its variants so far."""
+
+    def __init__(self, binding: Binding, example: Example):
+        self.binding, self.example = binding, example
+        self.variants: list[Variant] = []
+
+
+class Library:
+    """The families and programs of one optimizer.
+
+    Attributes:
+        builds: kernels that were fetched so far.
+        variants: graphs that were traced so far.
+    """
+
+    def __init__(self) -> None:
+        self.families: dict[Any, Family] = {}
+        self.programs: dict[Any, Program] = {}
+        self.builds = 0
+        self.variants = 0
+
+    def family(self, binding: Binding, example: Example) -> Family:
+        """The family of this signature."""
+        key = (id(binding), example.key())
+        found = self.families.get(key)
+        if found is None:
+            found = self.families[key] = Family(binding, example)
+        return found
+
+    def trace(self, wanted: Mapping[Family, Example]) -> None:
+        """Trace a variant of each family for its example, and build what is new, shapes together.
+
+        Raises:
+            Untraceable, Unplannable, NoCompiler, TooMany: nothing is kept of what was traced.
+        """
+        fresh: list[tuple[Family, Variant]] = []
+        for family, example in wanted.items():
+            if len(family.variants) >= MOST_VARIANTS:
+                raise TooMany(f"its conditions have more than {MOST_VARIANTS} outcomes")
+            traced = trace(family.binding, example)
+            fresh.append((family, Variant(traced, _held(example), tuple(example.shape))))
+        alike: dict[Any, list[tuple[Variant, list[Any]]]] = {}
+        for family, v in fresh:
+            skeleton, constants = v.plan.skeleton()
+            alike.setdefault((id(family.binding), skeleton), []).append((v, constants))
+        for key, members in alike.items():
+            self._program(key, members)
+        for family, v in fresh:
+            family.variants.append(v)
+            self.variants += 1
+
+    def _program(self, key: Any, members: list[tuple[Variant, list[Any]]]) -> None:
+        """The program of plans with one skeleton, with columns for the constants that differ."""
+        held = self.programs.get(key)
+        before = held.columns if held else frozenset()
+        lists = [constants for _, constants in members] + ([_constants(held.plan)] if held else [])
+        differing = {i for i, column in enumerate(zip(*lists, strict=True)) if len(set(map(repr, column))) > 1}
+        live = list(members[0][0].plan.graph.live())
+        at = [i for i, n in enumerate(live) if n.op == "const"]
+        columns = before | {at[i] for i in differing}
+        if held is None or columns != before:
+            plan = members[0][0].planned(columns)
+            held = Program(plan, c.build(plan, "weft"), columns)
+            self.programs[key] = held
+            self.builds += 1
+        for v, _ in members:
+            v.bind(held, v.planned(columns) if columns else v.plan)
+
+
+def _constants(plan: Plan) -> list[Any]:
+    return [n.attr("value") for n in plan.graph.live() if n.op == "const"]
+
+
+def _held(example: Example) -> dict[str, Any]:
+    """Shape and storage dtype of the parameter, its grad and its states."""
+    shape = tuple(example.shape)
+    states = {k: (tuple(v.shape), v.dtype) for k, v in example.state.items() if isinstance(v, TensorSpec)}
+    return {"p": (shape, example.dtype), "grad": (shape, example.dtype), **states}

@@ -1,0 +1,154 @@
+"""A parameter as the kernels see it: what chain it runs, and how its memory is laid out."""
+
+from typing import Any
+
+import torch
+
+from weft.engine.run.program import Family, Library
+from weft.engine.trace import Example
+from weft.engine.trace.api import TensorSpec
+from weft.groups import NOT_HYPERS, BoundGroup
+
+__all__ = ["Seat", "Unfit", "layout", "take_seats"]
+
+DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
+
+
+class Unfit(Exception):
+    """Why a parameter cannot be run by kernels."""
+
+
+class Seat:
+    """One parameter that steps.
+
+    Attributes:
+        strides: the layout that kernels see; slots that have another are staged through a copy.
+        staged: names of slots that are.
+    """
+
+    __slots__ = ("bound", "family", "own", "p", "staged", "strides")
+
+    def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], family: Family,
+                 strides: tuple[int, ...], staged: frozenset[str]):  # fmt: skip
+        self.p, self.bound, self.own, self.family = p, bound, own, family
+        self.strides, self.staged = strides, staged
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor in a slot."""
+        if name == "p":
+            return self.p
+        held = self.p.grad if name == "grad" else self.own[name]
+        assert held is not None
+        return held
+
+
+def layout(t: torch.Tensor) -> tuple[int, ...]:
+    """The strides of a tensor that fills its memory without gaps or overlaps, else contiguous ones."""
+    strides = t.stride()
+    if t.is_contiguous():
+        return strides
+    expected = 1
+    for stride, size in sorted(zip(strides, t.shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return contiguous(tuple(t.shape))
+            expected *= size
+    return strides
+
+
+def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of a contiguous tensor."""
+    out, step = [], 1
+    for size in reversed(shape):
+        out.append(step)
+        step *= max(1, size)
+    return tuple(reversed(out))
+
+
+def alike(a: tuple[int, ...], b: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether strides put elements in the same places; those of one element say nothing."""
+    return a == b or all(x == y or n == 1 for x, y, n in zip(a, b, shape, strict=True))
+
+
+def fit(t: torch.Tensor, p: torch.Tensor, name: str) -> None:
+    """Refuse what kernels cannot read.
+
+    Raises:
+        Unfit: says why.
+    """
+    if type(t) not in PLAIN:
+        raise Unfit(f"{name} is a {type(t).__name__}")
+    if t.device.type != "cpu" or t.device != p.device:
+        raise Unfit(f"{name} is on {t.device}, and there are kernels for the CPU only")
+    if t.layout is not torch.strided:
+        raise Unfit(f"{name} is {t.layout}")
+    if t.is_neg() or t.is_conj():
+        raise Unfit(f"{name} is a negated or conjugated view")
+
+
+def take_seats(groups: list[BoundGroup], state: Any, library: Library, loss: Any) -> list[Seat]:
+    """The parameters with a grad, each with its family.
+
+    Raises:
+        Unfit: for the first that kernels cannot serve.
+    """
+    seats: list[Seat] = []
+    families: dict[Any, Family] = {}
+    for bound in groups:
+        hypers = {k: v for k, v in bound.group.items() if k not in NOT_HYPERS}
+        for i, p in enumerate(bound.params):
+            if p.grad is not None:
+                own = state[p] if bound.binding.state_names or p in state else {}
+                seats.append(_seat(p, bound, i, own, hypers, library, families, loss))
+    return seats
+
+
+def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families, loss) -> Seat:
+    name = f"parameter {bound.name_of(i)}"
+    fit(p, p, name)
+    if p.dtype not in DTYPES:
+        raise Unfit(f"{name} is {p.dtype}")
+    fit(p.grad, p, f"the grad of {name}")
+    if p.grad.dtype != p.dtype:
+        raise Unfit(f"the grad of {name} is {p.grad.dtype}")
+    strides, shape = layout(p), tuple(p.shape)
+    staged = set()
+    if not alike(p.stride(), strides, shape):
+        staged.add("p")
+    if not alike(p.grad.stride(), strides, shape):
+        staged.add("grad")
+    specs: dict[str, Any] = {}
+    key: list[Any] = [bound.index, shape, p.dtype]
+    for k, v in own.items():
+        if isinstance(v, torch.Tensor):
+            fit(v, p, f"state {k!r} of {name}")
+            specs[k] = TensorSpec(tuple(v.shape), v.dtype)
+            key.append((k, specs[k]))
+            if v.shape == p.shape and not alike(v.stride(), strides, shape):
+                staged.add(k)
+        else:
+            specs[k] = v
+            key.append((k, type(v), v if type(v) not in (int, float) else None))
+    if "p" in staged and _overlaps_itself(p):
+        raise Unfit(f"{name} overlaps itself in memory")
+    plain = not staged and alike(strides, contiguous(shape), shape)
+    key.append(plain)
+    family = families.get(tuple(key))
+    if family is None:
+        given = frozenset(k for k in own if k in hypers and bound.is_set(k))
+        step = int(own["step"]) + 1 if bound.binding.keeps_step else 1
+        example = Example(shape, p.dtype, specs, hypers, given, step, loss, p.device, plain)
+        family = families[tuple(key)] = library.family(bound.binding, example)
+    return Seat(p, bound, own, family, strides, frozenset(staged))
+
+
+def _overlaps_itself(t: torch.Tensor) -> bool:
+    """Whether two elements may share memory."""
+    reach = 0
+    for stride, size in sorted(zip(t.stride(), t.shape, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                return True
+            reach += stride * (size - 1)
+    return False
