@@ -1,0 +1,75 @@
+"""Facts about the optimizers that ship: paper, blocks, state, whether a kernel runs them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from weft.optimizers import algorithms
+from weft.registry import list_optimizers
+
+__all__ = ["Entry", "entries"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One optimizer.
+
+    Attributes:
+        name: as `weft.create` takes it.
+        title: the first line of its docstring.
+        paper: authors, year, arXiv id.
+        blocks: the callbacks of its default chain, in order.
+        state_bytes: kept between steps for one float32 element of a matrix.
+        eager: the callbacks for which it falls back to the eager loop, with the reason; empty
+            where kernels run all of it.
+    """
+
+    name: str
+    title: str
+    paper: str
+    blocks: tuple[str, ...]
+    state_bytes: float
+    eager: tuple[str, ...] = ()
+
+
+def entries(pattern: str = "*", block: str | None = None, engine: str = "eager") -> list[Entry]:
+    """The optimizers whose name matches, and whose chain has the block.
+
+    Args:
+        pattern: a glob.
+        block: the name of a callback.
+        engine: "auto" finds out what falls back, which builds kernels; "eager" leaves it open.
+
+    >>> [e.name for e in entries("adam*", block="max_sq")]
+    []
+    >>> entries("adamw")[0].state_bytes
+    8.0
+    """
+    found = [_entry(name, engine) for name in list_optimizers(pattern)]
+    return [e for e in found if block is None or block in e.blocks]
+
+
+def _entry(name: str, engine: str) -> Entry:
+    cls = algorithms()[name]
+    opt = _stepped(cls, engine)
+    plan = opt.explain()
+    return Entry(
+        name,
+        (cls.__doc__ or "").strip().partition("\n")[0],
+        cls.paper,
+        tuple(cls.chain().names),
+        round(plan.state_bytes_per_parameter, 2),
+        tuple(f"{callback}: {reason}" for callback, _, _, reason in plan.fallbacks),
+    )
+
+
+def _stepped(cls: Any, engine: str) -> Any:
+    """An optimizer over one square matrix that has taken a step, so that all its state is there."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        p = torch.nn.Parameter(torch.randn(64, 64))
+        p.grad = torch.randn(64, 64)
+        opt = cls([p], engine=engine)
+        opt.step(loss=1.0)
+    return opt
