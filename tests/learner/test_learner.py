@@ -304,6 +304,7 @@ def test_a_chain_that_reads_the_loss_gets_it(make):
     assert seen[::2] == pytest.approx(learn.recorder.losses)  # weight and bias, each batch
 
 
+@pytest.mark.filterwarnings("ignore:This overload of add_ is deprecated")
 def test_the_original_verbatim(blobs):
     def sgd_cb(p, lr, **kwargs):
         p.data.add_(-lr, p.grad.data)

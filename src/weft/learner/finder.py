@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from weft.learner.callbacks import StopFit
 from weft.learner.checkpoint import Snapshot
-from weft.learner.recorder import smooth
+from weft.learner.recorder import smooth, trend
 from weft.learner.schedules import exponential
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class LrFind:
 
     @property
     def smooth_losses(self) -> list[float]:
-        """The losses, averaged over the last ten or so."""
-        return smooth(self.losses)
+        """The losses, each averaged with its neighbours."""
+        return trend(self.losses, reach=max(1, len(self.losses) // 25))
 
     @property
     def suggestion(self) -> float:
@@ -108,7 +108,7 @@ class Finder:
             raise StopFit
         self.result.lrs.append(self.lr)
         self.result.losses.append(loss)
-        smoothed = self.result.smooth_losses[-1]
+        smoothed = smooth(self.result.losses)[-1]
         self._best = min(self._best, smoothed)
         if self._stop_div and smoothed > DIVERGED * self._best:
             raise StopFit

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weft.learner.extras import need
-from weft.learner.recorder import smooth
+from weft.learner.recorder import trend
 
 if TYPE_CHECKING:
     from weft.learner.recorder import Recorder
@@ -51,14 +51,14 @@ def plot_history(
         color, batches = f"C{i}", range(1, len(recorder.batches) + 1)
         if len(recorders) == 1:
             axes["loss"].plot(batches, recorder.losses, color=color, alpha=0.25, linewidth=0.8)
-        smoothed = smooth(recorder.losses, beta=0.95)
+        smoothed = trend(recorder.losses)
         axes["loss"].plot(batches, smoothed, color=color, label=name or "training")
         if valid := recorder.valid_losses:
             label = "" if name else "validation"
             dots = {"color": color, "markersize": 4, "label": label}
             axes["loss"].plot(*zip(*valid, strict=True), "o", **dots)
         # wide below narrow: several optimizers often share a schedule
-        under = {"color": color, "linewidth": 2 * (len(recorders) - i) - 0.5}
+        under = {"color": color, "linewidth": 1.5 + 1.2 * (len(recorders) - 1 - i)}
         axes["lr"].plot(batches, recorder.lrs, **under)
         if not all(math.isnan(mom) for mom in recorder.moms):
             axes["mom"].plot(batches, recorder.moms, **under)
@@ -98,6 +98,9 @@ def plot_lr_find(
     axis.plot(lrs, smoothed, color="C0")
     axis.axvline(suggestion, color="C1", linestyle="--", label=f"suggestion {suggestion:.2g}")
     axis.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    lowest = min(smoothed)
+    highest = max(smoothed[: smoothed.index(lowest) + 1])  # the explosion would flatten the rest
+    axis.set_ylim(lowest - 0.2 * (highest - lowest), highest + 0.5 * (highest - lowest) + 1e-12)
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return finish(figure, path)

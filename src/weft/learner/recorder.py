@@ -3,14 +3,14 @@
 import csv
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from weft.learner.learner import Learner
 
-__all__ = ["BatchRecord", "Recorder", "smooth"]
+__all__ = ["BatchRecord", "Recorder", "smooth", "trend"]
 
 
 class BatchRecord(NamedTuple):
@@ -35,6 +35,26 @@ def smooth(values: Iterable[float], beta: float = 0.9) -> list[float]:
         weight = beta * weight + (1 - beta)
         smoothed.append(average / weight)
     return smoothed
+
+
+def trend(values: Sequence[float], reach: int | None = None) -> list[float]:
+    """The mean of each value and its neighbours: unlike `smooth`, it does not lag behind.
+
+    Args:
+        values: what to average.
+        reach: how many neighbours on each side, fewer at the ends; None for a twenty-fifth of all.
+
+    >>> trend([0.0, 3.0, 0.0, 3.0, 6.0], reach=1)
+    [0.0, 1.0, 2.0, 3.0, 6.0]
+    """
+    n = len(values)
+    reach = max(1, n // 25) if reach is None else reach
+    means = []
+    for i in range(n):
+        near = min(reach, i, n - 1 - i)  # as many on both sides, or the ends would bend
+        window = values[i - near : i + near + 1]
+        means.append(sum(window) / len(window))
+    return means
 
 
 class Recorder:
