@@ -1,35 +1,127 @@
 """What runs a bound chain: the eager loop, and the kernels that are held to it."""
 
+import sys
+import warnings
 from collections.abc import MutableMapping
 from typing import Any
 
+from weft.binding import Binding
 from weft.engine import eager
 from weft.engine.explain import Explanation, explain
+from weft.errors import StepError, WeftWarning
 from weft.groups import BoundGroup
 
 __all__ = ["Engine", "Explanation", "engine_named"]
 
 NAMES = ("auto", "fused", "eager")
+FUSE_BY_DEFAULT = False  # whether "auto" fuses
 
 
 class Engine:
-    """Runs the steps of one optimizer."""
+    """Runs the steps of one optimizer.
+
+    Attributes:
+        fallen: `(callback, file, line, reason)` of each chain that runs eagerly.
+    """
 
     def __init__(self, name: str):
         self.name = name
+        self.fused: Any = None
+        self.fallen: dict[Binding, tuple[str, str, int, str]] = {}
+        self._lost = ""  # why no chain at all runs fused
 
     def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
         """One step of every parameter that has a grad; state is made first where it is missing."""
-        eager.init_state(groups, state)
-        eager.step(groups, state, loss)
+        if self.name == "eager" or (self.name == "auto" and not FUSE_BY_DEFAULT):
+            eager.init_state(groups, state)
+            eager.step(groups, state, loss)
+            return
+        slow = self._step_fused(groups, state, loss)
+        if slow:
+            eager.init_state(slow, state)
+            eager.step(_only(groups, slow), state, loss)
+
+    def _step_fused(
+        self, groups: list[BoundGroup], state: MutableMapping, loss: Any
+    ) -> list[BoundGroup]:
+        """Step what kernels can; gives the groups that are left to the eager loop."""
+        if self.fused is None:
+            from weft.engine.run.fused import Fused  # the eager loop needs none of it
+
+            self.fused = Fused()
+        while True:
+            fast = groups
+            if self.fallen or self._lost:
+                fast = [] if self._lost else self._unfallen(groups)
+            if not fast:
+                break
+            try:
+                self.fused.step(groups, fast, state, loss)
+                break
+            except (ArithmeticError, ValueError, TypeError) as e:
+                if self.name == "fused":
+                    raise StepError(f"a number of this step cannot be computed: {e}") from e
+                return groups  # the eager loop says which callback it was, or gets by
+            except self.fused.reasons as e:
+                self._fall(e, fast)
+        return [g for g in groups if g not in fast]
+
+    def _unfallen(self, groups: list[BoundGroup]) -> list[BoundGroup]:
+        """The groups whose chain runs fused, and that share no value over all with one that does not."""
+        fallen = {b for b in self.fallen}
+        names = {
+            c.over.name
+            for g in groups if g.binding in fallen
+            for c in g.binding.calls if c.over and c.over.scope == "optimizer"
+        }  # fmt: skip
+        return [g for g in groups if g.binding not in fallen and not names.intersection(g.binding.over)]
+
+    def _fall(self, e: Exception, groups: list[BoundGroup]) -> None:
+        """Note why a chain runs eagerly from now on, and say so once."""
+        binding: Binding | None = getattr(e, "binding", None)
+        first = (binding or groups[0].binding).calls[0].spec
+        name = getattr(e, "callback", "") or first.name
+        file, line = getattr(e, "file", "") or first.file, getattr(e, "line", 0) or first.line
+        reason = getattr(e, "reason", "") or str(e) or type(e).__name__
+        if self.name == "fused":
+            raise StepError(f"{name} ({file}:{line}) cannot run fused: {reason}") from e
+        if binding is None:
+            self._lost = reason
+            binding = groups[0].binding
+        self.fallen[binding] = (name, file, line, reason)
+        warnings.warn(
+            WeftWarning(f"{name} ({file}:{line}) runs eagerly, one parameter at a time: {reason}"),
+            stacklevel=_depth(),
+        )
 
     def explain(self, groups: list[BoundGroup], state: MutableMapping) -> Explanation:
         """The plan in words."""
-        return explain(groups, state)
+        out = explain(groups, state)
+        out.fallbacks = list(self.fallen.values())
+        if self.fused is not None:
+            self.fused.describe(out)
+        return out
 
     def kernel_source(self, groups: list[BoundGroup], state: MutableMapping) -> str:
         """The generated code."""
-        return ""
+        return self.fused.source() if self.fused is not None else ""
+
+
+def _only(groups: list[BoundGroup], some: list[BoundGroup]) -> list[BoundGroup]:
+    """All groups in their places, those that are not among `some` without parameters."""
+    return [g if g in some else _emptied(g) for g in groups]
+
+
+def _emptied(bound: BoundGroup) -> BoundGroup:
+    return BoundGroup(bound.index, {**bound.group, "params": []}, bound.binding, bound.given)
+
+
+def _depth() -> int:
+    """How far up the stack the user's own line is."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("weft", "torch"):
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def engine_named(name: str) -> Engine:

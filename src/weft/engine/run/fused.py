@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import MutableMapping
+from dataclasses import replace
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -9,12 +10,17 @@ from typing import Any
 import torch
 
 from weft.engine import eager
+from weft.engine.explain import Explanation
+from weft.engine.plan import Plan, Unplannable
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
-from weft.engine.run.program import Library
+from weft.engine.backends.c.compile import NoCompiler
+from weft.engine.check import disagreement
+from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant
 from weft.engine.run.roster import Roster, data_ptr, grads_of
 from weft.engine.run.schedule import Schedule
-from weft.engine.run.seat import Unfit, take_seats
-from weft.groups import BoundGroup
+from weft.engine.run.seat import Seat, Unfit, take_seats
+from weft.engine.trace import Example, Untraceable
+from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["Fused"]
 
@@ -24,27 +30,30 @@ KEPT = 4  # patterns of grads, and of variants, that are remembered
 class Fused:
     """Runs steps with kernels; whatever cannot be run raises before anything is written."""
 
-    def __init__(self, library: Library):
-        self.library = library
+    reasons = (Unfit, Untraceable, Unplannable, NoCompiler, TooMany, Untrusted)
+
+    def __init__(self) -> None:
+        self.library = Library()
         self.rosters: OrderedDict[bytes, _Cast] = OrderedDict()
         self.params: list[torch.Tensor] = []
 
-    def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> bool:
-        """One step; False where no parameter has a grad.
+    def step(
+        self, every: list[BoundGroup], groups: list[BoundGroup], state: MutableMapping, loss: Any
+    ) -> None:
+        """One step of `groups`, of all groups those that run fused.
 
         Raises:
-            Unfit, Untraceable, Unplannable, NoCompiler, TooMany: nothing has been written.
+            reasons: why a chain cannot; nothing has been written.
         """
         cast = self._cast(groups, state, loss)
         if cast is None:
-            return False
+            return
         steps = cast.roster.counts()
         uniform = len(set(steps)) == 1
         numbers = self._numbers(cast, steps, uniform, loss)
         shared = cast.schedule([n.which for n in numbers]).run(numbers, torch.get_num_threads())
         for (index, name), (_, value) in shared.items():
-            groups[index].group[name] = value
-        return True
+            every[index].group[name] = value
 
     def _cast(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> "_Cast | None":
         """The roster of this step: the one that is there, if it holds, or a new one."""
@@ -84,24 +93,62 @@ class Fused:
                     out.append(lane.numbers(cast.roster.seats, steps, uniform, loss))
                 except Untold as e:
                     for seat, step in e.seats:
-                        untold.setdefault(seat.family, _example(seat, step, loss))
+                        untold.setdefault(seat.family, (seat, _example(seat, step, loss)))
             if not untold:
                 return out
-            self.library.trace(untold)
+            fresh = self.library.trace({f: example for f, (_, example) in untold.items()})
+            self.check(fresh, {f: seat for f, (seat, _) in untold.items()}, loss)
             cast.arrange()
 
-    @property
-    def schedules(self) -> list[Schedule]:
-        """Those of the last roster, for looking at."""
-        return [s for c in self.rosters.values() for s in c.schedules.values()]
+    def check(self, fresh: list[tuple[Family, Variant]], seats: dict[Family, Seat], loss: Any) -> None:
+        """Compare each new program with the eager loop, on the smallest parameter that it serves.
+
+        Raises:
+            Untrusted: where they disagree.
+        """
+        smallest: dict[Any, tuple[Family, Variant]] = {}
+        for family, v in fresh:
+            key = (id(family.binding), id(v.program))
+            held = smallest.get(key)
+            if held is None or seats[family].p.numel() < seats[held[0]].p.numel():
+                smallest[key] = (family, v)
+        for family, v in smallest.values():
+            seat = seats[family]
+            why = disagreement(seat, v, family.steps[-1], loss)
+            if why is not None:
+                for f, variant in fresh:
+                    f.variants.remove(variant)
+                raise Untrusted(why, seat.bound.binding)
+
+    # ------------------------------------------------------------ looking
+
+    def plans(self) -> list[tuple[Program, Plan, int]]:
+        """The programs that the last steps ran, and how many elements each served."""
+        found: dict[int, tuple[Program, Plan, int]] = {}
+        for cast in self.rosters.values():
+            for schedule in cast.schedules.values():
+                for w in schedule.works:
+                    found[id(w.program)] = (w.program, w.plan, w.launch.part.elements)
+        return list(found.values())
+
+    def describe(self, out: Explanation) -> None:
+        """Fill in what kernels there are and what they move."""
+        plans = self.plans()
+        out.builds, out.variants = self.library.builds, self.library.variants
+        total = sum(n for *_, n in plans)
+        for number, (program, plan, elements) in enumerate(plans):
+            out.kernels.append(f"{number}:{program.kernel.entry.key[:12]}")
+            out.phases += describe_phases(plan)
+            moved = sum(plan.traffic(at) for at in range(len(plan.phases)))
+            out.bytes_per_parameter += moved * elements / total if total else 0.0
+
+    def source(self) -> str:
+        """The C of all programs."""
+        return "\n".join(p.kernel.source for p in self.library.programs.values())
 
 
-def _example(seat: Any, step: int, loss: Any) -> Any:
+def _example(seat: Seat, step: int, loss: Any) -> Example:
     """The seat's example with the numbers that it has now."""
-    from dataclasses import replace
-
-    from weft.groups import NOT_HYPERS
-
     hypers = {k: v for k, v in seat.bound.group.items() if k not in NOT_HYPERS}
     own = {k: v for k, v in seat.own.items() if not isinstance(v, torch.Tensor)}
     return replace(
@@ -130,3 +177,25 @@ class _Cast:
             while len(self.schedules) > KEPT:
                 self.schedules.popitem(last=False)
         return found
+
+
+def describe_phases(plan: Plan) -> list[str]:
+    """The phases of a plan in words."""
+    words: list[str] = []
+    for at in range(len(plan.phases) + 1):
+        for region in plan.regions:
+            if region.before == at:
+                calls = sum(n.op == "call" for n in region.nodes)
+                words.append(f"torch ({len(region.nodes)} ops, {calls} calls)")
+        if at == len(plan.phases):
+            break
+        phase = plan.phases[at]
+        read = {plan.slots[s].name for n in plan.body(at) if (s := plan.slot_in(n, at)) is not None}
+        written = {plan.slots[s].name for s, _ in phase.stores}
+        if read or written:
+            text = f"pass over {', '.join(sorted(read)) or 'nothing'}"
+            text += f"; writes {', '.join(sorted(written))}" if written else ""
+            text += f"; {len(phase.reductions)} reductions" if phase.reductions else ""
+            words.append(text)
+        words += [f"{o.name} over all parameters" for o in plan.barriers.get(at, ())]
+    return words

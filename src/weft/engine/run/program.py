@@ -15,13 +15,21 @@ from weft.engine.plan import Plan, make_plan
 from weft.engine.trace import Example, Traced, host_function, trace
 from weft.engine.trace.api import TensorSpec
 
-__all__ = ["MOST_VARIANTS", "Family", "Library", "Program", "TooMany", "Variant"]
+__all__ = ["MOST_VARIANTS", "Family", "Library", "Program", "TooMany", "Untrusted", "Variant"]
 
 MOST_VARIANTS = 8
 
 
 class TooMany(Exception):
     """A chain of more variants than are worth building."""
+
+
+class Untrusted(Exception):
+    """A kernel that disagrees with the eager loop."""
+
+    def __init__(self, reason: str, binding: Binding):
+        super().__init__(reason)
+        self.binding = binding
 
 
 class Program:
@@ -117,6 +125,7 @@ class Family:
     def __init__(self, binding: Binding, example: Example):
         self.binding, self.example = binding, example
         self.variants: list[Variant] = []
+        self.steps: list[int] = []  # for which each was traced
 
 
 class Library:
@@ -141,18 +150,20 @@ class Library:
             found = self.families[key] = Family(binding, example)
         return found
 
-    def trace(self, wanted: Mapping[Family, Example]) -> None:
+    def trace(self, wanted: Mapping[Family, Example]) -> list[tuple[Family, Variant]]:
         """Trace a variant of each family for its example, and build what is new, shapes together.
 
         Raises:
-            Untraceable, Unplannable, NoCompiler, TooMany: nothing is kept of what was traced.
+            Untraceable, Unplannable, NoCompiler, TooMany: with the `binding` that it is about;
+                nothing is kept of what was traced.
         """
         fresh: list[tuple[Family, Variant]] = []
         for family, example in wanted.items():
-            if len(family.variants) >= MOST_VARIANTS:
-                raise TooMany(f"its conditions have more than {MOST_VARIANTS} outcomes")
-            traced = trace(family.binding, example)
-            fresh.append((family, Variant(traced, _held(example), tuple(example.shape))))
+            try:
+                fresh.append((family, _variant(family, example)))
+            except Exception as e:
+                e.binding = family.binding  # type: ignore[attr-defined]
+                raise
         alike: dict[Any, list[tuple[Variant, list[Any]]]] = {}
         for family, v in fresh:
             skeleton, constants = v.plan.skeleton()
@@ -161,7 +172,9 @@ class Library:
             self._program(key, members)
         for family, v in fresh:
             family.variants.append(v)
+            family.steps.append(wanted[family].step)
             self.variants += 1
+        return fresh
 
     def _program(self, key: Any, members: list[tuple[Variant, list[Any]]]) -> None:
         """The program of plans with one skeleton, with columns for the constants that differ."""
@@ -179,6 +192,12 @@ class Library:
             self.builds += 1
         for v, _ in members:
             v.bind(held, v.planned(columns) if columns else v.plan)
+
+
+def _variant(family: Family, example: Example) -> Variant:
+    if len(family.variants) >= MOST_VARIANTS:
+        raise TooMany(f"its conditions have more than {MOST_VARIANTS} outcomes")
+    return Variant(trace(family.binding, example), _held(example), tuple(example.shape))
 
 
 def _constants(plan: Plan) -> list[Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from weft.binding import Binding
 from weft.engine.run.program import Family, Library
 from weft.engine.trace import Example
 from weft.engine.trace.api import TensorSpec
@@ -16,7 +17,9 @@ PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
 
 
 class Unfit(Exception):
-    """Why a parameter cannot be run by kernels."""
+    """Why a parameter cannot be run by kernels; `binding` is its chain, None for all."""
+
+    binding: Binding | None = None
 
 
 class Seat:
@@ -100,7 +103,11 @@ def take_seats(groups: list[BoundGroup], state: Any, library: Library, loss: Any
         for i, p in enumerate(bound.params):
             if p.grad is not None:
                 own = state[p] if bound.binding.state_names or p in state else {}
-                seats.append(_seat(p, bound, i, own, hypers, library, families, loss))
+                try:
+                    seats.append(_seat(p, bound, i, own, hypers, library, families, loss))
+                except Unfit as e:
+                    e.binding = bound.binding
+                    raise
     return seats
 
 
