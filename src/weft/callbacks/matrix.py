@@ -128,7 +128,9 @@ def scale_to_rms(update, target_rms=0.2):
 
     0.2 is about what Adam's updates have: Liu et al., 2025, arXiv:2502.16982.
     """
-    return {"update": update * (target_rms * math.sqrt(update.numel()) / update.norm())}
+    return {
+        "update": update * (target_rms * math.sqrt(update.numel()) / update.norm().clamp(min=1e-30))
+    }
 
 
 @mark(place="update", ndim=MATRICES)
@@ -147,7 +149,10 @@ def normalize_neurons(
     x = matrix(update)
     v = beta2 * neuron_sq + (1 - beta2) * (x * x).mean(dim=1, keepdim=True)
     even = x / (v.sqrt() + norm_eps)
-    return {"neuron_sq": v, "update": (even * (x.norm() / even.norm())).reshape(update.shape)}
+    return {
+        "neuron_sq": v,
+        "update": (even * (x.norm() / even.norm().clamp(min=1e-30))).reshape(update.shape),
+    }
 
 
 @mark(place="update")

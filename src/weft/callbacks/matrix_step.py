@@ -46,7 +46,7 @@ def hyperball(p, update, lr, radius=radius_of_param):
 
     Wen et al., 2026, arXiv:2606.16899.
     """
-    moved = p - (lr * radius) * (update / update.norm())
+    moved = p - (lr * radius) * (update / update.norm().clamp(min=1e-30))
     return {"p": moved * (radius / moved.norm()), "radius": radius}
 
 
@@ -95,8 +95,8 @@ def row_column_scale(
     x = matrix(update)
     square, q = x * x, torch.ones_like(row_sq)
     for _ in range(iterations):
-        s = q @ square / (q * q).sum()
-        q = square @ s / (s * s).sum()
+        s = q @ square / (q * q).sum().clamp(min=1e-38)
+        q = square @ s / (s * s).sum().clamp(min=1e-38)
     row_sq, column_sq = row_sq.lerp(q, 1 - beta), column_sq.lerp(s, 1 - beta)
     u = x / (row_sq + eps).sqrt().unsqueeze(1) / (column_sq + eps).sqrt()
     return {"row_sq": row_sq, "column_sq": column_sq, "update": u.reshape(update.shape)}
