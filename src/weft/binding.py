@@ -163,7 +163,8 @@ def _states(specs: list[Spec]) -> tuple[dict[str, State], set[str], dict[str, Sh
     by: dict[str, Spec] = {}
     made: set[str] = set()
     for s in specs:
-        own = [n for n in s.optional if n in s.returns]  # state that the callback makes itself
+        # an optional read that is returned is state that the callback makes itself
+        own = [n for n in s.optional if n in s.returns and n not in ("p", "grad", "update")]
         for name in (*s.states, *s.shared, *own):
             if name in by:
                 raise ChainError(
