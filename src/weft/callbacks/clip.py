@@ -3,9 +3,17 @@
 import torch
 
 from weft.callback import mark
-from weft.callbacks.units import rms, scalar_zero, unit_norm
+from weft.callbacks.units import grad_sq_norm, rms, scalar_zero, unit_norm
 
-__all__ = ["adapt_norm", "clip_norm", "clip_unit", "clip_update_rms", "clip_value", "cut_spikes"]
+__all__ = [
+    "adapt_norm",
+    "clip_global_norm",
+    "clip_norm",
+    "clip_unit",
+    "clip_update_rms",
+    "clip_value",
+    "cut_spikes",
+]
 
 
 @mark(place="grad")
@@ -26,6 +34,18 @@ def clip_norm(grad, max_norm=1.0):
     Pascanu et al., 2013, arXiv:1211.5063, with torch's 1e-6; optax has none.
     """
     return {"grad": grad * (max_norm / (grad.norm() + 1e-6)).clamp(max=1.0)}
+
+
+@mark(place="grad")
+def clip_global_norm(grad, grad_sq_norm=grad_sq_norm, max_norm=1.0):
+    """Clip the norm of all gradients together.
+
+        g <- g * min(1, max_norm / (|all g| + 1e-6))
+
+    Pascanu et al., 2013, arXiv:1211.5063, with torch's 1e-6; optax has none. The norm is that of all
+    groups whose chain clips.
+    """
+    return {"grad": grad * (max_norm / (grad_sq_norm.sqrt() + 1e-6)).clamp(max=1.0)}
 
 
 @mark(place="grad")

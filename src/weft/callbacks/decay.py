@@ -2,10 +2,10 @@
 
 from weft.callback import mark
 
-__all__ = ["ascend", "decay_update", "l2", "weight_decay"]
+__all__ = ["ascend", "decay_update", "l2", "proximal_decay", "weight_decay"]
 
 
-@mark(place="grad")
+@mark(place="decay")
 def weight_decay(p, lr, weight_decay=0.01):
     """Decoupled weight decay: shrink the parameter before the step.
 
@@ -16,7 +16,7 @@ def weight_decay(p, lr, weight_decay=0.01):
     return {"p": p * (1 - lr * weight_decay)}
 
 
-@mark(place="grad")
+@mark(place="decay")
 def l2(p, grad, weight_decay=0.0):
     """The gradient of an L2 penalty, added to the gradient.
 
@@ -43,3 +43,14 @@ def ascend(grad):
     g <- -g
     """
     return {"grad": -grad}
+
+
+@mark(place="after")
+def proximal_decay(p, lr, weight_decay=0.0):
+    """Decay after the step, by a proximal operator.
+
+        p <- p / (1 + lr * weight_decay)
+
+    Xie et al., 2022, arXiv:2208.06677 (Adan).
+    """
+    return {"p": p / (1 + lr * weight_decay)}

@@ -47,14 +47,14 @@ def sgd_step(p, lr, **kwargs):
     p.data.add_(p.grad.data, alpha=-lr)
 
 
-@mark(place="grad")
+@mark(place="decay")
 def weight_decay(p, lr, wd=0.0, do_wd=True, **kwargs):
     """p <- p * (1 - lr * wd), where `do_wd` holds."""
     if do_wd and wd != 0:
         p.data.mul_(1 - lr * wd)
 
 
-@mark(place="grad")
+@mark(place="decay")
 def l2_reg(p, lr, wd=0.0, do_wd=True, **kwargs):
     """g <- g + wd * p, in place on the user's grad, where `do_wd` holds."""
     if do_wd and wd != 0:

@@ -5,10 +5,14 @@ import torch
 from weft.callback import mark, state, zeros
 
 __all__ = [
+    "aggregate",
+    "average",
+    "average",
     "debias",
     "ema",
     "heavy_ball",
     "interpolate",
+    "mix_gradient",
     "nesterov",
     "nesterov_debias",
     "nesterov_product",
@@ -134,3 +138,27 @@ def interpolate(grad, betas=(0.9, 0.99), exp_avg=zeros):
 def sign(update):
     """Keep only the sign: u <- sign(u)."""
     return {"update": update.sign()}
+
+
+@mark(place="update")
+def mix_gradient(update, grad, nu=0.7):
+    """Mix the gradient itself into a momentum.
+
+        u <- (1 - nu) * g + nu * u
+
+    Ma and Yarats, 2018, arXiv:1810.06801 (QHM).
+    """
+    return {"update": (1 - nu) * grad + nu * update}
+
+
+@mark(place="statistics")
+def aggregate(update, grad, betas=(0.0, 0.9, 0.99), k=0, momentum_buffer=zeros):
+    """One of several momenta whose mean is the update; the first takes the update's place.
+
+        b_k <- beta_k * b_k + g;   u <- u + b_k / K
+
+    Lucas et al., 2018, arXiv:1804.00325 (AggMo).
+    """
+    buffer = betas[k] * momentum_buffer + grad
+    share = buffer / len(betas)
+    return {"momentum_buffer": buffer, "update": share if k == 0 else update + share}

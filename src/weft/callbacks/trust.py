@@ -1,5 +1,7 @@
 """Scaling a parameter's update by how large the parameter is."""
 
+import math
+
 import torch
 
 from weft.callback import mark
@@ -8,19 +10,19 @@ __all__ = ["lars_scale", "trust_ratio"]
 
 
 @mark(place="update")
-def trust_ratio(p, update):
+def trust_ratio(p, update, max_ratio=math.inf):
     """Give the update the norm of the parameter.
 
-        u <- u * |p| / |u|,   1 where either norm is 0
+        u <- u * min(|p| / |u|, max_ratio),   1 where either norm is 0
 
     You et al., 2019, arXiv:1904.00962. The paper's phi is the identity; fastai caps the ratio at 10.
     """
     p_norm, u_norm = p.norm(), update.norm()
     ratio = torch.where((p_norm > 0) & (u_norm > 0), p_norm / u_norm, torch.ones_like(p_norm))
-    return {"update": update * ratio}
+    return {"update": update * ratio.clamp(max=max_ratio)}
 
 
-@mark(place="grad")
+@mark(place="decay")
 def lars_scale(p, grad, lr, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8, clip=False):
     """LARS' layer-wise rate, times the decayed gradient.
 

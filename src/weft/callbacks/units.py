@@ -1,14 +1,22 @@
 """Geometry of a tensor and its output units: norms, means, and what is orthogonal to the weights."""
 
-import functools
 import math
 from typing import Any
 
 import torch
 
-from weft.callback import mark, state
+from weft.callback import mark, over_params, state
 
-__all__ = ["centralize", "orthograd", "rms", "scalar_inf", "scalar_zero", "unit_dims", "unit_norm"]
+__all__ = [
+    "centralize",
+    "grad_sq_norm",
+    "orthograd",
+    "rms",
+    "scalar_inf",
+    "scalar_zero",
+    "unit_dims",
+    "unit_norm",
+]
 
 
 def rms(x: torch.Tensor) -> torch.Tensor:
@@ -26,14 +34,17 @@ def unit_norm(x: torch.Tensor) -> torch.Tensor:
     return x.norm() if x.ndim < 2 else x.square().sum(dim=unit_dims(x), keepdim=True).sqrt()
 
 
-def _full(value: float, p: torch.Tensor) -> torch.Tensor:
-    dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
-    return torch.full((), value, dtype=dtype, device=p.device)
+# state of one number for each parameter, in double whatever the parameter
+scalar_zero: Any = state(0.0, dtype=torch.float64)
+scalar_inf: Any = state(math.inf, dtype=torch.float64)
 
 
-# state of one number for each parameter, never less precise than float32
-scalar_zero: Any = state(functools.partial(_full, 0.0))
-scalar_inf: Any = state(functools.partial(_full, math.inf))
+def sq_norm(grad):
+    """The squared norm of a gradient."""
+    return grad.square().sum()
+
+
+grad_sq_norm: Any = over_params("grad_sq_norm", sq_norm)  # the squared norm of all gradients
 
 
 @mark(place="grad")
