@@ -89,7 +89,7 @@ def param_groups(
 def _undecayed(model: nn.Module, named: list[tuple[str, nn.Parameter]], more: Any) -> set[str]:
     """The names of the parameters that do not decay."""
     own: Any = getattr(model, "no_weight_decay", ())
-    told = set(own() if callable(own) else own)
+    told: set[str] = {*(own() if callable(own) else own)}  # type: ignore[misc]
     tests = [_predicate(m) for m in (more if isinstance(more, list | tuple | set) else [more])]
     normal = {id(p) for m in model.modules() if _normalises(m) for p in m.parameters(recurse=False)}
     return {
@@ -235,9 +235,7 @@ def _predicate(rule: Any, roles: Mapping[str, str] | None = None) -> Callable[..
 def _chain(given: Any) -> Chain:
     if isinstance(given, Chain):
         return given
-    if isinstance(given, type) and hasattr(given, "chain"):
-        return given.chain()
-    return chain(*given)
+    return given.chain() if isinstance(given, type) else chain(*given)
 
 
 # ---------------------------------------------------------------- the table

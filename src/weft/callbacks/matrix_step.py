@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from weft.callback import mark, state, zeros
+from weft.callback import mark, state
 from weft.callbacks.matrix import MATRICES, matrix
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "grad_energy",
     "hyperball",
     "limit_growth",
-    "mars",
     "momentum_ratio",
     "row_column_scale",
     "shrink",
@@ -24,18 +23,6 @@ tiny = state(lambda p: p.new_full((), 1e-12))
 radius_of_param = state(lambda p: p.norm())
 one_a_row = state(lambda p: p.new_zeros(p.shape[0]))
 one_a_column = state(lambda p: p.new_zeros(math.prod(p.shape[1:])))
-
-
-@mark(place="grad")
-def mars(grad, momentum=0.9, gamma=0.025, previous_grad=zeros):
-    """Reduce the gradient's variance by what changed since the last step; at most of norm 1.
-
-        c = g + gamma * momentum / (1 - momentum) * (g - g_prev);   g <- c / max(1, |c|)
-
-    Yuan et al., 2024, arXiv:2411.10438, the approximate form: g_prev is of the batch before.
-    """
-    c = grad + (gamma * momentum / (1 - momentum)) * (grad - previous_grad)
-    return {"previous_grad": grad, "grad": c / c.norm().clamp(min=1)}
 
 
 @mark(place="descend")

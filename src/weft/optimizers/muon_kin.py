@@ -16,11 +16,12 @@ normalized = rename(cb.precondition, eps="norm_eps")
 class MarsMuon(Algorithm):
     r"""Muon on a gradient of reduced variance.
 
-        c = g + gamma * momentum / (1 - momentum) * (g - g_prev), at most of norm 1
-        b <- momentum * b + (1 - momentum) * c
-        p <- p * (1 - lr * weight_decay) - 0.2 * lr * sqrt(max(rows, cols)) * NS(b)
+        c = g + gamma * beta / (1 - beta) * (g - g_prev), at most of norm 1
+        m <- beta * m + (1 - beta) * c
+        p <- p * (1 - lr * weight_decay) - 0.2 * lr * sqrt(max(rows, cols)) * NS(m)
 
     Args:
+        betas: one number, beta.
         gamma: of the correction.
         others: those of `Muon`, without nesterov.
 
@@ -41,7 +42,7 @@ class MarsMuon(Algorithm):
         params: Any,
         lr: Any = 1e-3,
         weight_decay: float = 0.1,
-        momentum: float = 0.95,
+        betas: tuple[float] = (0.95,),
         gamma: float = 0.025,
         ns_coefficients: tuple[float, float, float] = JORDAN,
         eps: float = 1e-7,
@@ -54,11 +55,11 @@ class MarsMuon(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """mars, weight_decay, average, newton_schulz, adjust_lr, descend."""
+        """variance_reduction, weight_decay, ema, newton_schulz, adjust_lr, descend."""
         return cls.weave(
-            cb.mars,
+            cb.variance_reduction,
             cb.weight_decay,
-            cb.average,
+            cb.ema,
             cb.newton_schulz,
             cb.adjust_lr,
             cb.descend,

@@ -17,6 +17,14 @@ def betas(hypers):
     return hypers
 
 
+def momentum(hypers):
+    """A single beta as the reference's momentum."""
+    hypers = dict(hypers)
+    if "betas" in hypers:
+        hypers["momentum"] = hypers.pop("betas")[0]
+    return hypers
+
+
 def alpha(hypers):
     """Scion's momentum as the reference has it: the weight of the new gradient."""
     hypers = dict(hypers)
@@ -46,7 +54,12 @@ CASES = [
     case("NorMuon", "normuon", {**MUON, "preserve_norm": True}, translate=betas),
     case("AdaMuon", "adamuon", MUON, translate=betas),
     case("AdaMuon", "adamuon", {**MUON, "sign": False}, translate=betas),
-    case("MarsMuon", "mars_muon", {**MUON, "gamma": 0.05}),
+    case(
+        "MarsMuon",
+        "mars_muon",
+        {"lr": 0.02, "weight_decay": 0.1, "betas": (0.9,), "gamma": 0.05},
+        translate=momentum,
+    ),
     case("MuonH", "muonh", {"lr": 0.02, "momentum": 0.9}),
     case("MuonLaProp", "muon_laprop", {"lr": 0.02, "betas": (0.9, 0.99), "weight_decay": 0.1}),
     case("AdaGO", "adago", {**MUON, "gamma": 3.0}),
