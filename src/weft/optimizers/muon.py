@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.callbacks.matrix import JORDAN
@@ -78,17 +80,13 @@ class Muon(Algorithm):
         Raises:
             ValueError: for a parameter that is not one.
         """
+        params = param_group.get("params", ())
+        if not isinstance(params, set) and "cbs" not in param_group:
+            params = [params] if isinstance(params, torch.Tensor) else list(params)
+            param_group = {**param_group, "params": params}
+            for p in (p[1] if isinstance(p, tuple) else p for p in params):
+                _check_matrix(p)
         super().add_param_group(param_group)
-        for p in self.param_groups[-1]["params"]:
-            if p.ndim != 2 or p.is_complex():
-                self.param_groups.pop()
-                self._bound.pop()
-                if p.is_complex():
-                    raise ValueError("Muon does not support complex parameters")
-                raise ValueError(
-                    "Muon only supports 2D parameters whereas we found a parameter with size: "
-                    f"{p.size()}"
-                )
 
     @classmethod
     def chain(cls, *, nesterov=True, **hypers: Any) -> Chain:
@@ -101,6 +99,15 @@ class Muon(Algorithm):
             cb.adjust_lr,
             cb.descend,
             **hypers,
+        )
+
+
+def _check_matrix(p: torch.Tensor) -> None:
+    if p.is_complex():
+        raise ValueError("Muon does not support complex parameters")
+    if p.ndim != 2:
+        raise ValueError(
+            f"Muon only supports 2D parameters whereas we found a parameter with size: {p.size()}"
         )
 
 
