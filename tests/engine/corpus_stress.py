@@ -220,15 +220,32 @@ def dims(grad):
 
 def reductions(p, grad):
     stats = grad.abs().max() + grad.min() + grad.mean() + (p != 0).float().sum() / p.numel()
-    norms = grad.norm(1) + grad.norm(float("inf")) + torch.linalg.norm(p) + torch.dot(p.flatten(), grad.flatten())
+    norms = (
+        grad.norm(1)
+        + grad.norm(float("inf"))
+        + torch.linalg.norm(p)
+        + torch.dot(p.flatten(), grad.flatten())
+    )
     some = (grad > 0).any().float() + (grad > -100).all() + torch.count_nonzero(grad)
     return {"update": grad * (stats + norms + some) * 0.01}
 
 
 def softplus_and_friends(grad):
-    x = torch.nn.functional.softplus(grad, beta=2) + torch.tanh(grad) + grad.sigmoid() + torch.erf(grad)
+    x = (
+        torch.nn.functional.softplus(grad, beta=2)
+        + torch.tanh(grad)
+        + grad.sigmoid()
+        + torch.erf(grad)
+    )
     y = grad.abs().log1p() + grad.expm1().clamp(max=3) + torch.atan2(grad, grad + 2) + grad.sin()
-    return {"update": x + y + 1 / (2 + grad**2) + 2**grad + grad.abs() ** 1.5 + torch.nan_to_num(grad / grad)}
+    return {
+        "update": x
+        + y
+        + 1 / (2 + grad**2)
+        + 2**grad
+        + grad.abs() ** 1.5
+        + torch.nan_to_num(grad / grad)
+    }
 
 
 def rounding(grad, levels=8):
@@ -256,9 +273,9 @@ def warmed(update, step, started=False):
     return {"update": update if started else update * 0.1, "started": step >= 3}
 
 
-def everything(p, **kwargs):
+def everything(p, update, **kwargs):
     step = kwargs["step"]
-    p.data.add_(kwargs["update"], alpha=-kwargs["lr"] / step)
+    p.data.add_(update + 0.1 * kwargs["grad"], alpha=-kwargs["lr"] / step)
 
 
 def by_loss(update, loss):
@@ -284,7 +301,11 @@ def topped(grad, k=3):
 
 def stacked(grad, update):
     both = torch.stack([grad, update * 2])
-    return {"update": both.mean(0) + torch.cat([grad, update], dim=0)[: grad.shape[0]] + grad.cumsum(0) * 0.1}
+    return {
+        "update": both.mean(0)
+        + torch.cat([grad, update], dim=0)[: grad.shape[0]]
+        + grad.cumsum(0) * 0.1
+    }
 
 
 def noisy(p, grad, lr, noise=0.1):
@@ -337,7 +358,10 @@ def zero_dim(update, lr):
 
 
 def aten(grad):
-    return {"update": torch.ops.aten.add(grad, grad.abs(), alpha=0.5) + torch.ops.aten.mul.Tensor(grad, grad)}
+    return {
+        "update": torch.ops.aten.add(grad, grad.abs(), alpha=0.5)
+        + torch.ops.aten.mul.Tensor(grad, grad)
+    }
 
 
 def flat_math(grad, lr):

@@ -40,13 +40,16 @@ class Traces:
         bound = self.bound
         hypers = {k: v for k, v in bound.group.items() if k not in ("params", "param_names")}
         spec = lambda v: TensorSpec(tuple(v.shape), v.dtype) if isinstance(v, torch.Tensor) else v
+        tensors = [self.p, self.grad, *(v for v in state.values() if isinstance(v, torch.Tensor))]
         return Example(
             tuple(self.p.shape), self.p.dtype, {k: spec(v) for k, v in state.items()}, hypers,
             frozenset(k for k in hypers if bound.is_set(k)), step, loss,
+            contiguous=all(t.is_contiguous() for t in tensors),
         )  # fmt: skip
 
     def step(self, p: torch.Tensor, state: dict[str, Any], loss: Any) -> None:
         """One step of parameter `p` with grad `p.grad`."""
+        self.grad = p.grad
         if self.bound.binding.keeps_step:
             state["step"] += 1
         step = int(state["step"]) if self.bound.binding.keeps_step else 0
@@ -77,12 +80,14 @@ class Traces:
             elif o.kind == "grad":
                 p.grad.copy_(value)
             elif o.kind == "shared":
-                self.bound.group[o.name] = value.item() if isinstance(value, torch.Tensor) else value
+                self.bound.group[o.name] = (
+                    value.item() if isinstance(value, torch.Tensor) else value
+                )
             elif o.kind == "state":
                 store = traced.stores[o.name]
                 if isinstance(store, TensorSpec):
                     assert tuple(value.shape) == store.shape
-                    state[o.name] = value.to(store.dtype).clone()
+                    state[o.name] = value.to(store.dtype).clone(memory_format=torch.preserve_format)
                 else:
                     state[o.name] = value.item() if isinstance(value, torch.Tensor) else value
                     assert type(state[o.name]) is store
@@ -135,6 +140,8 @@ def run(chain: Chain, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
 
 def difference(name: str, a: Any, b: Any, tolerance: float) -> float:
     """How far two values are apart; an error beyond the tolerance."""
+    if not isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        a = torch.tensor(a, dtype=b.dtype)  # min(lr, tensor): eager keeps whichever it is
     if not isinstance(a, torch.Tensor):
         if not isinstance(a, float):
             assert a == b, name
@@ -143,7 +150,9 @@ def difference(name: str, a: Any, b: Any, tolerance: float) -> float:
         a, b = torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)
     assert a.shape == b.shape, name
     assert a.dtype == b.dtype, name
-    torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance, equal_nan=True, msg=lambda m: f"{name}: {m}")
+    torch.testing.assert_close(
+        b, a, rtol=tolerance, atol=tolerance, equal_nan=True, msg=lambda m: f"{name}: {m}"
+    )
     gap = (a.double() - b.double()).abs() / (1 + a.double().abs())
     return float(gap.nan_to_num(0).max()) if gap.numel() else 0.0
 
@@ -160,5 +169,3 @@ def test_a_traced_chain_is_the_eager_chain(chain: Chain, shape: tuple[int, ...])
 
 def test_the_corpus_is_large_enough():
     assert len(all_chains()) >= 60
-
-

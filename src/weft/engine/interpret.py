@@ -38,7 +38,12 @@ def interpret(
                 values[n.index] = slots[n.attr("slot")].detach().to(n.dtype)
             else:
                 values[n.index] = _tensor(n, args, slots["p"].device)
-    return [(o, values[o.node.index]) for o in graph.outputs]
+    return [(o, _copy(values[o.node.index])) for o in graph.outputs]
+
+
+def _copy(value: Any) -> Any:
+    """An output that shares no memory with what it came from: a slot may be returned as it is."""
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def _host(n: Node, args: list[Any], leaf: Callable[[Node], Any]) -> Any:

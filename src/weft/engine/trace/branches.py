@@ -127,6 +127,10 @@ def _either(t: Tracer, cond: Node, x: Any, y: Any) -> Any:
         if a.shape != b.shape or a.dtype is not b.dtype:
             raise Untraceable("ways through a branch on a tensor give different shapes or dtypes")
         return t.where(cond, a, b)
+    if any(tensors) and isinstance(x, float | int | Node) and isinstance(y, float | int | Node):
+        held = x if isinstance(x, Node) else y  # min(lr, tensor): a number or a 0-dim tensor
+        if isinstance(held, Node) and held.shape == () and held.dtype.is_floating_point:
+            return t.where(cond, x, y, held.dtype)
     if not any(tensors) and isinstance(x, float | int) and isinstance(y, float | int):
         kinds = {v.kind if isinstance(v, Scalar) else type(v) for v in (x, y)}
         if len(kinds) > 1:
