@@ -132,6 +132,14 @@ from weft.callbacks.rms import (
     root,
     root_within,
 )
+from weft.callbacks.scalars import (
+    adagrad_norm,
+    alig,
+    curvature_rate,
+    normalize_global,
+    polyak_rate,
+    stable_decay,
+)
 from weft.callbacks.schedulefree import iterate_weight, rectified_rate, schedule_free, warmup_rate
 from weft.callbacks.second_moment import (
     ema_sq,
@@ -164,6 +172,7 @@ __all__ = [
     "accelerate",
     "accumulate",
     "adadelta",
+    "adagrad_norm",
     "adagrad_norm_descend",
     "adai",
     "adan",
@@ -174,6 +183,7 @@ __all__ = [
     "adjust_lr",
     "adopt",
     "aggregate",
+    "alig",
     "anneal",
     "arctan",
     "ascend",
@@ -205,6 +215,7 @@ __all__ = [
     "count",
     "cover_root",
     "cross_correct",
+    "curvature_rate",
     "cut_spikes",
     "debias",
     "debiased_ema",
@@ -255,6 +266,7 @@ __all__ = [
     "neuron_normalize",
     "newton_schulz",
     "normalize_by_ema",
+    "normalize_global",
     "normalize_neurons",
     "optimistic",
     "orthograd",
@@ -263,6 +275,7 @@ __all__ = [
     "pid",
     "polar",
     "polar_express",
+    "polyak_rate",
     "positive_negative",
     "posterior",
     "precondition",
@@ -296,6 +309,7 @@ __all__ = [
     "spectral_or_rms",
     "srmm",
     "stabilize",
+    "stable_decay",
     "standardize_rows",
     "start_on_sphere",
     "stiefel",

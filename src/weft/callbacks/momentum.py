@@ -7,7 +7,6 @@ from weft.callback import mark, state, zeros
 __all__ = [
     "aggregate",
     "average",
-    "average",
     "debias",
     "ema",
     "heavy_ball",

@@ -766,3 +766,28 @@ class StableSPAM(Reference):
             v.copy_(b2 * v + (1 - b2) * g**2)
             m_hat, v_hat = m / (1 - b1**self.k), v / (1 - b2**self.k)
             p -= h.lr * m_hat / (v_hat.sqrt() + h.eps)
+
+
+@reference("adamh")
+class AdamH(Reference):
+    """Hyperball on Adam: W <- R n(W - lr R n(U)), U = m_hat / (sqrt(v_hat) + eps), R = ||W_0||.
+
+    n(X) = X / ||X||, over the tensor. Nothing happens where a norm is 0; no weight decay.
+    """
+
+    paper = "Wen et al. 2026, 2606.16899"
+    defaults = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8}
+
+    def init(self):
+        self.m, self.v = self.zeros(), self.zeros()
+        self.radius = [p.norm() for p in self.params]
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        for p, g, m, v, radius in zip(self.params, grads, self.m, self.v, self.radius):
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            u = (m / (1 - b1**self.t)) / ((v / (1 - b2**self.t)).sqrt() + h.eps)
+            w = p - h.lr * radius * u / u.norm()
+            p.copy_(radius * w / w.norm())

@@ -1,0 +1,129 @@
+"""Numbers over all parameters: mean moments, adaptive rates from global norms."""
+
+import math
+from typing import Any
+
+import torch
+
+from weft.callback import copy_of_param, mark, over_params, shared, zeros
+from weft.callbacks.units import grad_sq_norm
+
+__all__ = [
+    "adagrad_norm",
+    "alig",
+    "curvature_rate",
+    "normalize_global",
+    "polyak_rate",
+    "stable_decay",
+]
+
+
+def size_of(p):
+    """How many entries a parameter has."""
+    return float(p.numel())
+
+
+def total(exp_avg_sq):
+    """The sum of a second moment."""
+    return exp_avg_sq.sum()
+
+
+n_entries: Any = over_params("n_entries", size_of)
+exp_avg_sq_sum: Any = over_params("exp_avg_sq_sum", total)
+
+
+@mark(place="decay")
+def stable_decay(
+    p, step, lr, betas=(0.9, 0.999), weight_decay=1e-4,
+    exp_avg_sq_sum=exp_avg_sq_sum, n_entries=n_entries,
+):  # fmt: skip
+    """Decay relative to the mean step: divided by the root of the mean second moment of all.
+
+        p <- p * (1 - lr * weight_decay / sqrt(mean over all of v / (1 - beta2^t)))
+
+    Xie et al., 2020, arXiv:2011.11152.
+    """
+    mean = exp_avg_sq_sum / n_entries / (1 - betas[1] ** step)
+    return {"p": p * (1 - lr * weight_decay / mean.sqrt())}
+
+
+@mark(place="update")
+def normalize_global(update, grad_sq_norm=grad_sq_norm, eps=0.0):
+    """Divide by the norm of all gradients together: u <- u / (|all g| + eps)."""
+    return {"update": update / (grad_sq_norm.sqrt() + eps)}
+
+
+@mark(place="update")
+def adagrad_norm(update, grad_sq_norm=grad_sq_norm, b0=0.1, sq_sum=shared(0.0)):
+    """AdaGrad with one sum for all parameters.
+
+        B <- B + |all g|^2;   u <- u / sqrt(b0^2 + B)
+
+    Ward, Wu and Bottou, 2018, arXiv:1806.01811.
+    """
+    sq_sum = sq_sum + grad_sq_norm
+    return {"sq_sum": sq_sum, "update": update / (b0 * b0 + sq_sum).sqrt()}
+
+
+def moved_sq(p, previous_param):
+    """How far a parameter is from where it was, squared."""
+    return (p - previous_param).square().sum()
+
+
+def bent_sq(grad, previous_grad):
+    """How far a gradient is from the one before, squared."""
+    return (grad - previous_grad).square().sum()
+
+
+moved_sq_norm: Any = over_params("moved_sq_norm", moved_sq)
+bent_sq_norm: Any = over_params("bent_sq_norm", bent_sq)
+
+
+@mark(place="update")
+def curvature_rate(
+    p, grad, lr, previous_param=copy_of_param, previous_grad=zeros, rate=shared(0.0),
+    growth=shared(math.inf), moved_sq_norm=moved_sq_norm, bent_sq_norm=bent_sq_norm,
+):  # fmt: skip
+    """The rate that the local curvature allows, over all parameters.
+
+        l_t = min(sqrt(1 + l_{t-1} / l_{t-2}) * l_{t-1}, |p - p_prev| / (2 |g - g_prev|));   u <- l_t g
+
+    Malitsky and Mishchenko, 2019, arXiv:1910.09529. lr is the first step's rate, and only that.
+    """
+    if rate == 0:
+        new, growth = lr, math.inf
+    else:
+        ratio = 0.5 * (moved_sq_norm / bent_sq_norm).sqrt()
+        new = torch.where(bent_sq_norm > 0, ratio, math.inf).clamp(max=rate * math.sqrt(1 + growth))
+        growth = new / rate
+    return {
+        "rate": new, "growth": growth, "update": new * grad,
+        "previous_param": p, "previous_grad": grad,
+    }  # fmt: skip
+
+
+@mark(place="update")
+def polyak_rate(update, loss, grad_sq_norm=grad_sq_norm, max_lr=1.0, f_min=0.0, eps=0.0):
+    """Polyak's rate: as far as a line along the gradient needs to reach the smallest loss.
+
+        u <- u * min((loss - f_min) / (|all g|^2 + eps), max_lr)
+
+    Polyak, 1969; with the maximum, Loizou et al., 2020, arXiv:2002.10542.
+    """
+    return {"update": update * ((loss - f_min) / (grad_sq_norm + eps)).clamp(max=max_lr)}
+
+
+@mark(place="descend")
+def alig(
+    p, grad, loss, lr, momentum=0.9, eps=1e-6, grad_sq_norm=grad_sq_norm, momentum_buffer=zeros
+):
+    """ALI-G: Polyak's rate for a smallest loss of 0, at most lr, with Nesterov's momentum.
+
+        r = min(loss / (|all g|^2 + eps), lr);   b <- momentum * b - r * g
+        p <- p - r * g + momentum * b
+
+    Berrada, Zisserman and Kumar, 2019, arXiv:1906.05661.
+    """
+    pull = (loss / (grad_sq_norm + eps)).clamp(max=lr) * grad
+    buffer = momentum * momentum_buffer - pull
+    return {"momentum_buffer": buffer, "p": p - pull + momentum * buffer}

@@ -1,0 +1,449 @@
+"""AdamW and SGD held steady by the size of each tensor: clipped, normalized, scaled."""
+
+from typing import Any
+
+from weft import callbacks as cb
+from weft.callback import rename
+from weft.chain import Chain
+from weft.optimizers.base import Algorithm
+
+__all__ = [
+    "LAMBC",
+    "AdaGC",
+    "AdamH",
+    "AdamS",
+    "Gravity",
+    "NovoGrad",
+    "SGDSaI",
+    "StableAdamW",
+    "StableSPAM",
+]
+
+root_of_moment = rename(cb.root, square_avg="exp_avg_sq")
+
+
+class StableAdamW(Algorithm):
+    r"""AdamW that slows down where a gradient outgrows its second moment.
+
+        m, v <- averages with corrected decays b (1 - b^(t-1)) / (1 - b^t)
+        r = max(1, sqrt(mean(g^2 / max(v, eps^2))))
+        p <- p - lr / r * (m / (sqrt(v) + eps) + weight_decay * p)
+
+    Args:
+        params: parameters, named parameters or groups.
+        lr: learning rate.
+        betas: decay of the averages.
+        eps: added outside the root.
+        weight_decay: decoupled, at the slowed rate.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
+    >>> opt = weft.StableAdamW([p], lr=0.1, weight_decay=0.)
+    >>> opt.step(); p.data
+    tensor([0.9000, 0.9000])
+
+    Wortsman et al., 2023, arXiv:2304.13013. It takes the place of gradient clipping.
+    """
+
+    paper = "Wortsman et al., 2023, arXiv:2304.13013"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-6,
+        weight_decay: float = 1e-2,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """debiased_ema, debiased_ema_sq, root, decay_update, stabilize, descend."""
+        return cls.weave(
+            cb.debiased_ema,
+            cb.debiased_ema_sq,
+            root_of_moment,
+            cb.decay_update,
+            cb.stabilize,
+            cb.descend,
+            **hypers,
+        )
+
+
+class AdaGC(Algorithm):
+    r"""AdamW on gradients clipped, tensor by tensor, to an average of their own clipped norms.
+
+        t < warmup_steps:  g <- g * min(1, lambda_abs / |all g|);   a <- min(a, |g|)
+        later:             g <- g * min(1, lambda_rel * a / |g|);   a <- beta * a + (1 - beta) * |g|
+        AdamW's step
+
+    Args:
+        params: parameters, named parameters or groups.
+        lr, betas, eps, weight_decay: AdamW's.
+        beta: decay of the average norm.
+        lambda_rel: largest norm, relative to the average.
+        lambda_abs: largest global norm during the warm-up.
+        warmup_steps: how many steps are clipped together.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
+    >>> opt = weft.AdaGC([p], lr=0.1)
+    >>> opt.step(); p.data
+    tensor([0.9000, 0.9000])
+
+    Wang et al., 2025, arXiv:2502.11034.
+    """
+
+    paper = "Wang et al., 2025, arXiv:2502.11034"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        beta: float = 0.98,
+        lambda_rel: float = 1.05,
+        lambda_abs: float = 1.0,
+        warmup_steps: int = 100,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """clip_to_average, weight_decay, ema, ema_sq, debias, precondition, descend."""
+        return cls.weave(
+            cb.clip_to_average,
+            cb.weight_decay,
+            cb.ema,
+            cb.ema_sq,
+            cb.debias,
+            cb.precondition,
+            cb.descend,
+            **hypers,
+        )
+
+
+class StableSPAM(Algorithm):
+    r"""AdamW on gradients without spikes and of averaged norm, its averages restarted now and then.
+
+        g <- g / max|g| * M'           where |g| is above M', the average of max|g|
+        g <- g / |g| * a' / (sqrt(b') + eps)   a, b: averages of |g| and |g|^2
+        AdamW's step; at every reset_interval-th step its averages start from zero
+
+    Args:
+        params: parameters, named parameters or groups.
+        lr, betas, eps, weight_decay: AdamW's.
+        gammas: decay of a and b.
+        theta: decay of M.
+        reset_interval: in steps.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
+    >>> opt = weft.StableSPAM([p], lr=0.1)
+    >>> opt.step(); p.data
+    tensor([0.9000, 0.9000])
+
+    Huang et al., 2025, arXiv:2502.17055.
+    """
+
+    paper = "Huang et al., 2025, arXiv:2502.17055"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        gammas: tuple[float, float] = (0.7, 0.9),
+        theta: float = 0.999,
+        reset_interval: int = 1000,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """cut_spikes, adapt_norm, weight_decay, restart_moments, then Adam counted since then."""
+        return cls.weave(
+            cb.cut_spikes,
+            cb.adapt_norm,
+            cb.weight_decay,
+            cb.restart_moments,
+            cb.ema,
+            cb.ema_sq,
+            rename(cb.debias, step="since"),
+            rename(cb.precondition, step="since"),
+            cb.descend,
+            **hypers,
+        )
+
+
+class NovoGrad(Algorithm):
+    r"""NovoGrad: momentum of gradients divided by an averaged norm of their tensor.
+
+        v <- beta2 * v + (1 - beta2) * |g|^2      (the first step: v = |g|^2)
+        m <- beta1 * m + (g / (sqrt(v) + eps) + weight_decay * p);   p <- p - lr * m
+
+    Args:
+        params: parameters, named parameters or groups.
+        lr: learning rate.
+        betas: decay of m and v.
+        eps: added outside the root.
+        weight_decay: inside the momentum.
+        grad_averaging: what enters m is times 1 - beta1, but for the first.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(4)); p.grad = torch.ones(4)
+    >>> opt = weft.NovoGrad([p], lr=0.1)
+    >>> opt.step(); p.data
+    tensor([0.9500, 0.9500, 0.9500, 0.9500])
+
+    Ginsburg et al., 2019, arXiv:1905.11286.
+    """
+
+    paper = "Ginsburg et al., 2019, arXiv:1905.11286"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.95, 0.98),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        grad_averaging: bool = False,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """normalize_by_ema, decay_update, seeded_ema, descend."""
+        return cls.weave(cb.normalize_by_ema, cb.decay_update, cb.seeded_ema, cb.descend, **hypers)
+
+
+class AdamS(Algorithm):
+    r"""Adam with stable weight decay: divided by the root of the mean second moment of all weights.
+
+        m, v as in Adam, corrected to m', v'
+        p <- p * (1 - lr * weight_decay / sqrt(mean over all parameters of v'))
+        p <- p - lr * m' / (sqrt(v') + eps)
+
+    Args:
+        params: parameters, named parameters or groups.
+        lr, betas, eps: Adam's.
+        weight_decay: decoupled, relative to the mean step.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
+    >>> opt = weft.AdamS([p], lr=0.1, weight_decay=0.)
+    >>> opt.step(); p.data
+    tensor([0.9000, 0.9000])
+
+    Xie et al., 2020, arXiv:2011.11152. Later optimizers called AdamS are others.
+    """
+
+    paper = "Xie et al., 2020, arXiv:2011.11152"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-4,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """ema, ema_sq, stable_decay, debias, precondition, descend."""
+        return cls.weave(
+            cb.ema,
+            cb.ema_sq,
+            cb.stable_decay,
+            cb.debias,
+            cb.precondition,
+            cb.descend,
+            **hypers,
+        )
+
+
+class LAMBC(Algorithm):
+    r"""LAMB whose trust ratio never exceeds one.
+
+        u = m' / (sqrt(v') + eps) + weight_decay * p
+        p <- p - lr * min(|p| / |u|, 1) * u
+
+    Args: those of `LAMB`.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.full((2,), 5.)); p.grad = torch.ones(2)
+    >>> opt = weft.LAMBC([p], lr=0.1)
+    >>> opt.step(); p.data
+    tensor([4.9000, 4.9000])
+
+    You et al., 2019, arXiv:1904.00962; the clip is Fong et al.'s, 2020, arXiv:2011.13584, and timm's.
+    """
+
+    paper = "You et al., 2019, arXiv:1904.00962; Fong et al., 2020, arXiv:2011.13584"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        max_ratio: float = 1.0,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """LAMB's chain, its trust_ratio at most 1."""
+        return cls.weave(
+            cb.ema,
+            cb.ema_sq,
+            cb.debias,
+            cb.precondition,
+            cb.decay_update,
+            cb.trust_ratio,
+            cb.descend,
+            **hypers,
+        )
+
+
+class AdamH(Algorithm):
+    r"""AdamH: Adam's direction, every step of the same relative length, on the sphere of the start.
+
+        u = m' / (sqrt(v') + eps);   n(x) = x / |x|;   R = |p| at the start
+        p <- R n(p - lr * R n(u))
+
+    Args:
+        params: matrices whose size may stay as it is; give the others a group of their own.
+        lr: length of a step, relative to the parameter's norm.
+        betas, eps: Adam's.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.tensor([[3., 4.]])); p.grad = torch.tensor([[1., 1.]])
+    >>> opt = weft.AdamH([p], lr=0.1)
+    >>> opt.step(); float(p.norm())
+    5.0
+
+    Wen et al., 2026, arXiv:2606.16899. A parameter of norm zero stays zero. Weight decay has no
+    meaning on a sphere.
+    """
+
+    paper = "Wen et al., 2026, arXiv:2606.16899"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """ema, ema_sq, debias, precondition, hyperball."""
+        return cls.weave(cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.hyperball, **hypers)
+
+
+class Gravity(Algorithm):
+    r"""Gravity: an average of gradients whose peaks are shrunk.
+
+        z = g / (1 + (g * max|g|)^2);   b = (beta t + 1) / (t + 2)
+        V <- b * V + (1 - b) * z;   p <- p - lr * V,      V ~ N(0, (alpha / lr)^2) at the start
+
+    Args:
+        params: parameters, named parameters or groups.
+        lr: learning rate.
+        alpha: spread of the first V, divided by lr; 0 starts at zero.
+        beta: decay that the average tends to.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
+    >>> opt = weft.Gravity([p], lr=0.3, alpha=0., beta=0.5)
+    >>> opt.step(); p.data
+    tensor([0.9250, 0.9250])
+
+    Bahrami and Zadeh, 2021, arXiv:2101.09192. V is drawn with torch's generator, in parameter order.
+    """
+
+    paper = "Bahrami and Zadeh, 2021, arXiv:2101.09192"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        alpha: float = 0.01,
+        beta: float = 0.9,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """shrink_peaks, warm_average, descend."""
+        return cls.weave(cb.shrink_peaks, cb.warm_average, cb.descend, **hypers)
+
+
+class SGDSaI(Algorithm):
+    r"""SGD with momentum, scaled once for each tensor by its first gradient's signal-to-noise ratio.
+
+        s = |g_1| / (std(g_1) + eps);   m <- momentum * m + (1 - momentum) * g
+        p <- p * (1 - lr * weight_decay) - lr * s * m
+
+    Args:
+        params: parameters, named parameters or groups.
+        lr: learning rate.
+        momentum: decay of the average.
+        weight_decay: decoupled.
+        eps: added to the deviation.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(4)); p.grad = torch.ones(4)
+    >>> opt = weft.SGDSaI([p], lr=0.1, momentum=0.5, weight_decay=0.)
+    >>> opt.step(); p.data
+    tensor([0.9000, 0.9000, 0.9000, 0.9000])
+
+    Xu et al., 2024, arXiv:2412.11768.
+    """
+
+    paper = "Xu et al., 2024, arXiv:2412.11768"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-2,
+        eps: float = 1e-8,
+        *,
+        engine: str = "auto",
+    ):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """weight_decay, average, first_snr, descend."""
+        return cls.weave(cb.weight_decay, cb.average, cb.first_snr, cb.descend, **hypers)
