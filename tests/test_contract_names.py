@@ -1,12 +1,13 @@
 """DESIGN 1.1, the table: a callback is called once a parameter and step, with arguments by name."""
 
 import functools
+from typing import ClassVar
 
 import pytest
 import torch
-from contract import Probe, descend, param, stepped
 
 import weft
+from contract import Probe, descend, param, stepped
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -268,7 +269,7 @@ class TestLoss:
 class Twice:
     """A callable object that takes its parameter like a function."""
 
-    defaults = {"wd": 0.5}
+    defaults: ClassVar = {"wd": 0.5}
 
     def __call__(self, p, update, lr, wd, eps=1.0):
         return {"p": p - lr * wd * update * eps}
