@@ -45,14 +45,13 @@ def trend(values: Sequence[float], reach: int | None = None) -> list[float]:
         reach: how many neighbours on each side, fewer at the ends; None for a twenty-fifth of all.
 
     >>> trend([0.0, 3.0, 0.0, 3.0, 6.0], reach=1)
-    [0.0, 1.0, 2.0, 3.0, 6.0]
+    [1.5, 1.0, 2.0, 3.0, 4.5]
     """
     n = len(values)
     reach = max(1, n // 25) if reach is None else reach
     means = []
     for i in range(n):
-        near = min(reach, i, n - 1 - i)  # as many on both sides, or the ends would bend
-        window = values[i - near : i + near + 1]
+        window = values[max(0, i - reach) : i + reach + 1]
         means.append(sum(window) / len(window))
     return means
 
