@@ -15,10 +15,10 @@ NOT_HYPERS = ("params", "param_names")
 
 
 class Group(dict):
-    """A parameter group whose momentum is reached under both of its names.
+    """A parameter group without betas in an optimizer where other groups have them.
 
-    A scheduler that cycles momentum writes `betas` into every group where the optimizer's defaults
-    have betas, and `momentum` elsewhere. A group whose chain has the other of the two takes that.
+    A scheduler that cycles momentum looks at the optimizer's defaults once, and then writes the
+    first of `betas` into every group. Here that reaches the chain's `momentum`, where it has one.
 
     >>> group = Group(momentum=0.9)
     >>> group["betas"] = (0.8, *group["betas"][1:])
@@ -29,15 +29,11 @@ class Group(dict):
     def __missing__(self, key: str) -> Any:
         if key == "betas":
             return (self["momentum"],) if "momentum" in self else ()
-        if key == "momentum" and "betas" in self:
-            return self["betas"][0]
         raise KeyError(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "betas" and key not in self and "momentum" in self:
             key, value = "momentum", value[0]
-        elif key == "momentum" and key not in self and "betas" in self:
-            key, value = "betas", (value, *self["betas"][1:])
         super().__setitem__(key, value)
 
     def __reduce__(self):

@@ -97,7 +97,7 @@ class Optimizer(torch.optim.Optimizer):
         given = {k: number(v) for k, v in param_group.items() if k not in (*NOT_HYPERS, "cbs")}
         scale = given.pop("lr_scale", None)  # of param_groups(layer_decay=...), and timm's
         hyperparameters.validate(given)
-        group = Group({k: v for k, v in param_group.items() if k in NOT_HYPERS} | given)
+        group = {k: v for k, v in param_group.items() if k in NOT_HYPERS} | given
         own = param_group.get("cbs")
         explicit = set(given)
         if own is not None:
@@ -127,6 +127,11 @@ class Optimizer(torch.optim.Optimizer):
                     self._lent.add(name)
             elif own is None:
                 self._lent.discard(name)
+        if "betas" in self.defaults:
+            self.param_groups[:] = [
+                g if "betas" in g or isinstance(g, Group) else Group(g) for g in self.param_groups
+            ]
+            self._current()
 
     def _add(self, group: dict[str, Any], bound: BoundGroup) -> None:
         """torch's own check and registration, undone where the chain does not fit a parameter."""
@@ -161,7 +166,7 @@ class Optimizer(torch.optim.Optimizer):
                 self._select(bound)
         return self._bound
 
-    def _loaded(self, bound: BoundGroup, group: Group) -> BoundGroup:
+    def _loaded(self, bound: BoundGroup, group: dict[str, Any]) -> BoundGroup:
         """`bound` as it is once `group` has been loaded: its options may select another chain."""
         new = BoundGroup(bound.index, group, bound.binding, bound.given)
         if self.chain_options and not bound.own_chain:
@@ -194,6 +199,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # ------------------------------------------------------------ the step
 
+    @torch._disable_dynamo  # a compiled training step breaks its graph here
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
         """Take one step of every parameter that has a grad.
 
@@ -246,6 +252,11 @@ class Optimizer(torch.optim.Optimizer):
         self._wrappers.insert(0, wrapper)
         self._give_group_defaults(wrapper)
         return self
+
+    @property
+    def needs_closure(self) -> bool:
+        """Whether `step` has to be given a closure, because a wrapper evaluates the gradient."""
+        return any(w.needs_closure for w in self._wrappers)
 
     def _give_group_defaults(self, wrapper: Wrapper) -> None:
         for name, value in wrapper.group_defaults().items():

@@ -9,7 +9,7 @@ import torch
 
 from weft.callback import State, copy_of_param, ones, zeros
 from weft.errors import StateError
-from weft.groups import NOT_HYPERS, BoundGroup, Group
+from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import validate
 
 __all__ = ["load"]
@@ -76,7 +76,8 @@ def _matched(bounds: list[BoundGroup], given: Mapping[str, Any]) -> list[Mapping
 def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any]) -> BoundGroup:
     """The saved group on our parameters, with its chain; hypers that it lacks keep their values."""
     own = {k: v for k, v in bound.group.items() if k not in ("param_names", *saved)}
-    group = Group({**own, **deepcopy({k: v for k, v in saved.items() if k != "params"})})
+    given = deepcopy({k: v for k, v in saved.items() if k != "params"})
+    group = type(bound.group)({**own, **given})
     group["params"] = bound.params
     if "param_names" in bound.group:
         group.setdefault("param_names", bound.group["param_names"])

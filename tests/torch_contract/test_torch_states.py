@@ -364,7 +364,7 @@ def test_state_of_another_optimizer_names_both_chains():
     params = parameters((3,))
     sgd, adam = weft.SGD(params, lr=0.1, momentum=0.9), weft.AdamW(params)
     advance(sgd, params, 1)
-    with pytest.raises(weft.StateError, match="missing .*exp_avg.*unexpected .*momentum_buffer"):
+    with pytest.raises(weft.StateError, match=r"missing .*exp_avg.*unexpected .*momentum_buffer"):
         adam.load_state_dict(sgd.state_dict())
     adam.load_state_dict(sgd.state_dict(), strict=False)
     advance(adam, params, 1)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.optimizers.base import Algorithm
@@ -82,6 +84,8 @@ class Adafactor(Algorithm):
 def _check(given: Mapping[str, Any]) -> None:
     """Adafactor's hypers, refused in torch's words."""
     eps1, eps2 = given["eps"]
+    if isinstance(given["lr"], torch.Tensor) and given["lr"].numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
     if not given["lr"] >= 0.0:
         raise ValueError(f"Learning rate should be >= 0 but is: {given['lr']}")
     if not given["beta2_decay"] <= 0.0:
