@@ -14,6 +14,7 @@ __all__ = [
     "mix_gradient",
     "nesterov",
     "nesterov_debias",
+    "nesterov_ema",
     "nesterov_product",
     "quasi_hyperbolic",
     "sign",
@@ -75,6 +76,12 @@ def nesterov(update, grad, momentum=0.9):
     Nesterov, 1983; in this form Sutskever et al., 2013.
     """
     return {"update": grad + momentum * update}
+
+
+@mark(place="update")
+def nesterov_ema(update, grad, betas=(0.9, 0.999)):
+    """Look ahead along an average: u <- beta1 * u + (1 - beta1) * g."""
+    return {"update": grad.lerp(update, betas[0])}
 
 
 @mark(place="update")

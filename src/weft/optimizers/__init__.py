@@ -4,6 +4,10 @@ from weft.optimizers.adagrad import Adadelta, Adagrad
 from weft.optimizers.adam import Adam, AdamW, QHAdam, RAdam, Ranger
 from weft.optimizers.base import Algorithm, algorithms
 from weft.optimizers.classic import ASGD, Rprop
+from weft.optimizers.dion2 import Dion2, NorDion2
+from weft.optimizers.dual import (
+    MADGRAD,
+)
 from weft.optimizers.factored import (
     CAME,
     SM3,
@@ -12,6 +16,7 @@ from weft.optimizers.factored import (
 )
 from weft.optimizers.layerwise import LAMB, LARC, LARS
 from weft.optimizers.lion import Lion
+from weft.optimizers.lowrank import APOLLO, APOLLOMini, Conda, Dion, Fira, GaLoreAdamW
 from weft.optimizers.momenta import (
     PID,
     PNM,
@@ -31,6 +36,12 @@ from weft.optimizers.rmsprop import RMSprop
 from weft.optimizers.sgd import SGD
 from weft.optimizers.signs import FOCUS, Ano, CautiousLion, Grams, SignSGD, Signum, Tiger
 from weft.optimizers.spectral import RACS, SPEL, SWAN, PolarGrad, Scion, ScionLight, SpectralDescent
+from weft.optimizers.sphere import (
+    SGDP,
+    AdamP,
+    Fromage,
+    Nero,
+)
 from weft.optimizers.stable import (
     LAMBC,
     AdaGC,
@@ -44,6 +55,7 @@ from weft.optimizers.stable import (
 )
 
 __all__ = [
+    "APOLLO",
     "ASGD",
     "CAME",
     "COCOB",
@@ -54,6 +66,7 @@ __all__ = [
     "LAMBC",
     "LARC",
     "LARS",
+    "MADGRAD",
     "MSVAG",
     "NAMO",
     "PID",
@@ -61,12 +74,14 @@ __all__ = [
     "QHM",
     "RACS",
     "SGD",
+    "SGDP",
     "SGDW",
     "SM3",
     "SPEL",
     "SRMM",
     "SWAN",
     "VSGD",
+    "APOLLOMini",
     "AccSGD",
     "AdaGC",
     "AdaGO",
@@ -78,6 +93,7 @@ __all__ = [
     "Adam",
     "AdamH",
     "AdamMini",
+    "AdamP",
     "AdamS",
     "AdamW",
     "Adamax",
@@ -85,6 +101,12 @@ __all__ = [
     "Algorithm",
     "Ano",
     "CautiousLion",
+    "Conda",
+    "Dion",
+    "Dion2",
+    "Fira",
+    "Fromage",
+    "GaLoreAdamW",
     "Grams",
     "Gravity",
     "Lion",
@@ -96,6 +118,8 @@ __all__ = [
     "MuonPolarExpress",
     "NAdam",
     "NAdamW",
+    "Nero",
+    "NorDion2",
     "NorMuon",
     "NovoGrad",
     "OptimisticAdam",
