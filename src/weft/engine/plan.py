@@ -72,7 +72,7 @@ class Plan:
             torch value, the phase before which its region runs.
         memory: value -> (slot, the last phase that cannot load it from there yet).
         values: scalar -> its place among the values of a tensor.
-        rows: host scalar -> its place in the row.
+        rows: host scalar -> its place in the row; kernels take the first `scalars`.
         barriers: phase -> outputs that are combined over all parameters after it.
         tail: scalars that the last knot stores, with their slots.
         copies: torch values that are outputs: torch stores them.
@@ -87,6 +87,7 @@ class Plan:
     memory: dict[int, tuple[int, int]] = field(default_factory=dict)
     values: dict[int, int] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
+    scalars: int = 0
     barriers: dict[int, list[Output]] = field(default_factory=dict)
     regions: list[Region] = field(default_factory=list)
     tail: list[tuple[int, Node]] = field(default_factory=list)
@@ -141,21 +142,25 @@ class Plan:
         nodes: list[object] = []
         constants: list[object] = []
         exponents = {n.args[1].index for n in self.graph.nodes if n.op == "pow"}
+        given = {a.index: a for r in self.regions for a in r.gives}
+        by_torch = {a.index for n in self.graph.live() if self.kind(n) == TORCH for a in n.args}
         for n in self.graph.live():
-            place[n.index] = len(place)
             kind = self.kind(n)
-            own: object = n.attrs if kind != SCALAR and n.op not in ("full", "expand") else ()
-            if n.op in REDUCED and kind == SCALAR:
-                own = ()
-            if n.op == "over":
-                own = n.attrs
-            if n.op == "const":
+            if kind == TORCH and n.index not in given:
+                continue
+            if kind == HOST and n.op == "const":
                 constants.append(n.attr("value"))
-                own = n.attrs if n.index in exponents else ()
-            shape = n.shape if kind == TORCH else ()
-            nodes.append(
-                (n.op, kind, n.dtype, repr(own), shape, self.level[n.index], *(place[a.index] for a in n.args))
-            )
+            place[n.index] = len(place)
+            own: object = ()
+            if kind == TORCH:
+                own = self.memory.get(n.index)
+            elif n.op == "const":
+                own = n.attrs if n.index in exponents else n.index in by_torch
+            elif n.op in ("load", "over") or n.is_host:
+                own = n.attrs
+            op = "torch" if kind == TORCH else n.op
+            args = () if kind == TORCH else tuple(place[a.index] for a in n.args)
+            nodes.append((op, kind, n.dtype, repr(own), self.level[n.index], args))
         stores = tuple(
             (tuple((s, place[n.index]) for s, n in p.stores), tuple(place[n.index] for n in p.reductions))
             for p in self.phases
@@ -163,7 +168,10 @@ class Plan:
         memory = tuple((place[i], *m) for i, m in self.memory.items() if i in place)
         tail = tuple((s, place[n.index]) for s, n in self.tail)
         outputs = tuple((o.kind, o.name, place[o.node.index]) for o in self.graph.outputs)
-        return (tuple(nodes), tuple(self.slots), stores, memory, tail, outputs), constants
+        regions = tuple(r.before for r in self.regions)
+        rows = tuple((place[i], r) for i, r in self.rows.items() if r < self.scalars)
+        key = (tuple(nodes), tuple(self.slots), stores, memory, tail, outputs, regions, rows)
+        return key, constants
 
 
 def make_plan(
@@ -284,14 +292,19 @@ def _behind(plan: Plan, n: Node) -> int:
 
 
 def _number(plan: Plan, live: list[Node], columns: Collection[int]) -> None:
-    """Places for scalars among the values, for host scalars in the row."""
-    taken = {a.index for n in live if plan.kind(n) != HOST for a in n.args}
-    taken |= {o.node.index for o in plan.graph.outputs}
-    for place, n in enumerate(live):
+    """Places for scalars among the values, for host scalars in the row: those that kernels take first."""
+    for n in live:
         if plan.kind(n) == SCALAR:
             plan.values[n.index] = len(plan.values)
-        elif plan.kind(n) == HOST and n.index in taken and (n.op != "const" or place in columns):
-            plan.rows[n.index] = len(plan.rows)
+    by_kernels = {a.index for n in live if plan.kind(n) in (FULL, SCALAR) for a in n.args}
+    by_kernels |= {o.node.index for o in plan.graph.outputs}
+    by_torch = {a.index for n in live if plan.kind(n) == TORCH for a in n.args}
+    for taken in (by_kernels, by_torch):
+        for place, n in enumerate(n for n in live if plan.kind(n) != TORCH):
+            wanted = n.index in taken and n.index not in plan.rows
+            if wanted and plan.kind(n) == HOST and (n.op != "const" or place in columns):
+                plan.rows[n.index] = len(plan.rows)
+        plan.scalars = plan.scalars or len(plan.rows)
     for o in plan.graph.outputs:
         if o.kind == "over":
             plan.barriers.setdefault(plan.level[o.node.index], []).append(o)
@@ -358,7 +371,8 @@ def _store_early(plan: Plan) -> None:
     stores, memory = list(plan.phases[last].stores), dict(plan.memory)
     for slot, node in stores:
         at, s = plan.level[node.index], plan.slots[slot]
-        if plan.kind(node) == FULL and at < last and s.role in ("state", "new") and s.dtype == node.dtype:
+        is_kept_as_computed = s.role in ("state", "new") and s.dtype == node.dtype
+        if plan.kind(node) == FULL and at < last and is_kept_as_computed and node.index not in memory:
             plan.phases[at].stores.append((slot, node))
             plan.phases[last].stores.remove((slot, node))
             plan.memory[node.index] = (slot, at)

@@ -11,7 +11,7 @@ from typing import Any
 from weft.binding import Binding
 from weft.engine.backends.c import kernel as c
 from weft.engine.graph import Node
-from weft.engine.plan import Plan, make_plan
+from weft.engine.plan import TORCH, Plan, make_plan
 from weft.engine.trace import Example, Traced, host_function, trace
 from weft.engine.trace.api import TensorSpec
 
@@ -67,7 +67,7 @@ class Variant:
     def bind(self, program: Program, plan: Plan) -> None:
         """Take a program, and the numbers in the order of its rows."""
         self.program, self.plan = program, plan
-        row = [n for n in plan.graph.nodes if n.index in plan.rows]
+        row = sorted((n for n in plan.graph.nodes if n.index in plan.rows), key=lambda n: plan.rows[n.index])
         function = host_function(self.traced, row)
         self.host = function.fn
         self.leaves, text = _leaves(function.leaves)
@@ -182,7 +182,8 @@ class Library:
         before = held.columns if held else frozenset()
         lists = [constants for _, constants in members] + ([_constants(held.plan)] if held else [])
         differing = {i for i, column in enumerate(zip(*lists, strict=True)) if len(set(map(repr, column))) > 1}
-        live = list(members[0][0].plan.graph.live())
+        plan = members[0][0].plan
+        live = [n for n in plan.graph.live() if plan.kind(n) != TORCH]
         at = [i for i, n in enumerate(live) if n.op == "const"]
         columns = before | {at[i] for i in differing}
         if held is None or columns != before:
@@ -201,7 +202,7 @@ def _variant(family: Family, example: Example) -> Variant:
 
 
 def _constants(plan: Plan) -> list[Any]:
-    return [n.attr("value") for n in plan.graph.live() if n.op == "const"]
+    return plan.skeleton()[1]
 
 
 def _held(example: Example) -> dict[str, Any]:

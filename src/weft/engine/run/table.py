@@ -66,7 +66,7 @@ class Launch:
     def __init__(self, plan: Plan, sizes: Sequence[int], active: Sequence[int]):
         n = len(sizes)
         self.plan, self.tensors, self.part = plan, n, Part(sizes, active, len(plan.phases))
-        self.scalars, self.values = max(1, len(plan.rows)), max(1, len(plan.values))
+        self.scalars, self.values = max(1, plan.scalars), max(1, len(plan.values))
         self.ptr = (ctypes.c_uint64 * (n * max(1, len(plan.slots))))()
         self.row_of = (ctypes.c_int32 * n)()
         self.value = (ctypes.c_double * (n * self.values))()
@@ -96,6 +96,7 @@ class Launch:
             self.rows = (ctypes.c_double * (self.scalars * self.room))()
             self.c.rows = ctypes.addressof(self.rows)
         for i, row in enumerate(rows):
+            row = row[: self.plan.scalars]
             self.rows[i * self.scalars : i * self.scalars + len(row)] = row
         if row_of is not None:
             self.row_of[:] = row_of
