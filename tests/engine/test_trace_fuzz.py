@@ -54,7 +54,18 @@ def one(kind: str, p: Any, x: Any, y: Any, k: int, c: float, lr: Any) -> Any:
         case "binary" if same:
             return getattr(torch, BINARY[k])(x, y)
         case "scalar":
-            return [x + c, x * lr, c - x, 1 / (x.abs() + 1), x**2, x / 3, 2 * x, x - lr, lr / (2 + x.abs()), x % 2][k]
+            return [
+                x + c,
+                x * lr,
+                c - x,
+                1 / (x.abs() + 1),
+                x**2,
+                x / 3,
+                2 * x,
+                x - lr,
+                lr / (2 + x.abs()),
+                x % 2,
+            ][k]
         case "unary_" if floating:
             getattr(x, UNARY[k] + "_")()
         case "binary_" if same:
@@ -146,14 +157,20 @@ def one(kind: str, p: Any, x: Any, y: Any, k: int, c: float, lr: Any) -> Any:
     return None
 
 
-def callbacks(first: tuple[Op, ...], second: tuple[Op, ...], picks: tuple[int, ...]) -> tuple[Any, ...]:
+def callbacks(
+    first: tuple[Op, ...], second: tuple[Op, ...], picks: tuple[int, ...]
+) -> tuple[Any, ...]:
     """Two callbacks of a chain around two programs."""
 
     def one_cb(p, grad, lr, a=weft.zeros):
         regs = execute(first, p, [p.data, grad, a], lr)
         fits = [r for r in regs if r.shape == p.shape and r.dtype == p.dtype]
         at = lambda k: fits[picks[k] % len(fits)]
-        return {"a": at(0), "update": at(1)} if picks[2] % 2 else {"a": at(0), "update": at(1), "grad": at(2)}
+        return (
+            {"a": at(0), "update": at(1)}
+            if picks[2] % 2
+            else {"a": at(0), "update": at(1), "grad": at(2)}
+        )
 
     def two_cb(p, grad, update, a, lr, b=weft.zeros):
         regs = execute(second, p, [p.data, grad, update, a, b], lr)
@@ -181,7 +198,9 @@ def check(shape, first, second, picks, layout, dtype=torch.float32) -> str:
     """ "equal", or "refused" where the tracer said so, or "raises" where eager fails too."""
     torch.manual_seed(7)
     p = torch.nn.Parameter(laid_out(torch.randn(shape, dtype=dtype), layout % 3))
-    opt = weft.Optimizer([p], callbacks(tuple(first), tuple(second), tuple(picks)), engine="eager", lr=0.1)
+    opt = weft.Optimizer(
+        [p], callbacks(tuple(first), tuple(second), tuple(picks)), engine="eager", lr=0.1
+    )
     bound = opt._current()[0]
     eager.init_state([bound], opt.state)
     q = laid_out(p.detach().clone(), layout % 3)
@@ -203,9 +222,11 @@ def check(shape, first, second, picks, layout, dtype=torch.float32) -> str:
         pairs = [("p", p.data, q.data), ("grad", p.grad, q.grad)]
         for name, a, b in pairs + [(n, v, state[n]) for n, v in opt.state[p].items()]:
             difference(f"step {k + 1}: {name}", a, b, 1e-4)
-        for (_, a, b) in pairs:  # keep rounding from growing
+        for _, a, b in pairs:  # keep rounding from growing
             b.copy_(a)
-        state.update({n: v.clone(memory_format=torch.preserve_format) for n, v in opt.state[p].items()})
+        state.update(
+            {n: v.clone(memory_format=torch.preserve_format) for n, v in opt.state[p].items()}
+        )
     return "equal"
 
 
@@ -213,7 +234,9 @@ case = dict(
     shape=st.sampled_from(SHAPES), first=programs, second=programs,
     picks=st.tuples(*[st.integers(0, 40)] * 5), layout=st.sampled_from([0, 0, 0, 1, 2, 3, 4, 8]),
 )  # fmt: skip
-quiet = dict(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+quiet = dict(
+    deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
 
 
 @pytest.mark.filterwarnings("ignore")

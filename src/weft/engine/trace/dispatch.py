@@ -234,30 +234,38 @@ def _into(t: Tracer, out: Any, value: Any) -> Any:
 
 
 def _foreach(t: Tracer, name: str, args: tuple, kwargs: dict) -> Any:
-    """A function of lists, element by element; all results are computed before any is written."""
-    plain = name.removesuffix("_")
-    tensors = args[0]
-    renamed = {"scalar": "value", "scalars": "value", "ord": "p", "weight": "weight"}
+    """A function of lists: element by element in order, as torch does it on the CPU."""
     results = []
-    for i, x in enumerate(tensors):
+    for i, x in enumerate(args[0]):
         at = lambda a, i=i: a[i] if isinstance(a, tuple | list) else a
-        each = [x, *(at(a) for a in args[1:])]
-        keys = {renamed.get(k, k): at(v) for k, v in kwargs.items()}
-        if plain in ("addcmul", "addcdiv") and len(each) == 4:
-            keys["value"] = each.pop()
-        if plain == "copy":
-            results.append(t.tensor(each[1]))
-        elif plain == "zero":
-            results.append(t.full(0, tuple(x.shape), x.dtype))
-        elif plain in OPS:
-            results.append(OPS[plain](t, *each, **keys))
+        node = _each(t, name.removesuffix("_"), [x, *map(at, args[1:])], dict(kwargs), at)
+        if name.endswith("_"):
+            _write(t, x, node)
         else:
-            raise Untraceable(f"torch's _foreach_{name} is not known to the tracer")
-    if name.endswith("_"):
-        for x, r in zip(tensors, results, strict=True):
-            _write(t, x, r)
-        return None
-    return tuple(wrap(t, r, _contig(t, (x,), {})) for x, r in zip(tensors, results, strict=True))
+            results.append(wrap(t, node, _contig(t, (x,), {})))
+    return None if name.endswith("_") else tuple(results)
+
+
+def _each(t: Tracer, name: str, each: list[Any], kwargs: dict, at: Any) -> Any:
+    """One element of a foreach function."""
+    fused = name in ("addcmul", "addcdiv")
+    keys: dict[str, Any] = {}
+    for k, v in kwargs.items():
+        if k in ("scalar", "scalars") and fused:
+            keys["value"] = at(v)
+        elif k in ("scalar", "scalars", "other", "exponent"):
+            each.append(at(v))
+        else:
+            keys[{"ord": "p"}.get(k, k)] = at(v)
+    if fused and len(each) == 4:
+        keys["value"] = each.pop()
+    if name == "copy":
+        return t.tensor(each[1])
+    if name == "zero":
+        return t.full(0, tuple(each[0].shape), each[0].dtype)
+    if name not in OPS:
+        raise Untraceable(f"torch's _foreach_{name} is not known to the tracer")
+    return OPS[name](t, *each, **keys)
 
 
 # ---------------------------------------------------------------- the rest

@@ -264,6 +264,8 @@ def _run_on_ones(fn: Callable, tree: Any, nodes: list[Node]) -> tuple[list[Any],
     def stand_in(n: Node) -> Any:
         if n.is_host:
             return {float: 0.5, int: 1, bool: True}[n.dtype]
+        if n.op == "external":
+            return n.attr("tensor").tensor.to(device)
         out = torch.ones(n.shape or (), dtype=n.dtype, device=device)
         square = len(n.shape or ()) >= 2 and n.shape[-1] == n.shape[-2]  # type: ignore[index]
         return out + torch.eye(n.shape[-1], device=device).to(n.dtype) if square else out  # type: ignore[index]
