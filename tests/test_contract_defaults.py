@@ -6,9 +6,9 @@ import functools
 import numpy as np
 import pytest
 import torch
-from contract import Probe, descend, param, stepped
 
 import weft
+from contract import Probe, descend, param, stepped
 
 pytestmark = pytest.mark.usefixtures("engine")
 

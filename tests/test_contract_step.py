@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from contract import descend, param, stepped
 
 import weft
+from contract import descend, param, stepped
 from weft.callbacks import fastai
 
 pytestmark = pytest.mark.usefixtures("engine")

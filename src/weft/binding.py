@@ -115,7 +115,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
     hyper_names -= set(shared) | set(BUILTIN)
     _check_returns(calls, hyper_names | given, set(states) | set(shared))
     _check_given(calls, given, set(states))
-    _check_over(calls, known=hyper_names | provided)
+    _check_over(over_names, hyper_names | given | set(states) | made | set(shared))
     _check_update(calls)
     return Binding(
         elements=given_elements,
@@ -283,15 +283,10 @@ def _check_given(calls: Sequence[Call], given: set[str], states: set[str]) -> No
         raise ChainError(f"{name!r} is state of {owner.where}, and cannot be given as a hyper")
 
 
-def _check_over(calls: Sequence[Call], known: set[str]) -> None:
-    seen: set[str] = set()
-    for c in calls:
-        if c.over is None:
-            continue
-        taken = known - {o.over.name for o in calls if o.over}
-        if c.name in taken | seen | set(BUILTIN):
-            raise ChainError(f"over_params({c.name!r}, ...): the chain has another {c.name!r}")
-        seen.add(c.name)
+def _check_over(names: Iterable[str], taken: set[str]) -> None:
+    for name in names:
+        if name in taken | set(BUILTIN):
+            raise ChainError(f"over_params({name!r}, ...): the chain has another {name!r}")
 
 
 def _check_update(calls: Sequence[Call]) -> None:

@@ -57,10 +57,11 @@ class Renamed:
                 f"rename: {spec.name} neither reads nor returns {sorted(unknown)}; "
                 f"it has {sorted(known)}"
             )
-        after = [self.names.get(n, n) for n in known]
-        twice = sorted({n for n in after if after.count(n) > 1})
-        if twice:
-            raise ChainError(f"rename: {spec.name} would have two things called {twice[0]!r}")
+        for before in (spec.args.values(), spec.returns):
+            after = [self.names.get(n, n) for n in before]
+            twice = sorted({n for n in after if after.count(n) > 1})
+            if twice:
+                raise ChainError(f"rename: {spec.name} would have two things called {twice[0]!r}")
 
     def __call__(self, *args, **kwargs):
         back = {new: old for old, new in self.names.items()}
