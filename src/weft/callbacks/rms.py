@@ -2,7 +2,7 @@
 
 from weft.callback import mark
 
-__all__ = ["centred_root", "quasi_hyperbolic_root", "root"]
+__all__ = ["centred_root", "centred_root_within", "quasi_hyperbolic_root", "root", "root_within"]
 
 
 @mark(place="update")
@@ -19,6 +19,18 @@ def centred_root(update, square_avg, grad_avg, eps=1e-8):
     root as it comes.
     """
     return {"update": update / ((square_avg - grad_avg * grad_avg).sqrt() + eps)}
+
+
+@mark(place="update")
+def root_within(update, square_avg, eps=1e-10):
+    """Divide by the root, eps inside, as TensorFlow has it: u <- u / sqrt(v + eps)."""
+    return {"update": update / (square_avg + eps).sqrt()}
+
+
+@mark(place="update")
+def centred_root_within(update, square_avg, grad_avg, eps=1e-10):
+    """Divide by the standard deviation, eps inside the root: u <- u / sqrt(v - a^2 + eps)."""
+    return {"update": update / (square_avg - grad_avg * grad_avg + eps).sqrt()}
 
 
 @mark(place="update")

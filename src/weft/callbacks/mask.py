@@ -1,0 +1,63 @@
+"""Masks and signs: what the update and the gradient agree on."""
+
+from weft.callback import mark, zeros
+
+__all__ = ["attract", "borrow_sign", "borrow_size", "cautious", "cautious_weight_decay"]
+
+
+@mark(place="update")
+def cautious(update, grad):
+    """Keep the update where it agrees with the gradient, scaled for what is left out.
+
+        k = [u * g > 0];   u <- u * k * n / (sum(k) + 1)
+
+    Liang et al., 2024, arXiv:2411.16085, algorithm 2. timm, and the authors' code, divide by the
+    mean of k with a floor of 1e-3.
+    """
+    agree = (update * grad > 0).to(grad.dtype)
+    return {"update": update * agree * (grad.numel() / (agree.sum() + 1))}
+
+
+@mark(place="update")
+def cautious_weight_decay(p, update, weight_decay=0.01):
+    """Decay where the update points that way too.
+
+        u <- u + weight_decay * [u * p > 0] * p
+
+    Chen et al., 2025, arXiv:2510.12402. In a chain it takes the place of `weight_decay`.
+    """
+    agree = (update * p > 0).to(p.dtype)
+    return {"update": update + weight_decay * agree * p}
+
+
+@mark(place="update")
+def borrow_sign(update, grad):
+    """Take the sign of the gradient: u <- |u| * sign(g).
+
+    Cao et al., 2024, arXiv:2412.17107 (Grams).
+    """
+    return {"update": update.abs() * grad.sign()}
+
+
+@mark(place="update")
+def borrow_size(update, grad):
+    """Take the size of the gradient: u <- |g| * u, where u is a sign.
+
+    Kegreisz, 2025, arXiv:2508.18258 (Ano).
+    """
+    return {"update": grad.abs() * update}
+
+
+@mark(place="update")
+def attract(p, update, lr, step, betas=(0.9, 0.999), gamma=0.1, weight_decay=0.0, pbar=zeros):
+    """Be drawn to the average of the parameter, by its sign; the decay is towards zero from there.
+
+        a <- beta2 * a + (1 - beta2) * p,   a' = a / (1 - beta2^t)
+        u <- u + weight_decay * a' + gamma * sign(p - lr * weight_decay * a' - a')
+
+    Zheng et al., 2025, arXiv:2501.12243 (FOCUS).
+    """
+    pbar = pbar.lerp(p, 1 - betas[1])
+    average = pbar / (1 - betas[1] ** step)
+    pull = (p - (1 + lr * weight_decay) * average).sign()
+    return {"pbar": pbar, "update": update + weight_decay * average + gamma * pull}

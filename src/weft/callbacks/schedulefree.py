@@ -1,0 +1,63 @@
+"""Schedule-free steps: gradients at y, steps on z, evaluation at x."""
+
+import math
+
+from weft.callback import copy_of_param, mark, shared
+
+__all__ = ["iterate_weight", "rectified_rate", "schedule_free", "warmup_rate"]
+
+
+@mark(place="statistics")
+def warmup_rate(lr, step, warmup_steps=0, scheduled_lr=shared(0.0)):
+    """The rate, warmed up linearly: r = lr * min(1, t / warmup_steps)."""
+    return {"scheduled_lr": lr * min(1.0, step / warmup_steps) if warmup_steps else lr}
+
+
+@mark(place="statistics")
+def rectified_rate(lr, step, betas=(0.9, 0.999), silent_sgd_phase=True, scheduled_lr=shared(0.0)):
+    """The rate times RAdam's rectification; 0, or lr, while the variance is not tractable.
+
+    Liu et al., 2019, arXiv:1908.03265, with the paper's threshold of 4.
+    """
+    end = 2 / (1 - betas[1]) - 1
+    rho = end - 2 * step * betas[1] ** step / (1 - betas[1] ** step)
+    if rho <= 4:
+        return {"scheduled_lr": 0.0 if silent_sgd_phase else lr}
+    r = math.sqrt((rho - 4) * (rho - 2) * end / ((end - 4) * (end - 2) * rho))
+    return {"scheduled_lr": lr * r}
+
+
+@mark(place="statistics")
+def iterate_weight(
+    step, scheduled_lr, r=0.0, weight_lr_power=2.0,
+    lr_max=shared(0.0), weight_sum=shared(0.0), weight=shared(0.0),
+):  # fmt: skip
+    """How much the average takes of this step's point.
+
+        w = t^r * lr_max^weight_lr_power;   W <- W + w;   c = w / W
+
+    Defazio et al., 2024, arXiv:2405.15682. lr_max is the largest rate so far.
+    """
+    largest = max(lr_max, scheduled_lr)
+    w = step**r * largest**weight_lr_power
+    total = weight_sum + w
+    return {"lr_max": largest, "weight_sum": total, "weight": w / total if total > 0 else 0.0}
+
+
+@mark(place="descend")
+def schedule_free(
+    p, update, scheduled_lr, weight, momentum=None, betas=(0.9, 0.999),
+    z=copy_of_param, averaged=shared(1.0),
+):  # fmt: skip
+    """Step on z, average into x, and go to y between them: the parameter is y.
+
+        z <- z - r * u;   x <- (1 - c) * x + c * z;   y <- (1 - b) * z + b * x
+
+    Defazio et al., 2024, arXiv:2405.15682. x is not kept: it is where y and z point to, with the b
+    of the step before, kept as `averaged`. b is `momentum`, or the first of `betas`.
+    """
+    b = betas[0] if momentum is None else momentum
+    x = z + (p - z) / averaged
+    z = z - scheduled_lr * update
+    x = x + weight * (z - x)
+    return {"z": z, "p": z + b * (x - z), "averaged": b}
