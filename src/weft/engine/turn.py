@@ -254,7 +254,9 @@ class Turn:
             self._set_state(name, value)
 
     def _check_vector(self, name: str, value: Any) -> None:
-        if not isinstance(value, torch.Tensor) or value.shape != self.work.shape:
+        """Refuse what cannot be a vector; an update may be in a basis of its own for a while."""
+        fits = isinstance(value, torch.Tensor) and (name == "update" or value.shape == self.work.shape)
+        if not fits:
             shape = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
             raise ValueError(
                 f"it returned {name!r} as {shape}, and the parameter is {tuple(self.work.shape)}"
