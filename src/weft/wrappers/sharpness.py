@@ -34,6 +34,7 @@ class SAM(Wrapper):
     norm sees both points.
     """
 
+    needs_closure: ClassVar = True
     hypers: ClassVar = {"rho": 0.05}
 
     def around_step(self, opt: Any, closure: Any) -> Any:
