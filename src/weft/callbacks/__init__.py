@@ -2,6 +2,23 @@
 
 from weft.callbacks import fastai
 from weft.callbacks.accumulators import accumulate, adadelta, infinity_norm, inverse_time
+from weft.callbacks.adapted import (
+    dadapt_distance,
+    dadapt_ema,
+    dadapt_sign,
+    distance_decay,
+    prodigy_distance,
+    prodigy_ema,
+)
+from weft.callbacks.adapted_sums import (
+    dadapt_adagrad,
+    dadapt_adagrad_distance,
+    dadapt_adan,
+    dadapt_adan_distance,
+    dadapt_first_norm,
+    dadapt_sum,
+    dadapt_sum_distance,
+)
 from weft.callbacks.averaging import anneal, average_iterates
 from weft.callbacks.balls import (
     sign_over_inputs,
@@ -21,6 +38,11 @@ from weft.callbacks.clip import (
 )
 from weft.callbacks.decay import ascend, decay_update, l2, proximal_decay, weight_decay
 from weft.callbacks.descent import count, descend, subtract
+from weft.callbacks.distance import (
+    distance_over_gradients,
+    distance_over_weighted_gradients,
+    layer_distance_over_gradients,
+)
 from weft.callbacks.dual import (
     cube_root_sums,
     primal_average,
@@ -43,6 +65,8 @@ from weft.callbacks.lowrank import (
     ema_sq_within,
     enter_basis,
     leave_basis,
+    limit_within,
+    low_rank_direction,
     low_rank_times,
     power_iteration,
     random_basis,
@@ -149,9 +173,12 @@ from weft.callbacks.resilient import resilient
 from weft.callbacks.rms import (
     centred_root,
     centred_root_within,
+    conditional_root,
     quasi_hyperbolic_root,
     root,
     root_within,
+    seeded_average,
+    seeded_root,
 )
 from weft.callbacks.scalars import (
     adagrad_norm,
@@ -161,7 +188,13 @@ from weft.callbacks.scalars import (
     polyak_rate,
     stable_decay,
 )
-from weft.callbacks.schedulefree import iterate_weight, rectified_rate, schedule_free, warmup_rate
+from weft.callbacks.schedulefree import (
+    iterate_weight,
+    precondition_tractable,
+    rectified_rate,
+    schedule_free,
+    warmup_rate,
+)
 from weft.callbacks.second_moment import (
     ema_sq,
     max_sq,
@@ -186,6 +219,7 @@ from weft.callbacks.variance import (
     second_moment_sum,
     signal_to_noise,
     signed_sq,
+    size,
     yogi,
 )
 
@@ -234,6 +268,7 @@ __all__ = [
     "clip_unit",
     "clip_update_rms",
     "clip_value",
+    "conditional_root",
     "confidence",
     "correct_bias",
     "corrected_decay",
@@ -243,12 +278,25 @@ __all__ = [
     "cube_root_sums",
     "curvature_rate",
     "cut_spikes",
+    "dadapt_adagrad",
+    "dadapt_adagrad_distance",
+    "dadapt_adan",
+    "dadapt_adan_distance",
+    "dadapt_distance",
+    "dadapt_ema",
+    "dadapt_first_norm",
+    "dadapt_sign",
+    "dadapt_sum",
+    "dadapt_sum_distance",
     "debias",
     "debiased_ema",
     "debiased_ema_sq",
     "decay_update",
     "descend",
     "descend_relative",
+    "distance_decay",
+    "distance_over_gradients",
+    "distance_over_weighted_gradients",
     "dual_root",
     "dual_scale",
     "ema",
@@ -278,9 +326,12 @@ __all__ = [
     "kate",
     "l2",
     "lars_scale",
+    "layer_distance_over_gradients",
     "leave_basis",
     "lift_norm",
     "limit_growth",
+    "limit_within",
+    "low_rank_direction",
     "low_rank_times",
     "max_sq",
     "mean_grad",
@@ -312,7 +363,10 @@ __all__ = [
     "posterior",
     "power_iteration",
     "precondition",
+    "precondition_tractable",
     "primal_average",
+    "prodigy_distance",
+    "prodigy_ema",
     "project",
     "project_damped",
     "projected_residual_sq",
@@ -332,7 +386,9 @@ __all__ = [
     "scale_to_rms",
     "schedule_free",
     "second_moment_sum",
+    "seeded_average",
     "seeded_ema",
+    "seeded_root",
     "select_slices",
     "shrink",
     "shrink_peaks",
@@ -342,6 +398,7 @@ __all__ = [
     "signed_sq",
     "singular_basis",
     "sit_out",
+    "size",
     "smooth_root",
     "softplus_root",
     "spectral_or_rms",

@@ -18,6 +18,7 @@ __all__ = [
     "nesterov_average",
     "newton_schulz",
     "normalize_neurons",
+    "normalize_selected",
     "polar",
     "polar_express",
     "scale_to_rms",
@@ -153,6 +154,16 @@ def normalize_neurons(
         "neuron_sq": v,
         "update": (even * (x.norm() / even.norm().clamp(min=1e-30))).reshape(update.shape),
     }
+
+
+@mark(place="update", ndim=MATRICES)
+def normalize_selected(update, beta2=0.95, norm_eps=1e-8, neuron_sq=one_a_row):
+    """`normalize_neurons` for the rows that are not zero; the others' v stays as it was."""
+    square = matrix(update * update).mean(dim=1, keepdim=True)
+    v = torch.where(square > 0, beta2 * neuron_sq + (1 - beta2) * square, neuron_sq)
+    even = matrix(update) / (v.sqrt() + norm_eps)
+    even = even * (update.norm() / even.norm().clamp(min=1e-30))
+    return {"neuron_sq": v, "update": even.reshape(update.shape)}
 
 
 @mark(place="update")

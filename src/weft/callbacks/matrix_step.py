@@ -91,15 +91,13 @@ def row_column_scale(
 
 @mark(place="update")
 def limit_growth(update, gamma=1.01, update_norm=None):
-    """Let the norm of a matrix's update grow by no more than a factor a step.
+    """Let the norm of the update grow by no more than a factor a step.
 
         u <- u / (max(|u| / (n + 1e-8), gamma) / gamma);   n <- |u|
 
-    Chen et al., 2024, arXiv:2410.01623. The first update passes, and so does what is not a matrix.
+    Chen et al., 2024, arXiv:2410.01623. The first update passes.
     """
     norm = update.norm()
-    if update.ndim < 2:
-        return None
     if update_norm is None:
         return {"update_norm": norm, "update": update}
     limiter = (norm / (update_norm + 1e-8)).clamp(min=gamma) / gamma

@@ -3,6 +3,7 @@
 from weft.optimizers.adagrad import Adadelta, Adagrad
 from weft.optimizers.adam import Adam, AdamW, QHAdam, RAdam, Ranger
 from weft.optimizers.base import Algorithm, algorithms
+from weft.optimizers.bcos import BCOS
 from weft.optimizers.classic import ASGD, Rprop
 from weft.optimizers.dion2 import Dion2, NorDion2
 from weft.optimizers.dual import (
@@ -17,6 +18,16 @@ from weft.optimizers.factored import (
 from weft.optimizers.layerwise import LAMB, LARC, LARS
 from weft.optimizers.lion import Lion
 from weft.optimizers.lowrank import APOLLO, APOLLOMini, Conda, Dion, Fira, GaLoreAdamW
+from weft.optimizers.mixtures import (
+    MARS,
+    Adan,
+    AdaPNM,
+    AdEMAMix,
+    CautiousAdamW,
+    EXAdam,
+    GrokfastAdamW,
+    SimplifiedAdEMAMix,
+)
 from weft.optimizers.momenta import (
     PID,
     PNM,
@@ -32,7 +43,22 @@ from weft.optimizers.muon import AdaMuon, Muon, MuonClip, MuonPolarExpress, NorM
 from weft.optimizers.muon_kin import NAMO, AdaGO, MarsMuon, MuonH, MuonLaProp
 from weft.optimizers.nadam import Adamax, NAdam, NAdamW
 from weft.optimizers.online import COCOB, FTRL, KATE, MSVAG, VSGD, AdaSmooth
+from weft.optimizers.rates import (
+    AdaBound,
+    AdamAtan2,
+    AdamC,
+    AdamD,
+    AdamG,
+    AdaMod,
+    AdaNorm,
+    DiffGrad,
+    DualAdam,
+    PAdam,
+    RMSpropTF,
+    SAdam,
+)
 from weft.optimizers.rmsprop import RMSprop
+from weft.optimizers.schedulefree import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from weft.optimizers.sgd import SGD
 from weft.optimizers.signs import FOCUS, Ano, CautiousLion, Grams, SignSGD, Signum, Tiger
 from weft.optimizers.spectral import RACS, SPEL, SWAN, PolarGrad, Scion, ScionLight, SpectralDescent
@@ -53,10 +79,23 @@ from weft.optimizers.stable import (
     StableAdamW,
     StableSPAM,
 )
+from weft.optimizers.variance import (
+    ADOPT,
+    ACProp,
+    AdaBelief,
+    Adai,
+    Aida,
+    AvaGrad,
+    FAdam,
+    LaProp,
+    Yogi,
+)
 
 __all__ = [
+    "ADOPT",
     "APOLLO",
     "ASGD",
+    "BCOS",
     "CAME",
     "COCOB",
     "FOCUS",
@@ -67,6 +106,7 @@ __all__ = [
     "LARC",
     "LARS",
     "MADGRAD",
+    "MARS",
     "MSVAG",
     "NAMO",
     "PID",
@@ -81,34 +121,56 @@ __all__ = [
     "SRMM",
     "SWAN",
     "VSGD",
+    "ACProp",
     "APOLLOMini",
     "AccSGD",
+    "AdEMAMix",
+    "AdaBelief",
+    "AdaBound",
     "AdaGC",
     "AdaGO",
+    "AdaMod",
     "AdaMuon",
+    "AdaNorm",
+    "AdaPNM",
     "AdaSmooth",
     "Adadelta",
     "Adafactor",
     "Adagrad",
+    "Adai",
     "Adam",
+    "AdamAtan2",
+    "AdamC",
+    "AdamD",
+    "AdamG",
     "AdamH",
     "AdamMini",
     "AdamP",
     "AdamS",
     "AdamW",
     "Adamax",
+    "Adan",
     "AggMo",
+    "Aida",
     "Algorithm",
     "Ano",
+    "AvaGrad",
+    "CautiousAdamW",
     "CautiousLion",
     "Conda",
+    "DiffGrad",
     "Dion",
     "Dion2",
+    "DualAdam",
+    "EXAdam",
+    "FAdam",
     "Fira",
     "Fromage",
     "GaLoreAdamW",
     "Grams",
     "Gravity",
+    "GrokfastAdamW",
+    "LaProp",
     "Lion",
     "MarsMuon",
     "Muon",
@@ -124,20 +186,28 @@ __all__ = [
     "NovoGrad",
     "OptimisticAdam",
     "OptimisticGD",
+    "PAdam",
     "PolarGrad",
     "QHAdam",
     "RAdam",
     "RMSprop",
+    "RMSpropTF",
     "Ranger",
     "Rprop",
+    "SAdam",
     "SGDSaI",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeRAdam",
+    "ScheduleFreeSGD",
     "Scion",
     "ScionLight",
     "SignSGD",
     "Signum",
+    "SimplifiedAdEMAMix",
     "SpectralDescent",
     "StableAdamW",
     "StableSPAM",
     "Tiger",
+    "Yogi",
     "algorithms",
 ]

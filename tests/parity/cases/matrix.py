@@ -1,5 +1,7 @@
 """What treats a parameter as a matrix: orthogonalised, spectral, low rank, Kronecker."""
 
+import torch
+
 from parity.case import Case
 
 MATRICES = ((6, 4), (4, 6), (5, 5), (3, 2, 2, 2))
@@ -25,12 +27,33 @@ def momentum(hypers):
     return hypers
 
 
+def muon_beta2(hypers):
+    """NorDion2's second decay under the reference's name."""
+    hypers = dict(hypers)
+    if "beta2" in hypers:
+        hypers["muon_beta2"] = hypers.pop("beta2")
+    return hypers
+
+
 def alpha(hypers):
     """Scion's momentum as the reference has it: the weight of the new gradient."""
     hypers = dict(hypers)
     if "momentum" in hypers:
         hypers["momentum"] = 1 - hypers["momentum"]
     return hypers
+
+
+def same_draws(opt, ref):
+    """Both draw the same numbers, in the same order: weft from torch's generator."""
+    gen = torch.Generator().manual_seed(5)
+    ref.h.draw = lambda shape: torch.randn(shape, generator=gen, dtype=torch.float64)
+    ref.init()
+    torch.manual_seed(5)
+
+
+LOW = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.1}
+GAP = {"update_proj_gap": 7}
+ANY = (*MATRICES, (5,), ())
 
 
 def case(name, reference, hypers, shapes=MATRICES, translate=dict, more=None, **options):
@@ -84,4 +107,13 @@ CASES = [
     case(
         "ScionLight", "scion_light", {"lr": 0.02, "momentum": 0.9}, translate=alpha, schedule=None
     ),
+    case("GaLoreAdamW", "galore_adamw", {**LOW, **GAP, "rank": 2}, ANY),
+    case("Fira", "fira", {**LOW, **GAP, "rank": 2, "scale": 0.7}, ANY),
+    case("APOLLO", "apollo", {**LOW, **GAP, "rank": 2, "scale": 3.0}, ANY, prepare=same_draws),
+    case("APOLLOMini", "apollo_mini", {**LOW, **GAP}, ANY, prepare=same_draws),
+    case("Conda", "conda", {**LOW, **GAP, "scale": 0.7}, ANY),
+    case("Dion", "dion", {**MUON, "rank": 3}, prepare=same_draws),
+    case("Dion2", "dion2", {**MUON, "fraction": 0.4}),
+    case("Dion2", "dion2", {**MUON, "fraction": 0.4, "adjust_lr_fn": "match_rms_adamw"}),
+    case("NorDion2", "nordion2", {**MUON, "fraction": 0.4, "beta2": 0.9}, translate=muon_beta2),
 ]
