@@ -16,7 +16,7 @@ from weft.errors import StepError
 
 SHAPES = [(), (1,), (0, 3), (5,), (4, 3), (4, 4), (2, 3, 2), (6, 2)]
 UNARY = ["neg", "abs", "sqrt", "exp", "square", "sign", "tanh", "sigmoid", "reciprocal", "floor"]
-BINARY = ["add", "sub", "mul", "div", "maximum", "minimum", "pow", "fmod", "remainder", "atan2"]
+BINARY = ["add", "sub", "mul", "div", "maximum", "minimum", "pow", "copysign", "fmax", "atan2"]
 KINDS = [
     "unary", "binary", "scalar", "unary_", "binary_", "addcmul_", "lerp_", "copy_", "zero_", "fill_",
     "clamp_", "out", "foreach_", "view", "reshape", "flatten", "t", "slice", "select", "unsqueeze",

@@ -170,8 +170,10 @@ class Traced:
         return all(c.holds() for c in self.captures)
 
     def host_nodes(self) -> Iterator[Node]:
-        """The host scalars that tensors or outputs take: what a kernel needs as arguments."""
+        """The host scalars that tensors or outputs take, constants but as outputs left out."""
         live = list(self.graph.live())
-        wanted = {a.index for n in live if not n.is_host for a in n.args if a.is_host}
+        wanted = {
+            a.index for n in live if not n.is_host for a in n.args if a.is_host and a.op != "const"
+        }
         wanted |= {o.node.index for o in self.graph.outputs if o.node.is_host}
         return (n for n in live if n.index in wanted)

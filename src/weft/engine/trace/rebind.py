@@ -6,6 +6,7 @@ cloned; and every captured value is noted, so that a later step sees that it has
 
 import builtins
 import copy
+import enum
 import functools
 import types
 from collections.abc import Callable
@@ -203,9 +204,14 @@ class Rebinder:
         """A clone of a user's object whose methods and attributes are rebound."""
         cls = type(value)
         if not hasattr(value, "__dict__") or cls.__module__ == "builtins":
+            if any(vars(base).get("__slots__") for base in cls.__mro__):
+                raise Untraceable(f"the object {name} keeps its attributes in slots")
             return guarded(value, name) if callable(value) else value
+        if isinstance(value, enum.Enum):
+            return value
+        plain = next(base for base in cls.__mro__ if base.__module__ in ("builtins", "types"))
         try:
-            clone = object.__new__(self._rebound_class(cls))
+            clone = plain.__new__(self._rebound_class(cls))
         except TypeError:
             raise Untraceable(f"the object {name} of type {cls.__name__}") from None
         held = clone.__dict__

@@ -106,10 +106,11 @@ class Results:
             graph.output("grad", "grad", grad.value)
         stores = {n: s for n in chain.own if (s := self._state(chain, n)) is not None}
         live = {n.index for n in graph.live()}
-        if any(n.index not in live for n in t.random):
-            raise Untraceable(
-                "it draws random numbers that it does not use", chain.binding.calls[-1].name
-            )
+        for n in t.random:
+            if n.index not in live:
+                spec = next(c.spec for c in chain.binding.calls if c.name == n.source)
+                reason = "it draws random numbers that it does not use"
+                raise Untraceable(reason, n.source, spec.file, spec.line)
         graph.verify()
         return Traced(
             graph, t.decisions, t.pins, _once(chain.rebinder.captures), stores, self.wrote,

@@ -139,25 +139,46 @@ def _extreme(plain: Callable, better: Callable) -> Callable:
     return shim
 
 
+class _Float(float):
+    """`float` as callbacks see it: symbolic of symbolic numbers, and itself as a type."""
+
+    def __new__(cls, x: Any = 0.0) -> Any:
+        return _float(x)
+
+
+class _Int(int):
+    """`int` as callbacks see it."""
+
+    def __new__(cls, x: Any = 0, *base: Any) -> Any:
+        return _int(x, *base)
+
+
+SEEN_AS = {_Float: float, _Int: int}  # the types of a rebound callback, and what they stand for
+
+
 def _isinstance(x: Any, kinds: Any) -> bool:
-    if isinstance(x, Scalar):
-        flat = kinds if isinstance(kinds, tuple) else (kinds,)
-        return any(_is_kind(x.kind, k) for k in flat)
-    return isinstance(x, kinds)
+    return any(_is_kind(x, k) for k in _flat(kinds))
 
 
-def _is_kind(kind: type, k: Any) -> bool:
-    if isinstance(k, tuple):
-        return any(_is_kind(kind, v) for v in k)
-    return issubclass(kind, getattr(k, "__origin__", k)) if isinstance(k, type) else (
-        isinstance(kind(0), k)
-    )  # fmt: skip
+def _flat(kinds: Any) -> list[Any]:
+    """The types in the second argument of isinstance: tuples and unions opened."""
+    inner = kinds if isinstance(kinds, tuple) else getattr(kinds, "__args__", None)
+    if inner is None:
+        return [SEEN_AS.get(kinds, kinds)]
+    return [k for v in inner for k in _flat(v)]
+
+
+def _is_kind(x: Any, kind: Any) -> bool:
+    if not isinstance(x, Scalar):
+        return isinstance(x, kind)
+    return issubclass(x.kind, kind) or isinstance(x.kind(0), kind)
 
 
 def _type(x: Any, *more: Any) -> Any:
     if more:
         return type(x, *more)
-    return x.kind if isinstance(x, Scalar) else torch.Tensor if type(x) is TensorProxy else type(x)
+    kind = x.kind if isinstance(x, Scalar) else torch.Tensor if type(x) is TensorProxy else type(x)
+    return {float: _Float, int: _Int}.get(kind, kind)
 
 
 def _fsum(values: Any) -> Any:
@@ -208,7 +229,7 @@ for _name in MATH:
         _register(getattr(math, _name), symbolic(_name, getattr(math, _name)))
 for _original, _shim in (
     (math.log, _log), (math.fsum, _fsum), (math.prod, _prod), (math.fabs, symbolic("fabs", math.fabs)),
-    (builtins.float, _float), (builtins.int, _int), (builtins.round, _round),
+    (builtins.float, _Float), (builtins.int, _Int), (builtins.round, _round),
     (builtins.min, _MIN), (builtins.max, _MAX), (builtins.isinstance, _isinstance),
     (builtins.type, _type), (builtins.print, _no_text), (builtins.input, _no_text),
 ):  # fmt: skip
