@@ -203,7 +203,7 @@ class TestHyperOrState:
     def test_dict_calls_and_branches_say_it_too(self):
         def count(p, a=0, b=0, c=0):
             if a % 2:
-                return dict(a=a + 1, b=b + 1)
+                return dict(a=a + 1, b=b + 1)  # noqa: C408
             return {"a": a + 1} if c else {"a": a + 1, "c": c}
 
         p = param(0.0)
@@ -213,7 +213,7 @@ class TestHyperOrState:
     def test_where_it_cannot_be_seen_it_is_an_error_that_says_how(self):
         def hidden(grad, total=0.0):
             out = {"total": total + 1}
-            return out
+            return out  # noqa: RET504
 
         with pytest.raises(
             weft.ChainError, match=r"hidden .*total=0.0 .*total=weft.state\(0.0\)"
@@ -224,11 +224,11 @@ class TestHyperOrState:
     def test_both_ways_to_say_it(self):
         def counts(total=weft.state(0.0)):
             out = {"total": total + 1}
-            return out
+            return out  # noqa: RET504
 
         def scales(update, by=3.0):
             out = {"update": update * by}
-            return out
+            return out  # noqa: RET504
 
         scales.defaults = {"by": 3.0}
         p = param(0.0)
