@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from weft.callback import mark, shared, zeros
+from weft.callback import mark, zeros
 from weft.callbacks.units import scalar_zero
 
 __all__ = [
@@ -27,21 +27,19 @@ __all__ = [
 @mark(place="update")
 def bound_rate(
     update, exp_avg_sq, lr, step, betas=(0.9, 0.999), final_lr=0.1, gamma=1e-3, eps=1e-8,
-    base_lr=shared(0.0),
+    base_lr=None,
 ):  # fmt: skip
     """Clip each element's rate to bounds that close in on SGD's; the rate is in the update then.
 
-        r = lr * sqrt(1 - beta2^t) / (1 - beta1^t) / (sqrt(v) + eps);   f = final_lr * lr / lr_0
+        r = lr * sqrt(1 - beta2^t) / (1 - beta1^t) / (sqrt(v) + eps);   f = final_lr * lr / base_lr
         u <- u * clip(r, f * (1 - 1 / (gamma * t + 1)), f * (1 + 1 / (gamma * t)))
 
-    Luo et al., 2019, arXiv:1902.09843. lr_0, the first lr, is kept as `base_lr`.
+    Luo et al., 2019, arXiv:1902.09843. Without base_lr, f is final_lr.
     """
-    base = base_lr if base_lr > 0 else lr
-    final = final_lr * lr / base if base > 0 else 0.0
+    final = final_lr * lr / base_lr if base_lr else final_lr
     rate = lr * math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)
     low, high = final * (1 - 1 / (gamma * step + 1)), final * (1 + 1 / (gamma * step))
-    rates = (rate / (exp_avg_sq.sqrt() + eps)).clamp(min=low, max=high)
-    return {"update": update * rates, "base_lr": base}
+    return {"update": update * (rate / (exp_avg_sq.sqrt() + eps)).clamp(min=low, max=high)}
 
 
 @mark(place="update")

@@ -1,8 +1,17 @@
 """Dividing by uncorrected roots: RMSprop's directions, and quasi-hyperbolic Adam's."""
 
-from weft.callback import mark
+from weft.callback import mark, zeros
 
-__all__ = ["centred_root", "centred_root_within", "quasi_hyperbolic_root", "root", "root_within"]
+__all__ = [
+    "centred_root",
+    "centred_root_within",
+    "conditional_root",
+    "quasi_hyperbolic_root",
+    "root",
+    "root_within",
+    "seeded_average",
+    "seeded_root",
+]
 
 
 @mark(place="update")
@@ -45,3 +54,36 @@ def quasi_hyperbolic_root(
     """
     v = exp_avg_sq / (1 - betas[1] ** step)
     return {"update": update / (((1 - nus[1]) * grad * grad + nus[1] * v).sqrt() + eps)}
+
+
+@mark(place="statistics")
+def seeded_average(update, step, beta=0.9, exp_avg=zeros):
+    """An average that starts at its first value: m <- beta * m + (1 - beta) * u;  u <- m."""
+    average = update if step == 1 else exp_avg.lerp(update, 1 - beta)
+    return {"exp_avg": average, "update": average}
+
+
+@mark(place="update")
+def seeded_root(update, step, beta=0.9, eps=1e-6, exp_avg_sq=zeros):
+    """Divide by the root of the update's own mean square, which starts at its first value.
+
+    v <- beta * v + (1 - beta) * u^2;   u <- u / (sqrt(v) + eps)
+    """
+    square = update * update
+    average = square if step == 1 else exp_avg_sq.lerp(square, 1 - beta)
+    return {"exp_avg_sq": average, "update": update / (average.sqrt() + eps)}
+
+
+@mark(place="update")
+def conditional_root(update, step, beta=0.9, eps=1e-6, exp_avg=zeros):
+    """Divide an average by the root of the mean square that its last value and the gradient imply.
+
+        v = (3 b^2 - 2 b^3) m^2 + (1 - b)^2 u^2 + 2 b (1 - b)^2 m u
+        m <- b * m + (1 - b) * u;   u <- m / (sqrt(v) + eps)
+
+    Jiang et al., 2025, arXiv:2507.08963. m starts at the first gradient.
+    """
+    m, rest = update if step == 1 else exp_avg, (1 - beta) ** 2
+    v = (3 * beta**2 - 2 * beta**3) * m * m + rest * update * (update + 2 * beta * m)
+    m = m.lerp(update, 1 - beta)
+    return {"exp_avg": m, "update": m / (v.sqrt() + eps)}

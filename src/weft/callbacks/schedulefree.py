@@ -4,7 +4,13 @@ import math
 
 from weft.callback import copy_of_param, mark, shared
 
-__all__ = ["iterate_weight", "rectified_rate", "schedule_free", "warmup_rate"]
+__all__ = [
+    "iterate_weight",
+    "precondition_tractable",
+    "rectified_rate",
+    "schedule_free",
+    "warmup_rate",
+]
 
 
 @mark(place="statistics")
@@ -13,14 +19,19 @@ def warmup_rate(lr, step, warmup_steps=0, scheduled_lr=shared(0.0)):
     return {"scheduled_lr": lr * min(1.0, step / warmup_steps) if warmup_steps else lr}
 
 
+def _rho(step, beta2):
+    """How many samples the second moment rests on, now and in the end."""
+    end = 2 / (1 - beta2) - 1
+    return end - 2 * step * beta2**step / (1 - beta2**step), end
+
+
 @mark(place="statistics")
 def rectified_rate(lr, step, betas=(0.9, 0.999), silent_sgd_phase=True, scheduled_lr=shared(0.0)):
     """The rate times RAdam's rectification; 0, or lr, while the variance is not tractable.
 
     Liu et al., 2019, arXiv:1908.03265, with the paper's threshold of 4.
     """
-    end = 2 / (1 - betas[1]) - 1
-    rho = end - 2 * step * betas[1] ** step / (1 - betas[1] ** step)
+    rho, end = _rho(step, betas[1])
     if rho <= 4:
         return {"scheduled_lr": 0.0 if silent_sgd_phase else lr}
     r = math.sqrt((rho - 4) * (rho - 2) * end / ((end - 4) * (end - 2) * rho))
@@ -61,3 +72,14 @@ def schedule_free(
     z = z - scheduled_lr * update
     x = x + weight * (z - x)
     return {"z": z, "p": z + b * (x - z), "averaged": b}
+
+
+@mark(place="update")
+def precondition_tractable(update, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-8):
+    """Divide by the root of the corrected second moment where its variance is tractable.
+
+    u <- u / (sqrt(v / (1 - beta2^t)) + eps)   where rho > 4, else u
+    """
+    if _rho(step, betas[1])[0] <= 4:
+        return {"update": update}
+    return {"update": update / ((exp_avg_sq / (1 - betas[1] ** step)).sqrt() + eps)}

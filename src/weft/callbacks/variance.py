@@ -19,6 +19,7 @@ __all__ = [
     "second_moment_sum",
     "signal_to_noise",
     "signed_sq",
+    "size",
     "yogi",
 ]
 
@@ -135,6 +136,11 @@ def avagrad(update, exp_avg_sq, eta_energy, size, step, betas=(0.9, 0.999), eps=
         return {"update": torch.zeros_like(update)}
     rate = _eta(exp_avg_sq, step, betas[1], eps) / (eta_energy / size).sqrt()
     return {"update": update * rate}
+
+
+def size(p):
+    """How many elements a parameter has, for the mean over all parameters."""
+    return p.numel()
 
 
 def second_moment_sum(exp_avg_sq, step, betas=(0.1, 0.99)):

@@ -1,10 +1,13 @@
 """The literature: optimizers as chains, one family a file."""
 
+from weft.optimizers.accelerated import SRMM, AccSGD, OptimisticAdam, OptimisticGD
 from weft.optimizers.adagrad import Adadelta, Adagrad
 from weft.optimizers.adam import Adam, AdamW, QHAdam, RAdam, Ranger
+from weft.optimizers.asynchronous import ADOPT, ACProp, Adai, AvaGrad, LaProp
 from weft.optimizers.base import Algorithm, algorithms
 from weft.optimizers.bcos import BCOS
 from weft.optimizers.classic import ASGD, Rprop
+from weft.optimizers.corrected import AdamC, AdamD, AdamG, AdaNorm
 from weft.optimizers.dion2 import Dion2, NorDion2
 from weft.optimizers.dual import (
     MADGRAD,
@@ -18,46 +21,16 @@ from weft.optimizers.factored import (
 from weft.optimizers.layerwise import LAMB, LARC, LARS
 from weft.optimizers.lion import Lion
 from weft.optimizers.lowrank import APOLLO, APOLLOMini, Conda, Dion, Fira, GaLoreAdamW
-from weft.optimizers.mixtures import (
-    MARS,
-    Adan,
-    AdaPNM,
-    AdEMAMix,
-    CautiousAdamW,
-    EXAdam,
-    GrokfastAdamW,
-    SimplifiedAdEMAMix,
-)
-from weft.optimizers.momenta import (
-    PID,
-    PNM,
-    QHM,
-    SGDW,
-    SRMM,
-    AccSGD,
-    AggMo,
-    OptimisticAdam,
-    OptimisticGD,
-)
+from weft.optimizers.masked import MARS, CautiousAdamW, GrokfastAdamW
+from weft.optimizers.mixtures import Adan, AdaPNM, AdEMAMix, EXAdam, SimplifiedAdEMAMix
+from weft.optimizers.momenta import PID, PNM, QHM, SGDW, AggMo
 from weft.optimizers.muon import AdaMuon, Muon, MuonClip, MuonPolarExpress, NorMuon
 from weft.optimizers.muon_kin import NAMO, AdaGO, MarsMuon, MuonH, MuonLaProp
 from weft.optimizers.nadam import Adamax, NAdam, NAdamW
 from weft.optimizers.online import COCOB, FTRL, KATE, MSVAG, VSGD, AdaSmooth
-from weft.optimizers.rates import (
-    AdaBound,
-    AdamAtan2,
-    AdamC,
-    AdamD,
-    AdamG,
-    AdaMod,
-    AdaNorm,
-    DiffGrad,
-    DualAdam,
-    PAdam,
-    RMSpropTF,
-    SAdam,
-)
+from weft.optimizers.rates import AdaBound, AdamAtan2, AdaMod, DiffGrad, DualAdam, PAdam, SAdam
 from weft.optimizers.rmsprop import RMSprop
+from weft.optimizers.rmsprop_tf import RMSpropTF
 from weft.optimizers.schedulefree import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from weft.optimizers.sgd import SGD
 from weft.optimizers.signs import FOCUS, Ano, CautiousLion, Grams, SignSGD, Signum, Tiger
@@ -79,17 +52,7 @@ from weft.optimizers.stable import (
     StableAdamW,
     StableSPAM,
 )
-from weft.optimizers.variance import (
-    ADOPT,
-    ACProp,
-    AdaBelief,
-    Adai,
-    Aida,
-    AvaGrad,
-    FAdam,
-    LaProp,
-    Yogi,
-)
+from weft.optimizers.variance import AdaBelief, Aida, FAdam, Yogi
 
 __all__ = [
     "ADOPT",

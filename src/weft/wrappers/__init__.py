@@ -1,5 +1,6 @@
 """What goes around a step."""
 
+from weft.wrappers.at_average import AtAverage
 from weft.wrappers.averaging import LAWA, SWA, WeightEMA
 from weft.wrappers.lookahead import Lookahead
 from weft.wrappers.outer import OuterNesterov

@@ -1042,6 +1042,27 @@ class CautiousAdamW(Reference):
             p -= h.lr * u * mask * (mask.numel() / (mask.sum() + 1))
 
 
+@reference("cautious_decay_adamw")
+class CautiousDecayAdamW(Reference):
+    """p <- p - lr (u + wd [u p > 0] p), u Adam's update, the mask from the parameter before the step."""
+
+    paper = "Chen et al. 2025, 2510.12402"
+    defaults = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2}
+
+    def init(self):
+        self.m, self.v = self.zeros(), self.zeros()
+
+    def update(self, grads):
+        h = self.h
+        b1, b2 = h.betas
+        for p, g, m, v in zip(self.params, grads, self.m, self.v):
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            u = m / (1 - b1**self.t) / ((v / (1 - b2**self.t)).sqrt() + h.eps)
+            shrunk = torch.where(u * p > 0, (1 - h.lr * h.weight_decay) * p, p)
+            p.copy_(shrunk - h.lr * u)
+
+
 class ScheduleFree(Reference):
     """y = (1 - b) z + b x (gradients are taken there); z <- z - lr d(y); x <- (1 - c) x + c z.
 

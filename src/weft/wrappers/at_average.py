@@ -1,0 +1,47 @@
+"""Schedule-free methods' two points: one to train at, one to evaluate at."""
+
+from typing import Any, ClassVar
+
+import torch
+
+from weft.errors import StepError
+from weft.wrappers.averaging import Averaged
+
+__all__ = ["AtAverage"]
+
+
+class AtAverage(Averaged):
+    r"""Evaluate a schedule-free chain at its average: `opt.eval()` puts x in place, `opt.train()` y.
+
+        x = z + (y - z) / b,   y the parameter, b what `schedule_free` kept
+
+    It goes with the callback `schedule_free`; weft.ScheduleFreeSGD and its kin have it.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
+    >>> opt = weft.ScheduleFreeSGD([p], lr=0.5)
+    >>> opt.step(); opt.step(); opt.eval(); p.data
+    tensor([0.2500, 0.2500])
+
+    Defazio et al., 2024, arXiv:2405.15682.
+    """
+
+    numbers: ClassVar = {}
+
+    def around_step(self, opt: Any, closure: Any) -> Any:
+        """Step, unless the parameters are those to evaluate at.
+
+        Raises:
+            StepError: in evaluation mode.
+        """
+        if any(self.key("weights") in opt.state[p] for p in self.params(opt) if p in opt.state):
+            raise StepError("the parameters are those to evaluate at: call opt.train() first")
+        return opt.step(closure)
+
+    def average(self, opt: Any, p: torch.Tensor) -> torch.Tensor | None:
+        """x, where parameter `p` has been stepped."""
+        z = opt.state[p].get("z") if p in opt.state else None
+        if z is None:
+            return None
+        group = next(g for g in opt.param_groups if any(p is q for q in g["params"]))
+        return z + (p.detach() - z) / group["averaged"]
