@@ -7,6 +7,7 @@ from weft.callbacks.adapted import (
     dadapt_ema,
     dadapt_sign,
     distance_decay,
+    distance_proximal_decay,
     prodigy_distance,
     prodigy_ema,
 )
@@ -297,6 +298,7 @@ __all__ = [
     "distance_decay",
     "distance_over_gradients",
     "distance_over_weighted_gradients",
+    "distance_proximal_decay",
     "dual_root",
     "dual_scale",
     "ema",

@@ -3,6 +3,13 @@
 from weft.optimizers.accelerated import SRMM, AccSGD, OptimisticAdam, OptimisticGD
 from weft.optimizers.adagrad import Adadelta, Adagrad
 from weft.optimizers.adam import Adam, AdamW, QHAdam, RAdam, Ranger
+from weft.optimizers.adapted import (
+    DAdaptAdaGrad,
+    DAdaptAdam,
+    DAdaptAdan,
+    DAdaptLion,
+    DAdaptSGD,
+)
 from weft.optimizers.asynchronous import ADOPT, ACProp, Adai, AvaGrad, LaProp
 from weft.optimizers.base import Algorithm, algorithms
 from weft.optimizers.bcos import BCOS
@@ -28,6 +35,15 @@ from weft.optimizers.muon import AdaMuon, Muon, MuonClip, MuonPolarExpress, NorM
 from weft.optimizers.muon_kin import NAMO, AdaGO, MarsMuon, MuonH, MuonLaProp
 from weft.optimizers.nadam import Adamax, NAdam, NAdamW
 from weft.optimizers.online import COCOB, FTRL, KATE, MSVAG, VSGD, AdaSmooth
+from weft.optimizers.parameter_free import (
+    AdaGradNorm,
+    AdGD,
+    DoG,
+    DoWG,
+    LDoG,
+    NormalizedGD,
+    Prodigy,
+)
 from weft.optimizers.rates import AdaBound, AdamAtan2, AdaMod, DiffGrad, DualAdam, PAdam, SAdam
 from weft.optimizers.rmsprop import RMSprop
 from weft.optimizers.rmsprop_tf import RMSpropTF
@@ -88,10 +104,12 @@ __all__ = [
     "APOLLOMini",
     "AccSGD",
     "AdEMAMix",
+    "AdGD",
     "AdaBelief",
     "AdaBound",
     "AdaGC",
     "AdaGO",
+    "AdaGradNorm",
     "AdaMod",
     "AdaMuon",
     "AdaNorm",
@@ -121,9 +139,16 @@ __all__ = [
     "CautiousAdamW",
     "CautiousLion",
     "Conda",
+    "DAdaptAdaGrad",
+    "DAdaptAdam",
+    "DAdaptAdan",
+    "DAdaptLion",
+    "DAdaptSGD",
     "DiffGrad",
     "Dion",
     "Dion2",
+    "DoG",
+    "DoWG",
     "DualAdam",
     "EXAdam",
     "FAdam",
@@ -133,6 +158,7 @@ __all__ = [
     "Grams",
     "Gravity",
     "GrokfastAdamW",
+    "LDoG",
     "LaProp",
     "Lion",
     "MarsMuon",
@@ -146,11 +172,13 @@ __all__ = [
     "Nero",
     "NorDion2",
     "NorMuon",
+    "NormalizedGD",
     "NovoGrad",
     "OptimisticAdam",
     "OptimisticGD",
     "PAdam",
     "PolarGrad",
+    "Prodigy",
     "QHAdam",
     "RAdam",
     "RMSprop",
