@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from weft import hyperparameters, scaler, state_dict
+from weft import hyperparameters, scaler
 from weft.binding import ORIGINAL_NAMES, Binding, bind
 from weft.callback import number
 from weft.engine import engine_named
 from weft.errors import ChainError, StepError, WeftWarning, did_you_mean
 from weft.groups import ALIASES, NOT_HYPERS, BoundGroup, Group, Hypers, check_grad
+from weft.state_dict import load
 from weft.wrapper import Wrapper
 
 __all__ = ["Optimizer"]
@@ -384,18 +385,18 @@ class Optimizer(torch.optim.Optimizer):
 
     # ------------------------------------------------------------ state dicts, copies, pickles
 
-    def load_state_dict(self, state_dict_: dict[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:
         """Load what `state_dict` gave, here or in torch.optim.
 
         Args:
-            state_dict_: it is copied from, never kept or changed.
+            state_dict: it is copied from, never kept or changed.
             strict: with False, states that are missing are made anew at the next step, and those
                 that the chain does not have are left out.
 
         Raises:
             StateError: names what is missing, unexpected or misshapen; nothing has been loaded.
         """
-        state_dict.load(self, self._current(), state_dict_, strict)
+        load(self, self._current(), state_dict, strict)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("_default_chain", "_explicit", "_lent", "_wrappers", "_training", "frozen_idx")

@@ -6,7 +6,10 @@ from contract_problems import CASES, IDS, advance, give_grads, parameters, same,
 
 import weft
 
-CONSTRAINED = {"spel"}
+# they put parameters on a manifold where these do not start, or compute them from sums alone
+ANEW = {"spel", "nero", "ftrl"}
+# they compute parameters from the start and a sum, which rounds
+ROUNDS = {"madgrad", "accsgd"}
 
 
 def torchs(name, params, **options):
@@ -122,8 +125,8 @@ def test_a_step_without_grads_is_a_no_op_and_leaves_no_empty_state(name):
 @pytest.mark.parametrize("name", weft.list_optimizers())
 def test_zero_grads_and_a_zero_rate_make_all_state_and_move_nothing(name):
     """What torch.distributed.checkpoint does to an optimizer that has not stepped yet."""
-    if name in CONSTRAINED:
-        pytest.skip("it puts parameters back on a manifold, where these do not start")
+    if name in ANEW:
+        pytest.skip("its first step does not start from the parameter's value")
     for dtype in (torch.float32, torch.bfloat16):
         params = parameters((4, 3), (5, 2), dtype=dtype)
         opt = weft.create(name, params, lr=0.1)
@@ -133,8 +136,8 @@ def test_zero_grads_and_a_zero_rate_make_all_state_and_move_nothing(name):
         for group in opt.param_groups:
             group["lr"] = 0.0
         opt.step(closure=None)
-        for p, held in zip(params, before, strict=True):
-            assert torch.equal(p, held)
+        same(params, before, 1e-6 if name in ROUNDS else 0)
+        for p in params:
             for value in opt.state.get(p, {}).values():
                 if isinstance(value, torch.Tensor) and value.is_floating_point():
                     assert value.isfinite().all()

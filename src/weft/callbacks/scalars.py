@@ -44,7 +44,8 @@ def stable_decay(
     Xie et al., 2020, arXiv:2011.11152.
     """
     mean = exp_avg_sq_sum / n_entries / (1 - betas[1] ** step)
-    return {"p": p * (1 - lr * weight_decay / mean.sqrt())}
+    rate = torch.where(mean > 0, weight_decay / mean.sqrt(), torch.zeros_like(mean))
+    return {"p": p * (1 - lr * rate)}
 
 
 @mark(place="update")
