@@ -27,7 +27,7 @@ class Engine:
     def __init__(self, name: str):
         self.name = name
         self.fused: Any = None
-        self.fallen: dict[Binding, tuple[str, str, int, str]] = {}
+        self.fallen: dict[Any, tuple[str, str, int, str]] = {}
         self._lost = ""  # why no chain at all runs fused
 
     def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
@@ -68,13 +68,17 @@ class Engine:
 
     def _unfallen(self, groups: list[BoundGroup]) -> list[BoundGroup]:
         """The groups whose chain runs fused, and that share no value over all with one that does not."""
-        fallen = {b for b in self.fallen}
+        chain_key, fallen = self.fused.chain_key, self.fallen
         names = {
             c.over.name
-            for g in groups if g.binding in fallen
+            for g in groups if chain_key(g.binding) in fallen
             for c in g.binding.calls if c.over and c.over.scope == "optimizer"
         }  # fmt: skip
-        return [g for g in groups if g.binding not in fallen and not names.intersection(g.binding.over)]
+        return [
+            g
+            for g in groups
+            if chain_key(g.binding) not in fallen and not names.intersection(g.binding.over)
+        ]
 
     def _fall(self, e: Exception, groups: list[BoundGroup]) -> None:
         """Note why a chain runs eagerly from now on, and say so once."""
@@ -88,7 +92,7 @@ class Engine:
         if binding is None:
             self._lost = reason
             binding = groups[0].binding
-        self.fallen[binding] = (name, file, line, reason)
+        self.fallen[self.fused.chain_key(binding)] = (name, file, line, reason)
         warnings.warn(
             WeftWarning(f"{name} ({file}:{line}) runs eagerly, one parameter at a time: {reason}"),
             stacklevel=_depth(),

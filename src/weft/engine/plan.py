@@ -197,6 +197,7 @@ def make_plan(
         Unplannable: says why.
     """
     plan = Plan(graph, tuple(shape))
+    _single_out(graph, tuple(shape), stores)
     live = list(graph.live())
     _classify(plan, live, lowers)
     _load_slots(plan, live, held)
@@ -207,6 +208,16 @@ def make_plan(
     _place_regions(plan, live)
     _store_early(plan)
     return plan
+
+
+def _single_out(graph: Graph, shape: tuple[int, ...], stores: Mapping[str, Spec]) -> None:
+    """Where a parameter of no dimensions gives a number, say so: it is the sum of its one element."""
+    for i, o in enumerate(graph.outputs):
+        number = o.kind in ("over", "shared") or (o.kind == "state" and o.name not in stores)
+        n = o.node
+        if number and shape == () == n.shape and n.op not in REDUCED:
+            n = graph.add("sum", (n,), shape=(), dtype=n.dtype, dims=(), keepdim=False)
+            graph.outputs[i] = Output(o.kind, o.name, n)
 
 
 # ---------------------------------------------------------------- kinds

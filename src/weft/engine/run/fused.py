@@ -15,7 +15,7 @@ from weft.engine.plan import Plan, Unplannable
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
 from weft.engine.backends.c.compile import NoCompiler
 from weft.engine.check import disagreement
-from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant
+from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
 from weft.engine.run.roster import Roster, data_ptr, grads_of
 from weft.engine.run.schedule import Schedule
 from weft.engine.run.seat import Seat, Unfit, take_seats
@@ -24,12 +24,14 @@ from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["Fused"]
 
+ENOUGH = 64  # elements of a parameter that a comparison says something about
 KEPT = 4  # patterns of grads, and of variants, that are remembered
 
 
 class Fused:
     """Runs steps with kernels; whatever cannot be run raises before anything is written."""
 
+    chain_key = staticmethod(chain_key)
     reasons = (Unfit, Untraceable, Unplannable, NoCompiler, TooMany, Untrusted)
 
     def __init__(self) -> None:
@@ -48,8 +50,7 @@ class Fused:
         cast = self._cast(groups, state, loss)
         if cast is None:
             return
-        steps = cast.roster.counts()
-        uniform = len(set(steps)) == 1
+        steps, uniform = cast.roster.counts()
         numbers = self._numbers(cast, steps, uniform, loss)
         shared = cast.schedule([n.which for n in numbers]).run(numbers, torch.get_num_threads())
         for (index, name), (_, value) in shared.items():
@@ -108,9 +109,9 @@ class Fused:
         """
         smallest: dict[Any, tuple[Family, Variant]] = {}
         for family, v in fresh:
-            key = (id(family.binding), id(v.program))
+            key = (chain_key(family.binding), id(v.program))
             held = smallest.get(key)
-            if held is None or seats[family].p.numel() < seats[held[0]].p.numel():
+            if held is None or _suits(seats[family]) < _suits(seats[held[0]]):
                 smallest[key] = (family, v)
         for family, v in smallest.values():
             seat = seats[family]
@@ -154,6 +155,12 @@ def _example(seat: Seat, step: int, loss: Any) -> Example:
     return replace(
         seat.family.example, hypers=hypers, step=step, loss=loss, state={**seat.family.example.state, **own}
     )
+
+
+def _suits(seat: Seat) -> tuple[bool, int]:
+    """How well a parameter suits a comparison, the best first: small, and yet of some elements."""
+    n = seat.p.numel()
+    return (n < ENOUGH, n if n >= ENOUGH else -n)
 
 
 class _Cast:

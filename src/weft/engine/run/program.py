@@ -5,6 +5,7 @@ chain's conditions; variants of different shapes whose plans have the same skele
 so a launch serves them together.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,13 +16,20 @@ from weft.engine.plan import TORCH, Plan, make_plan
 from weft.engine.trace import Example, Traced, host_function, trace
 from weft.engine.trace.api import TensorSpec
 
-__all__ = ["MOST_VARIANTS", "Family", "Library", "Program", "TooMany", "Untrusted", "Variant"]
+__all__ = ["MOST_VARIANTS", "Family", "Library", "Program", "TooMany", "Untrusted", "Variant", "chain_key"]
 
 MOST_VARIANTS = 8
 
 
 class TooMany(Exception):
     """A chain of more variants than are worth building."""
+
+
+@functools.lru_cache(maxsize=4096)
+def chain_key(binding: Binding) -> tuple[Any, ...]:
+    """What makes two bindings the same chain: groups that share one share its kernels."""
+    elements = tuple(id(c.over or c.spec.cb) for c in binding.calls)
+    return elements, tuple(sorted(binding.hypers)), binding.required, binding.keeps_step
 
 
 class Untrusted(Exception):
@@ -144,7 +152,7 @@ class Library:
 
     def family(self, binding: Binding, example: Example) -> Family:
         """The family of this signature."""
-        key = (id(binding), example.key())
+        key = (chain_key(binding), example.key())
         found = self.families.get(key)
         if found is None:
             found = self.families[key] = Family(binding, example)
@@ -167,7 +175,7 @@ class Library:
         alike: dict[Any, list[tuple[Variant, list[Any]]]] = {}
         for family, v in fresh:
             skeleton, constants = v.plan.skeleton()
-            alike.setdefault((id(family.binding), skeleton), []).append((v, constants))
+            alike.setdefault((chain_key(family.binding), skeleton), []).append((v, constants))
         for key, members in alike.items():
             self._program(key, members)
         for family, v in fresh:

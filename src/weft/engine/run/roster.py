@@ -159,14 +159,17 @@ class Roster:
         self.grad_at[:] = grad_at
         return True
 
-    def counts(self) -> list[int]:
-        """For each seat the step that it takes now; 1 where the chain does not count."""
-        if len(self.counted) == len(self.seats):
-            return [int(s) + 1 for s in self.buffer.tolist()]
-        out = [1] * len(self.seats)
-        for i, s in zip(self.counted, self.buffer.tolist(), strict=True):
+    def counts(self) -> tuple[list[int], bool]:
+        """For each seat the step that it takes now, 1 where its chain does not count; and whether
+        all are the same."""
+        held = self.buffer.tolist()
+        seats = len(self.seats)
+        if len(held) == seats and held.count(held[0]) == seats:
+            return [int(held[0]) + 1] * seats, True
+        out = [1] * seats
+        for i, s in zip(self.counted, held, strict=True):
             out[i] = int(s) + 1
-        return out
+        return out, not held
 
 
 def _same_kind(old: Any, new: Any) -> bool:
