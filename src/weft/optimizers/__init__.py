@@ -44,12 +44,21 @@ from weft.optimizers.parameter_free import (
     NormalizedGD,
     Prodigy,
 )
+from weft.optimizers.polyak import (
+    AliG,
+    GrokAdamW,
+    MoMo,
+    MoMoAdam,
+    PolyakSGD,
+)
 from weft.optimizers.rates import AdaBound, AdamAtan2, AdaMod, DiffGrad, DualAdam, PAdam, SAdam
 from weft.optimizers.rmsprop import RMSprop
 from weft.optimizers.rmsprop_tf import RMSpropTF
 from weft.optimizers.schedulefree import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from weft.optimizers.sgd import SGD
+from weft.optimizers.shampoo import DistributedShampoo, Shampoo
 from weft.optimizers.signs import FOCUS, Ano, CautiousLion, Grams, SignSGD, Signum, Tiger
+from weft.optimizers.soap import SOAP, SOLP, HeavySOAP, SOAPAdEMAMix
 from weft.optimizers.spectral import RACS, SPEL, SWAN, PolarGrad, Scion, ScionLight, SpectralDescent
 from weft.optimizers.sphere import (
     SGDP,
@@ -96,6 +105,8 @@ __all__ = [
     "SGDP",
     "SGDW",
     "SM3",
+    "SOAP",
+    "SOLP",
     "SPEL",
     "SRMM",
     "SWAN",
@@ -134,6 +145,7 @@ __all__ = [
     "AggMo",
     "Aida",
     "Algorithm",
+    "AliG",
     "Ano",
     "AvaGrad",
     "CautiousAdamW",
@@ -147,6 +159,7 @@ __all__ = [
     "DiffGrad",
     "Dion",
     "Dion2",
+    "DistributedShampoo",
     "DoG",
     "DoWG",
     "DualAdam",
@@ -157,11 +170,15 @@ __all__ = [
     "GaLoreAdamW",
     "Grams",
     "Gravity",
+    "GrokAdamW",
     "GrokfastAdamW",
+    "HeavySOAP",
     "LDoG",
     "LaProp",
     "Lion",
     "MarsMuon",
+    "MoMo",
+    "MoMoAdam",
     "Muon",
     "MuonClip",
     "MuonH",
@@ -178,6 +195,7 @@ __all__ = [
     "OptimisticGD",
     "PAdam",
     "PolarGrad",
+    "PolyakSGD",
     "Prodigy",
     "QHAdam",
     "RAdam",
@@ -187,11 +205,13 @@ __all__ = [
     "Rprop",
     "SAdam",
     "SGDSaI",
+    "SOAPAdEMAMix",
     "ScheduleFreeAdamW",
     "ScheduleFreeRAdam",
     "ScheduleFreeSGD",
     "Scion",
     "ScionLight",
+    "Shampoo",
     "SignSGD",
     "Signum",
     "SimplifiedAdEMAMix",

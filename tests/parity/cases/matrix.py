@@ -56,6 +56,12 @@ GAP = {"update_proj_gap": 7}
 ANY = (*MATRICES, (5,), ())
 
 
+SQUARES = ((5, 5), (4, 4), (3, 3, 3), (5,), ())
+SHAMPOO = {"lr": 0.02, "eps": 1e-4, "weight_decay": 0.1, "precondition_frequency": 3}
+DISTRIBUTED = {**SHAMPOO, "betas": (0.9, 0.99), "graft_beta2": 0.98}
+SOAP = {"lr": 0.02, "betas": (0.9, 0.95), "weight_decay": 0.1, "precondition_frequency": 3}
+
+
 def case(name, reference, hypers, shapes=MATRICES, translate=dict, more=None, **options):
     ref = {**translate(hypers), **(more or {})}
     return Case(name, reference, hypers, ref=ref, translate=translate, shapes=shapes, **options)
@@ -116,4 +122,21 @@ CASES = [
     case("Dion2", "dion2", {**MUON, "fraction": 0.4}),
     case("Dion2", "dion2", {**MUON, "fraction": 0.4, "adjust_lr_fn": "match_rms_adamw"}),
     case("NorDion2", "nordion2", {**MUON, "fraction": 0.4, "beta2": 0.9}, translate=muon_beta2),
+    case("Shampoo", "shampoo", SHAMPOO, ANY),
+    case("Shampoo", "shampoo", {**SHAMPOO, "momentum": 0.9, "graft": "sgd"}, ANY),
+    case("Shampoo", "shampoo", {**SHAMPOO, "momentum": 0.9, "graft": "adagrad"}, ANY),
+    case("Shampoo", "shampoo", {**SHAMPOO, "graft": "adagrad"}, ANY),
+    case("DistributedShampoo", "distributed_shampoo", DISTRIBUTED, ANY),
+    case("DistributedShampoo", "distributed_shampoo", {**DISTRIBUTED, "graft": None}, ANY),
+    case(
+        "DistributedShampoo",
+        "distributed_shampoo",
+        {**DISTRIBUTED, "start_preconditioning_step": 5},
+        ANY,
+    ),
+    case("SOAP", "soap", SOAP, SQUARES),
+    case("SOAP", "soap", {**SOAP, "shampoo_beta": 0.9}, SQUARES),
+    case("HeavySOAP", "heavy_soap", SOAP, SQUARES),
+    case("SOLP", "soap_laprop", SOAP, SQUARES),
+    case("SOAPAdEMAMix", "soap_ademamix", {**SOAP, "betas": (0.9, 0.95, 0.99)}, SQUARES),
 ]
