@@ -123,7 +123,9 @@ def radam_step(p, lr, mom, step, sqr_mom, grad_avg, sqr_avg, eps=1e-5, beta=0.0,
         p.data.add_(grad_avg, alpha=-lr / debias1)
 
 
-def qhadam_step(p, lr, mom, sqr_mom, step, grad_avg, sqr_avg, nu_1=0.7, nu_2=0.9, eps=1e-8, **kwargs):
+def qhadam_step(
+    p, lr, mom, sqr_mom, step, grad_avg, sqr_avg, nu_1=0.7, nu_2=0.9, eps=1e-8, **kwargs
+):
     debias1 = debias(mom, 1 - mom, step)
     debias2 = debias(sqr_mom, 1 - sqr_mom, step)
     top = (1 - nu_1) * p.grad.data + nu_1 * (grad_avg / debias1)

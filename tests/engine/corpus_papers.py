@@ -78,7 +78,14 @@ def adadelta(grad, rho=0.9, eps=1e-6, square_avg=weft.zeros, acc_delta=weft.zero
     }
 
 
-def rprop(p, grad, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0), prev=weft.zeros, step_size=weft.state(lambda p: torch.full_like(p, 0.01))):
+def rprop(
+    p,
+    grad,
+    etas=(0.5, 1.2),
+    step_sizes=(1e-6, 50.0),
+    prev=weft.zeros,
+    step_size=weft.state(lambda p: torch.full_like(p, 0.01)),
+):
     sign = (grad * prev).sign()
     factor = torch.where(sign > 0, etas[1], torch.where(sign < 0, etas[0], 1.0))
     step_size = (step_size * factor).clamp(step_sizes[0], step_sizes[1])
@@ -86,7 +93,15 @@ def rprop(p, grad, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0), prev=weft.zeros, st
     return {"prev": grad, "step_size": step_size, "p": p - grad.sign() * step_size}
 
 
-def rmsprop(grad, alpha=0.99, eps=1e-8, momentum=0.9, square_avg=weft.zeros, grad_avg=weft.zeros, buf=weft.zeros):
+def rmsprop(
+    grad,
+    alpha=0.99,
+    eps=1e-8,
+    momentum=0.9,
+    square_avg=weft.zeros,
+    grad_avg=weft.zeros,
+    buf=weft.zeros,
+):
     square_avg.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
     grad_avg.lerp_(grad, 1 - alpha)
     avg = square_avg.addcmul(grad_avg, grad_avg, value=-1).clamp_(min=0).sqrt_().add_(eps)
@@ -120,7 +135,9 @@ def adabelief(grad, exp_avg, betas=(0.9, 0.999), eps=1e-8, exp_avg_sq=weft.zeros
     return {"exp_avg_sq": exp_avg_sq * betas[1] + (grad - exp_avg) ** 2 * (1 - betas[1]) + eps}
 
 
-def yogi(grad, exp_avg, betas=(0.9, 0.999), exp_avg_sq=weft.state(lambda p: torch.full_like(p, 1e-6))):
+def yogi(
+    grad, exp_avg, betas=(0.9, 0.999), exp_avg_sq=weft.state(lambda p: torch.full_like(p, 1e-6))
+):
     g2 = grad.square()
     return {"exp_avg_sq": exp_avg_sq.addcmul((exp_avg_sq - g2).sign(), g2, value=-(1 - betas[1]))}
 
@@ -157,7 +174,16 @@ def centralize(grad):
     return None
 
 
-def adan(grad, step, betas=(0.98, 0.92, 0.99), eps=1e-8, m=weft.zeros, v=weft.zeros, n=weft.zeros, pre=weft.zeros):
+def adan(
+    grad,
+    step,
+    betas=(0.98, 0.92, 0.99),
+    eps=1e-8,
+    m=weft.zeros,
+    v=weft.zeros,
+    n=weft.zeros,
+    pre=weft.zeros,
+):
     diff = grad - pre if step > 1 else torch.zeros_like(grad)
     m = m.lerp(grad, 1 - betas[0])
     v = v.lerp(diff, 1 - betas[1])
@@ -167,10 +193,26 @@ def adan(grad, step, betas=(0.98, 0.92, 0.99), eps=1e-8, m=weft.zeros, v=weft.ze
     return {"m": m, "v": v, "n": n, "pre": grad, "update": update}
 
 
-def ademamix(grad, exp_avg, exp_avg_sq, step, betas=(0.9, 0.999), beta3=0.9999, alpha=5.0, warmup=10, eps=1e-8, slow=weft.zeros):
+def ademamix(
+    grad,
+    exp_avg,
+    exp_avg_sq,
+    step,
+    betas=(0.9, 0.999),
+    beta3=0.9999,
+    alpha=5.0,
+    warmup=10,
+    eps=1e-8,
+    slow=weft.zeros,
+):
     a = min(step * alpha / warmup, alpha)
     low = math.log(betas[0])
-    b3 = min(math.exp(low * math.log(beta3) / ((1 - step / warmup) * math.log(beta3) + (step / warmup) * low)), beta3)
+    b3 = min(
+        math.exp(
+            low * math.log(beta3) / ((1 - step / warmup) * math.log(beta3) + (step / warmup) * low)
+        ),
+        beta3,
+    )
     slow = slow * b3 + grad * (1 - b3)
     top = exp_avg / (1 - betas[0] ** step) + a * slow
     return {"slow": slow, "update": top / ((exp_avg_sq / (1 - betas[1] ** step)).sqrt() + eps)}
@@ -180,7 +222,11 @@ def sophia(grad, step, betas=(0.96, 0.99), rho=0.04, k=3, exp_avg=weft.zeros, he
     exp_avg = exp_avg * betas[0] + grad * (1 - betas[0])
     if step % k == 1:
         hess = hess * betas[1] + grad * grad * (1 - betas[1])
-    return {"exp_avg": exp_avg, "hess": hess, "update": (exp_avg / (rho * hess + 1e-12)).clamp(-1, 1)}
+    return {
+        "exp_avg": exp_avg,
+        "hess": hess,
+        "update": (exp_avg / (rho * hess + 1e-12)).clamp(-1, 1),
+    }
 
 
 def lookahead(p, step, k=3, slow_weight=0.5, slow=weft.copy_of_param):
@@ -232,7 +278,9 @@ def agc(p, grad, clip=0.01, eps=1e-3):
     return {"grad": torch.where(size > limit, grad * (limit / size.clamp(min=1e-6)), grad)}
 
 
-numerator = weft.over_params("numerator", lambda p, grad, p0=weft.copy_of_param: (grad * (p0 - p)).sum())
+numerator = weft.over_params(
+    "numerator", lambda p, grad, p0=weft.copy_of_param: (grad * (p0 - p)).sum()
+)
 denominator = weft.over_params("denominator", lambda grad: grad.abs().sum())
 
 
@@ -259,7 +307,12 @@ def muon(grad, momentum=0.95, steps=5, momentum_buffer=weft.zeros):
     return {"momentum_buffer": buf, "update": update * max(1, grad.size(0) / grad.size(1)) ** 0.5}
 
 
-def shampoo(grad, step, L=weft.state(lambda p: torch.eye(p.shape[0])), R=weft.state(lambda p: torch.eye(p.shape[1]))):
+def shampoo(
+    grad,
+    step,
+    L=weft.state(lambda p: torch.eye(p.shape[0])),
+    R=weft.state(lambda p: torch.eye(p.shape[1])),
+):
     L = L + grad @ grad.t()
     R = R + grad.t() @ grad
 
@@ -275,14 +328,28 @@ def adopt(grad, step, betas=(0.9, 0.9999), eps=1e-6, exp_avg=weft.zeros, exp_avg
         return {"exp_avg_sq": grad * grad, "update": torch.zeros_like(grad)}
     normed = (grad / exp_avg_sq.sqrt().clamp(min=eps)).clamp(-(step**0.25), step**0.25)
     exp_avg = exp_avg.lerp(normed, 1 - betas[0])
-    return {"exp_avg": exp_avg, "update": exp_avg, "exp_avg_sq": exp_avg_sq.lerp(grad * grad, 1 - betas[1])}
+    return {
+        "exp_avg": exp_avg,
+        "update": exp_avg,
+        "exp_avg_sq": exp_avg_sq.lerp(grad * grad, 1 - betas[1]),
+    }
 
 
-def came_like(grad, betas=(0.9, 0.99), eps=1e-16, exp_avg=weft.zeros, res=weft.state(lambda p: p.new_zeros(p.shape[0]))):
+def came_like(
+    grad,
+    betas=(0.9, 0.99),
+    eps=1e-16,
+    exp_avg=weft.zeros,
+    res=weft.state(lambda p: p.new_zeros(p.shape[0])),
+):
     exp_avg = exp_avg * betas[0] + grad * (1 - betas[0])
     instability = (grad - exp_avg).square().add_(eps)
     res = res * betas[1] + instability.flatten(1).mean(1) * (1 - betas[1])
-    return {"exp_avg": exp_avg, "res": res, "update": exp_avg / res.sqrt().view(-1, *[1] * (grad.dim() - 1))}
+    return {
+        "exp_avg": exp_avg,
+        "res": res,
+        "update": exp_avg / res.sqrt().view(-1, *[1] * (grad.dim() - 1)),
+    }
 
 
 ADAM = (ema, ema_sq)

@@ -167,7 +167,13 @@ def test_shared_values_are_decided_once():
     t = traced(cb, after, descend, lr=0.1)
     kinds = [o.kind for o in t.graph.outputs]
     assert kinds.count("shared") == 1
-    assert [n.attr("decided") for n in t.graph.live() if n.op == "shared"] == [None, True]
+    assert not t.same_step
+
+    def by_tensor(grad, d=weft.shared(1.0)):
+        return {"d": grad.norm()}
+
+    with pytest.raises(Untraceable, match="over_params"):
+        traced(by_tensor, after, descend, lr=0.1)
 
 
 def test_values_over_parameters_are_nodes():

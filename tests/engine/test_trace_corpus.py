@@ -28,6 +28,11 @@ def hash_of(text: str) -> int:
     return sum(ord(c) * (i + 1) for i, c in enumerate(text))
 
 
+def one(value: Any) -> torch.Tensor:
+    """A parameter's part of a value over all, as eager takes it."""
+    return value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float32)
+
+
 class Traces:
     """The fewest lines that run a traced chain on one parameter: the reference for `run.py`."""
 
@@ -60,7 +65,6 @@ class Traces:
                 case "hyper" | "shared":
                     value = example.hypers[n.attr("name")]
                     value = value[n.attr("index")[0]] if n.attr("index") else value
-                    value = decided.get(n.attr("name")) if n.attr("decided") else value
                 case "step":
                     value = step
                 case "loss":
@@ -69,10 +73,9 @@ class Traces:
                     value = state[n.attr("name")]
             return value.item() if isinstance(value, torch.Tensor) else value
 
-        decided: dict[str, Any] = {}
         traced = self.find(example, leaf)
         slots = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
-        over = lambda name, own: combine([Barrier(name, "sum", None, own)])
+        over = lambda name, own: combine([Barrier(name, "sum", None, one(own))])
         out = interpret(traced.graph, {"p": p.data, "grad": p.grad, **slots}, leaf, over)
         for o, value in out:
             if o.kind == "p":

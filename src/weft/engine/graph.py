@@ -7,7 +7,7 @@ among them takes the op's dtype. Equal nodes are one node: `Graph.add` finds the
 
 Host scalar ops
     const(value)   hyper(name, index: a tuple where the hyper is one)   step   loss   number(name)
-    shared(name, decided: True for what this step's first parameter has made of it)
+    shared(name)
     column(key)    a number that depends on the parameter's shape: one entry a tensor
     + - * / // % ** neg abs, comparisons (lt le gt ge eq ne), select(c, a, b), float, int, round
     and the functions of `math` by their names (sqrt exp log pow cos floor ...)

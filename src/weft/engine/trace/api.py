@@ -154,6 +154,8 @@ class Traced:
             (its node is a host scalar, or a 0-dim tensor whose `.item()` it is), or an object that
             is kept as it is (`Kept`, which has no output).
         wrote: (kind, name) of an output -> names of the callbacks that wrote it, in order.
+        same_step: a shared value follows from `step`, so that all parameters of the group have to
+            be at the same step; otherwise the first one's would decide for all: run eagerly.
         random: the chain draws random numbers, in the order of the graph's calls.
     """
 
@@ -164,6 +166,7 @@ class Traced:
     stores: dict[str, Any] = field(default_factory=dict)
     wrote: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     random: bool = False
+    same_step: bool = False
 
     def captures_hold(self) -> bool:
         """Whether everything captured still is what it was."""

@@ -14,7 +14,7 @@ from weft.engine.trace.rebind import Rebinder
 from weft.engine.trace.results import Results
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy
-from weft.engine.trace.tracer import UNKNOWN, Tracer
+from weft.engine.trace.tracer import Tracer
 
 __all__ = ["trace"]
 
@@ -106,8 +106,8 @@ class ChainTrace:
     # ------------------------------------------------------------ a call
 
     def _call(self, call: Call) -> tuple[Any, dict[str, TensorProxy]]:
-        kwargs: dict[str, Any] = self._everything() if call.spec.var_kw else {}
         copies: dict[str, TensorProxy] = {}
+        kwargs: dict[str, Any] = self._everything(call, copies) if call.spec.var_kw else {}
         for arg, name in call.reads:
             value = self._look(name, call, copies)
             if value is not MISSING:
@@ -172,18 +172,17 @@ class ChainTrace:
         if name in ("grad", "update"):
             return self._vector(name, copies)
         if name == "loss":
-            if self.example.loss is None:
-                raise LookupError("it reads 'loss': give step() a closure, or step(loss=...)")
-            return self._loss()
+            return MISSING if self.example.loss is None else self._loss()
         if name == "step" and self.binding.keeps_step:
             return Scalar(self.t, self.t.leaf("step", self.example.step))
         if name in self.values:
+            if name in self.binding.shared:
+                self.out.agreed(name, self.values[name].node)
             return self.values[name]
-        held = name in self.own
-        if name in self.example.hypers and name not in self.binding.states:
-            shared = name in self.binding.shared
-            if shared or not held or name in self.example.given:
-                return self._hyper(name)
+        held, binding = name in self.own, self.binding
+        a_hyper = name in self.example.hypers and name not in binding.state_names
+        if a_hyper and (not held or name in binding.shared or name in self.example.given):
+            return self._hyper(name)
         if held:
             return self._state(name)
         return call.local.get(name, MISSING)
@@ -194,11 +193,9 @@ class ChainTrace:
             return self.update
         if name == "grad" and self.grad is not self.user_grad:
             return self.grad
-        copies[name] = copy = self._copy(self.grad)
-        return copy
-
-    def _copy(self, x: TensorProxy) -> TensorProxy:
-        return TensorProxy.fresh(self.t, x.read(), x.contig)
+        if name not in copies:
+            copies[name] = TensorProxy.fresh(self.t, self.grad.read(), self.grad.contig)
+        return copies[name]
 
     def _notice(self, copies: dict[str, TensorProxy]) -> None:
         for name, copy in copies.items():
@@ -208,20 +205,23 @@ class ChainTrace:
                 else:
                     self._set_grad(copy)
 
-    def _everything(self) -> dict[str, Any]:
-        """All names, for a callback with **kwargs: state, then what was set, as in the original."""
-        hypers, given = self.example.hypers, self.example.given
-        out: dict[str, Any] = {k: self._hyper(k) for k in hypers}
-        for name in self.own:
-            if name not in out or name in self.binding.states or name not in given:
-                out[name] = self._state(name)
-        out.update(self.values)
-        out["grad"] = self._copy(self.grad)
-        out["update"] = self.update if self.update is not None else self._copy(self.grad)
+    def _everything(self, call: Call, copies: dict[str, TensorProxy]) -> dict[str, Any]:
+        """All names, for a callback with **kwargs, under what it calls them itself."""
+        names = dict.fromkeys((*self.example.hypers, *self.own, *self.values, "grad", "update"))
         if self.binding.keeps_step:
-            out["step"] = Scalar(self.t, self.t.leaf("step", self.example.step))
+            names["step"] = None
         if self.example.loss is not None:
-            out["loss"] = self._loss()
+            names["loss"] = None
+        if not call.takes_param:
+            names["p"] = None
+        produces = call.spec.produces
+        its = {chain: own for own, chain in produces.items()}
+        out: dict[str, Any] = {}
+        for name in names:
+            if name in its or produces.get(name, name) == name:  # else it is renamed away
+                value = self._look(name, call, copies)
+                if value is not MISSING:
+                    out[its.get(name, name)] = value
         return out
 
     # ------------------------------------------------------------ values from outside
@@ -246,7 +246,7 @@ class ChainTrace:
             if value.numel() != 1 or value.is_complex():
                 raise Untraceable(f"the hyper {name!r} is a tensor of {tuple(value.shape)}")
             leaf = t.leaf(op, value.item(), name=name)
-            node = t.full(leaf, tuple(value.shape), value.dtype)
+            node = t.full(leaf, (), value.dtype)  # one element is read without dimensions
             return TensorProxy.make(t, Storage(node, f"the hyper {name!r}"), (), True)
         if isinstance(value, tuple | list | dict):
             raise Untraceable(f"{name!r} is a {type(value).__name__} of {static(value)[:40]}")
@@ -282,12 +282,16 @@ class ChainTrace:
     def _take(self, result: dict[str, Any], call: Call) -> None:
         """Bind what a callback returned; tensors have become values already."""
         for name, value in result.items():
+            if name == "loss" or name in self.binding.hyper_names:
+                raise ValueError(f"it returned {name!r}, which callbacks do not write")
             self.out.wrote_by(name, call.name)
             if name == "p":
                 self._set_p(value)
             elif name == "grad":
                 self._set_grad(value)
             elif name == "update":
+                if not isinstance(value, Node | torch.Tensor):
+                    raise ValueError(f"it returned 'update' as {value!r}")
                 self.update = self._fresh(value)
             elif name in self.binding.shared:
                 self._set_shared(name, value)
@@ -324,9 +328,7 @@ class ChainTrace:
             raise Untraceable(f"the shared value {name!r} becomes {value!r}")
         node = self.out.shared(name, value)
         if name not in self.values:
-            known = t.values[node.index] if node.is_host else UNKNOWN
-            decided = t.leaf("shared", known, name=name, decided=True)
-            self.values[name] = Scalar(t, decided)
+            self.values[name] = Scalar(t, node)
 
     def _set_state(self, name: str, value: Any) -> None:
         spec = self.example.state.get(name)
@@ -344,6 +346,9 @@ class ChainTrace:
                     held.write(node)
                     return
             self.own[name] = self._fresh(self.out.stored(name, node))
+        elif isinstance(value, int | float) and isinstance(spec, TensorSpec) and not spec.shape:
+            held = self._state(name)  # a number that is kept as a tensor
+            held.write(self.t.full(value, (), held.dtype))
         else:
             self.own[name] = value
         self.read.add(name)

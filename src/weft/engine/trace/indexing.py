@@ -63,9 +63,7 @@ def _mask(index: Any) -> Any:
 
 def _advanced(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
-    return any(
-        isinstance(i, list) or (isinstance(i, torch.Tensor)) or isinstance(i, bool) for i in parts
-    )
+    return any(isinstance(i, list | torch.Tensor | bool) for i in parts)
 
 
 def _concrete(i: Any) -> Any:

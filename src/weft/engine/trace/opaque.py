@@ -5,6 +5,7 @@ theirs by running the function once on ones of the same shape (running it on met
 import sympy, which takes a second).
 """
 
+from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -216,8 +217,11 @@ def call(
     nodes: list[Node] = []
     tree = (_lay_out(t, tuple(args), nodes), _lay_out(t, dict(kwargs), nodes))
     single = specs is not None and len(specs) == 1
+    made: Callable[..., Any] = lambda *results: results
     if specs is None:
-        specs, single = _run_on_ones(fn, tree, nodes)
+        specs, single, fields = _run_on_ones(fn, tree, nodes)
+        if fields:
+            made = namedtuple("Results", fields)
     shape, dtype = specs[0]
     attrs: dict[str, Any] = {"fn": fn, "tree": tree, "results": 0 if single else len(specs)}
     if serial:
@@ -225,9 +229,11 @@ def call(
     node = t.graph.add("call", tuple(nodes), shape=tuple(shape or ()), dtype=dtype, **attrs)
     if single:
         return (node,)
-    return tuple(
-        t.graph.add("getitem", (node,), shape=tuple(s or ()), dtype=d, index=i)
-        for i, (s, d) in enumerate(specs)
+    return made(
+        *(
+            t.graph.add("getitem", (node,), shape=tuple(s or ()), dtype=d, index=i)
+            for i, (s, d) in enumerate(specs)
+        )
     )
 
 
@@ -257,8 +263,8 @@ def put_back(tree: Any, values: Sequence[Any]) -> Any:
     return tree
 
 
-def _run_on_ones(fn: Callable, tree: Any, nodes: list[Node]) -> tuple[list[Any], bool]:
-    """What the results look like."""
+def _run_on_ones(fn: Callable, tree: Any, nodes: list[Node]) -> tuple[list[Any], bool, Any]:
+    """What the results look like: shapes and dtypes, whether there is one, their names."""
     device = "cpu" if sum(n.numel for n in nodes if not n.is_host) <= TOO_LARGE else "meta"
 
     def stand_in(n: Node) -> Any:
@@ -284,7 +290,8 @@ def _run_on_ones(fn: Callable, tree: Any, nodes: list[Node]) -> tuple[list[Any],
         raise Untraceable(f"{_name(fn)} returns something else than tensors")
     if any(r.is_complex() for r in results):
         raise Untraceable(f"{_name(fn)} gives complex numbers")
-    return [(tuple(r.shape), r.dtype) for r in results], not many
+    fields = getattr(type(out), "__match_args__", ()) if many else ()
+    return [(tuple(r.shape), r.dtype) for r in results], not many, fields
 
 
 def _name(fn: Any) -> str:

@@ -26,6 +26,7 @@ class Results:
         self.t, self.binding, self.example = tracer, binding, example
         self.dirty: set[str] = set()  # states that were returned
         self.wrote: dict[tuple[str, str], list[str]] = {}
+        self.same_step = False
         self._seen: dict[tuple[str, str], Node] = {}
 
     # ------------------------------------------------------------ on the way
@@ -79,6 +80,21 @@ class Results:
             self.t.graph.output("shared", name, node)
         return node
 
+    def agreed(self, name: str, node: Node) -> None:
+        """See that all parameters of a group come to the same value as the one that decides it."""
+        todo, seen = [node], {node.index}
+        while todo:
+            n = todo.pop()
+            if n.op in ("load", "number", "call"):
+                raise Untraceable(
+                    f"the shared value {name!r} is decided from what belongs to one parameter: "
+                    "combine it with over_params first"
+                )
+            if n.op == "step":
+                self.same_step = True
+            todo += [a for a in n.args if a.index not in seen]
+            seen |= {a.index for a in n.args}
+
     def stored(self, name: str, node: Node) -> Node:
         """New state in the dtype that it is computed in from the next step on."""
         spec = self._spec(name, node)
@@ -114,7 +130,7 @@ class Results:
         graph.verify()
         return Traced(
             graph, t.decisions, t.pins, _once(chain.rebinder.captures), stores, self.wrote,
-            bool(t.random),
+            bool(t.random), self.same_step,
         )  # fmt: skip
 
     def _state(self, chain: "ChainTrace", name: str) -> Any:

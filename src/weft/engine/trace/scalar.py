@@ -24,7 +24,7 @@ OPERATORS = {
     "eq": ("eq", "eq"), "ne": ("ne", "ne"),
 }  # fmt: skip
 MIRRORED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
-TENSOR_OPS = {h: t for h, t in OPERATORS.values()} | {"not": "not", "neg": "neg", "abs": "abs"}
+TENSOR_OPS = dict(OPERATORS.values()) | {"not": "not", "neg": "neg", "abs": "abs"}
 
 
 class Scalar(float):

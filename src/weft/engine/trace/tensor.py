@@ -60,6 +60,8 @@ class TensorProxy(torch.Tensor):
     views: tuple[View, ...]
     contig: bool
     owner: Any
+    _shape: tuple[int, ...]
+    _dtype: torch.dtype
 
     @staticmethod
     def make(
@@ -71,7 +73,7 @@ class TensorProxy(torch.Tensor):
         for v in views:
             node = v.read(node)
         self = torch.Tensor._make_subclass(TensorProxy, _blank(node.shape or (), node.dtype))
-        held = self.__dict__
+        held: dict[str, Any] = self.__dict__  # type: ignore[assignment]
         held["tracer"], held["storage_"], held["views"] = tracer, storage, views
         held["contig"], held["owner"] = contig, owner
         held["_shape"], held["_dtype"] = node.shape, node.dtype

@@ -155,7 +155,7 @@ class Tracer:
         if isinstance(x, Node | Wrapped):
             return x
         if isinstance(x, torch.Tensor):
-            return x.read() if hasattr(x, "read") else self.external(x)
+            return x.read() if hasattr(x, "read") else self.external(x)  # type: ignore[attr-defined]
         if isinstance(x, float | int):
             node = getattr(x, "node", None)
             if node is None:
@@ -255,6 +255,7 @@ class Tracer:
         """A reduction over `dims`, or over all where they are None."""
         if x.shape == ():
             return self.cast(x, torch.bool) if op in ("any", "all") else x
+        assert x.shape is not None
         axes = range(len(x.shape)) if dims is None else [d % len(x.shape) for d in dims]
         axes = tuple(sorted(set(axes)))
         shape = tuple(
