@@ -68,6 +68,16 @@ from weft.callbacks.factored import (
     factored_sq,
     param_rms,
 )
+from weft.callbacks.kl import (
+    kl_eigenvalues,
+    kl_ema_sq,
+    kl_factors,
+    kl_rotate,
+    kl_rotate_back,
+    kl_scale,
+    kl_start,
+    refresh_kl_bases,
+)
 from weft.callbacks.kronecker import (
     average_factors,
     graft_adagrad,
@@ -361,6 +371,13 @@ __all__ = [
     "inverse_time",
     "iterate_weight",
     "kate",
+    "kl_eigenvalues",
+    "kl_ema_sq",
+    "kl_factors",
+    "kl_rotate",
+    "kl_rotate_back",
+    "kl_scale",
+    "kl_start",
     "l2",
     "lars_scale",
     "late_step",
@@ -419,6 +436,7 @@ __all__ = [
     "rectified_rate",
     "rectify",
     "refresh_bases",
+    "refresh_kl_bases",
     "residual",
     "residual_sq",
     "resilient",

@@ -10,10 +10,8 @@ from weft.callbacks.units import grad_sq_norm
 
 __all__ = [
     "adagrad_norm",
-    "alig",
     "curvature_rate",
     "normalize_global",
-    "polyak_rate",
     "stable_decay",
 ]
 
@@ -101,30 +99,3 @@ def curvature_rate(
         "rate": new, "growth": growth, "update": new * grad,
         "previous_param": p, "previous_grad": grad,
     }  # fmt: skip
-
-
-@mark(place="update")
-def polyak_rate(update, loss, grad_sq_norm=grad_sq_norm, max_lr=1.0, f_min=0.0, eps=0.0):
-    """Polyak's rate: as far as a line along the gradient needs to reach the smallest loss.
-
-        u <- u * min((loss - f_min) / (|all g|^2 + eps), max_lr)
-
-    Polyak, 1969; with the maximum, Loizou et al., 2020, arXiv:2002.10542.
-    """
-    return {"update": update * ((loss - f_min) / (grad_sq_norm + eps)).clamp(max=max_lr)}
-
-
-@mark(place="descend")
-def alig(
-    p, grad, loss, lr, momentum=0.9, eps=1e-6, grad_sq_norm=grad_sq_norm, momentum_buffer=zeros
-):
-    """ALI-G: Polyak's rate for a smallest loss of 0, at most lr, with Nesterov's momentum.
-
-        r = min(loss / (|all g|^2 + eps), lr);   b <- momentum * b - r * g
-        p <- p - r * g + momentum * b
-
-    Berrada, Zisserman and Kumar, 2019, arXiv:1906.05661.
-    """
-    pull = (loss / (grad_sq_norm + eps)).clamp(max=lr) * grad
-    buffer = momentum * momentum_buffer - pull
-    return {"momentum_buffer": buffer, "p": p - pull + momentum * buffer}

@@ -25,6 +25,7 @@ from weft.optimizers.factored import (
     Adafactor,
     AdamMini,
 )
+from weft.optimizers.kl import KLSOAP, KLShampoo
 from weft.optimizers.layerwise import LAMB, LARC, LARS
 from weft.optimizers.lion import Lion
 from weft.optimizers.lowrank import APOLLO, APOLLOMini, Conda, Dion, Fira, GaLoreAdamW
@@ -89,6 +90,7 @@ __all__ = [
     "FOCUS",
     "FTRL",
     "KATE",
+    "KLSOAP",
     "LAMB",
     "LAMBC",
     "LARC",
@@ -173,6 +175,7 @@ __all__ = [
     "GrokAdamW",
     "GrokfastAdamW",
     "HeavySOAP",
+    "KLShampoo",
     "LDoG",
     "LaProp",
     "Lion",

@@ -88,7 +88,7 @@ class DoG(Algorithm):
     tensor([-0.1000, -0.1000, -0.1000, -0.1000])
 
     Ivgi, Hinder and Carmon, 2023, arXiv:2302.12022. Evaluate an average of the iterates, as the
-    paper does: add `weft.EMA`.
+    paper does: add `weft.WeightEMA`.
     """
 
     paper = "Ivgi, Hinder and Carmon, 2023, arXiv:2302.12022"
