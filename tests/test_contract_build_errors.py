@@ -4,9 +4,9 @@ import warnings
 
 import pytest
 import torch
-from contract import descend, param, stepped
 
 import weft
+from contract import descend, param, stepped
 
 pytestmark = pytest.mark.usefixtures("engine")
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from contract import descend, param, stepped
 
 import weft
+from contract import descend, param, stepped
 
 pytestmark = pytest.mark.usefixtures("engine")
 

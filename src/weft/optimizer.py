@@ -13,7 +13,7 @@ from weft.binding import ORIGINAL_NAMES, Binding, bind
 from weft.callback import number
 from weft.engine import engine_named
 from weft.errors import ChainError, StepError, WeftWarning, did_you_mean
-from weft.groups import ALIASES, NOT_HYPERS, BoundGroup, Group, Hypers, check_grad
+from weft.groups import ALIASES, NOT_HYPERS, BoundGroup, Group, Hypers, check_grad, describe
 from weft.state_dict import load
 from weft.wrapper import Wrapper
 
@@ -68,8 +68,8 @@ class Optimizer(torch.optim.Optimizer):
         self._explicit = {k: number(v) for k, v in hypers.items()}
         self.frozen_idx = 0
         self._training = True
-        hyperparameters.validate(self._explicit)
         defaults = {**getattr(cbs, "defaults", {}), **self._explicit}
+        hyperparameters.validate(defaults)
         super().__init__(_groups(params), defaults)
         self._check_hypers(self._explicit)
         for wrapper in self._wrappers:
@@ -138,11 +138,13 @@ class Optimizer(torch.optim.Optimizer):
         """torch's own check and registration, undone where the chain does not fit a parameter."""
         ours = {"lr", "differentiable", *group}
         ours |= {name for w in self._wrappers for name in w.group_defaults()}
-        super().add_param_group(group)
+        try:
+            super().add_param_group(group)
+        except ValueError as e:
+            raise ValueError(f"{e}{self._given_before(group)}") from e
         bound.group = added = self.param_groups[-1]
-        for name in (
-            set(self.defaults) & set(added) - ours
-        ):  # torch gives every group all defaults: other chains' too
+        # torch gives every group all defaults: other chains' too
+        for name in set(self.defaults) & set(added) - ours:
             if not bound.binding.knows_hyper(name):
                 del added[name]
         try:
@@ -153,6 +155,14 @@ class Optimizer(torch.optim.Optimizer):
         self._bound.append(bound)
         if not bound.binding.writes_p:
             warnings.warn(_nothing_written(bound.binding), stacklevel=_depth())
+
+    def _given_before(self, group: dict[str, Any]) -> str:
+        """The first parameter of `group` that another group has, in words."""
+        held = {p for g in self.param_groups for p in g["params"]}
+        for i, p in enumerate(group["params"]):
+            if isinstance(p, torch.Tensor) and p in held:
+                return f": parameter {describe(group, len(self.param_groups), i)}"
+        return ""
 
     def _current(self) -> list[BoundGroup]:
         """The groups with their chains, bound again where an option that selects callbacks changed."""
@@ -184,7 +194,7 @@ class Optimizer(torch.optim.Optimizer):
         """Refuse a hyper that no chain of this optimizer can read."""
         known: set[str] = set()
         for b in self._bound:
-            known |= {*b.binding.hypers, *b.binding.required, *b.binding.shared}
+            known |= {*b.binding.hyper_names, *b.binding.shared}
         for name in hypers:
             if name in ORIGINAL_NAMES or name in self._accepted():
                 continue
@@ -320,13 +330,15 @@ class Optimizer(torch.optim.Optimizer):
             raise ValueError(f"unknown hyper {name!r}{did_you_mean(name, known)}")
         if isinstance(value, slice):
             values = hyperparameters.spread(value, n)
+        elif getattr(value, "ndim", 0) and not (
+            isinstance(value, torch.Tensor) and len(value) == 1
+        ):
+            values = value.tolist()  # an array, or a tensor that is more than one number
         elif isinstance(value, tuple) and any(isinstance(v.get(name), tuple) for v in views):
             nested = len(value) == n and all(isinstance(v, tuple) for v in value)
             values = list(value) if nested else [value] * n
         elif isinstance(value, Sequence) and not isinstance(value, str):
             values = list(value)
-        elif not isinstance(value, torch.Tensor) and getattr(value, "ndim", 0):
-            values = list(value)  # a NumPy array
         else:
             values = [value] * n
         if len(values) != n:
@@ -343,9 +355,9 @@ class Optimizer(torch.optim.Optimizer):
     def freeze_to(self, n: int) -> None:
         """Train only the groups from `n` on; parameters whose state says `force_train` stay."""
         count = len(self.param_groups)
-        self.frozen_idx = n if n >= 0 else count + n
-        if self.frozen_idx >= count:
+        if not -count <= n < count:
             raise ValueError(f"freeze_to({n}): there are only {count} parameter groups")
+        self.frozen_idx = n % count
         for i, group in enumerate(self.param_groups):
             for p in group["params"]:
                 forced = p in self.state and self.state[p].get("force_train", False)

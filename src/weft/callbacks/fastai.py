@@ -37,8 +37,13 @@ __all__ = [
 
 
 def debias(mom, damp, step):
-    """The correction of an average that started at zero: damp * (1 - mom^step) / (1 - mom)."""
-    return damp * step if mom == 1 else damp * (1 - mom**step) / (1 - mom)
+    """The correction of an average that started at zero: damp * (1 - mom^step) / (1 - mom).
+
+    At a momentum of one, which a dampened average does not leave, it is its limit, or nothing.
+    """
+    if mom == 1:
+        return damp * step if damp else 1.0
+    return damp * (1 - mom**step) / (1 - mom)
 
 
 @mark(place="descend")
