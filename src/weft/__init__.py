@@ -161,7 +161,9 @@ from weft.wrappers import (
     SWA,
     AtAverage,
     Lookahead,
+    Mechanic,
     OuterNesterov,
+    SkipSpikes,
     WeightEMA,
 )
 
@@ -259,6 +261,7 @@ __all__ = [
     "MARS",
     "MSVAG",
     "MarsMuon",
+    "Mechanic",
     "MoMo",
     "MoMoAdam",
     "Muon",
@@ -315,6 +318,7 @@ __all__ = [
     "SignSGD",
     "Signum",
     "SimplifiedAdEMAMix",
+    "SkipSpikes",
     "SpectralDescent",
     "StableAdamW",
     "StableSPAM",

@@ -62,6 +62,9 @@ DISTRIBUTED = {**SHAMPOO, "betas": (0.9, 0.99), "graft_beta2": 0.98}
 SOAP = {"lr": 0.02, "betas": (0.9, 0.95), "weight_decay": 0.1, "precondition_frequency": 3}
 
 
+KL = ((5, 5), (4, 4), (4, 2, 2))
+
+
 def case(name, reference, hypers, shapes=MATRICES, translate=dict, more=None, **options):
     ref = {**translate(hypers), **(more or {})}
     return Case(name, reference, hypers, ref=ref, translate=translate, shapes=shapes, **options)
@@ -139,4 +142,7 @@ CASES = [
     case("HeavySOAP", "heavy_soap", SOAP, SQUARES),
     case("SOLP", "soap_laprop", SOAP, SQUARES),
     case("SOAPAdEMAMix", "soap_ademamix", {**SOAP, "betas": (0.9, 0.95, 0.99)}, SQUARES),
+    case("KLShampoo", "kl_shampoo", SOAP, KL),
+    case("KLSOAP", "kl_soap", {**SOAP, "shampoo_beta": 0.9}, KL),
+    case("KLSOAP", "kl_soap", {**SOAP, "correct_bias": True}, KL),
 ]
