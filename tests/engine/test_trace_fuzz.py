@@ -230,13 +230,13 @@ def check(shape, first, second, picks, layout, dtype=torch.float32) -> str:
     return "equal"
 
 
-case = dict(
+case: dict = dict(  # noqa: C408
     shape=st.sampled_from(SHAPES), first=programs, second=programs,
     picks=st.tuples(*[st.integers(0, 40)] * 5), layout=st.sampled_from([0, 0, 0, 1, 2, 3, 4, 8]),
 )  # fmt: skip
-quiet = dict(
-    deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
-)
+quiet = {
+    "deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None
+}
 
 
 @pytest.mark.filterwarnings("ignore")

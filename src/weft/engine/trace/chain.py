@@ -100,7 +100,7 @@ class ChainTrace:
             self.values[over.name] = self.out.over(over.name, result, call.name)
         elif isinstance(result, dict):
             names = call.spec.produces
-            self._take({names.get(k, k): v for k, v in result.items()}, call)
+            self._take({names.get(k, k): v for k, v in result.items()}, call)  # type: ignore[arg-type]
         self.out.note_in_place(self, call.name)
 
     # ------------------------------------------------------------ a call

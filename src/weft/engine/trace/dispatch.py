@@ -256,7 +256,7 @@ def _each(t: Tracer, name: str, each: list[Any], kwargs: dict, at: Any) -> Any:
         elif k in ("scalar", "scalars", "other", "exponent"):
             each.append(at(v))
         else:
-            keys[{"ord": "p"}.get(k, k)] = at(v)
+            keys[{"ord": "p"}.get(k, k)] = at(v)  # type: ignore[index]
     if fused and len(each) == 4:
         keys["value"] = each.pop()
     if name == "copy":
@@ -310,7 +310,7 @@ def _type(t: Tracer, args: tuple, kwargs: dict) -> Any:
     dtype = args[1] if len(args) > 1 else kwargs.get("dtype")
     if not isinstance(dtype, torch.dtype):
         raise Untraceable("Tensor.type() with or for a name")
-    return factories.to_dtype(t, as_proxy(t, args[0]), (dtype,), {})
+    return factories.to_dtype(t, as_proxy(t, args[0]), (dtype,), {})  # type: ignore[index]
 
 
 def _is_contig(t: Tracer, args: tuple, kwargs: dict) -> bool:

@@ -45,7 +45,7 @@ def set_item(t: Tracer, x: TensorProxy, index: Any, value: Any) -> None:
         node = t.lift(value)
         node = t.full(node, tuple(part.shape), part.dtype) if _is_number(node) else t.tensor(node)
         shape = node.shape or ()
-        while len(shape) > part.ndim and shape[0] == 1:
+        while len(shape) > part.ndim and shape[0] == 1:  # type: ignore[index]
             shape = shape[1:]
         part.write(t.reshape(node, shape))
 

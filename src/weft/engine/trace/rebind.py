@@ -211,7 +211,7 @@ class Rebinder:
             return value
         plain = next(base for base in cls.__mro__ if base.__module__ in ("builtins", "types"))
         try:
-            clone = plain.__new__(self._rebound_class(cls))
+            clone = plain.__new__(self._rebound_class(cls))  # type: ignore[call-overload]
         except TypeError:
             raise Untraceable(f"the object {name} of type {cls.__name__}") from None
         held = clone.__dict__

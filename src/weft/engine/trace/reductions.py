@@ -27,7 +27,7 @@ def _dims(dim: Any) -> Any:
 
 def _count(x: Node, dims: Any) -> int:
     shape = x.shape or ()
-    return math.prod(shape if dims is None else [shape[d] for d in dims])
+    return math.prod(shape if dims is None else [shape[d] for d in dims])  # type: ignore[return-value]
 
 
 @op("sum")

@@ -235,8 +235,13 @@ for _original, _shim in (
 ):  # fmt: skip
     _register(_original, _shim)
 
+SAME_IN_NUMPY = (
+    "sqrt", "exp", "exp2", "log", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan",
+    "sinh", "cosh", "tanh", "floor", "ceil", "trunc", "isnan", "isinf", "isfinite",
+    "copysign", "fmod", "hypot",
+)  # fmt: skip
 NUMPY = {
-    **{n: n for n in ["sqrt", "exp", "exp2", "log", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan", "sinh", "cosh", "tanh", "floor", "ceil", "trunc", "isnan", "isinf", "isfinite", "copysign", "fmod", "hypot"]},
+    **{n: n for n in SAME_IN_NUMPY},
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "arcsinh": "asinh",
     "arccosh": "acosh", "arctanh": "atanh", "power": "**", "float_power": "**", "abs": "abs",
     "absolute": "abs", "fabs": "fabs", "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
