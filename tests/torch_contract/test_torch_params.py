@@ -9,7 +9,16 @@ import weft
 # they put parameters on a manifold where these do not start, or compute them from sums alone
 ANEW = {"spel", "nero", "ftrl"}
 # they compute parameters from the start and a sum, which rounds
-ROUNDS = {"madgrad", "accsgd"}
+ROUNDS = {"madgrad", "accsgd", "dadaptsgd"}
+
+
+def reads_the_loss(name):
+    opt = weft.create(name, parameters((2, 2)), lr=0.1)
+    return any(group.binding.reads_loss for group in opt._current())
+
+
+# those that read the loss refuse a step without one
+EVERY = [name for name in weft.list_optimizers() if not reads_the_loss(name)]
 
 
 def torchs(name, params, **options):
@@ -96,17 +105,18 @@ def test_grads_are_never_written(name, options):
                 assert torch.equal(grad, value)
 
 
-@pytest.mark.parametrize("name", weft.list_optimizers())
+@pytest.mark.parametrize("name", EVERY)
 def test_a_step_bumps_the_version_of_what_it_writes(name):
     """So that autograd notices a backward through a parameter that was stepped in between."""
     params = parameters((4, 3))
     opt = weft.create(name, params, lr=0.1)
+    advance(opt, params, 1)  # of some the first step only looks
     version = params[0]._version
-    advance(opt, params, 1)
+    advance(opt, params, 1, 1)
     assert params[0]._version > version
 
 
-@pytest.mark.parametrize("name", weft.list_optimizers())
+@pytest.mark.parametrize("name", EVERY)
 def test_a_step_without_grads_is_a_no_op_and_leaves_no_empty_state(name):
     params = parameters((4, 3), (5, 2))
     frozen = parameters((2, 2))[0].requires_grad_(False)
@@ -122,7 +132,7 @@ def test_a_step_without_grads_is_a_no_op_and_leaves_no_empty_state(name):
     assert all(p.isfinite().all() for p in params)
 
 
-@pytest.mark.parametrize("name", weft.list_optimizers())
+@pytest.mark.parametrize("name", EVERY)
 def test_zero_grads_and_a_zero_rate_make_all_state_and_move_nothing(name):
     """What torch.distributed.checkpoint does to an optimizer that has not stepped yet."""
     if name in ANEW:

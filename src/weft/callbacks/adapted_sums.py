@@ -27,7 +27,7 @@ def sq_of_sum(grad_sum):
 
 def agreement(grad, grad_sum, lr, d, first_norm, d0=1e-6):
     """The rate times how the gradient agrees with the sum of those before."""
-    return rate_of(lr, d, d0) / first_norm * (grad * grad_sum).sum()
+    return rate_of(lr, d, d0) / (first_norm + 1e-30) * (grad * grad_sum).sum()
 
 
 grad_sum_sq: Any = over_params("grad_sum_sq", sq_of_sum)
@@ -43,7 +43,7 @@ def dadapt_first_norm(grad_sq_norm=grad_sq_norm, first_norm=shared(0.0)):
 @mark(place="statistics")
 def dadapt_sum(grad, lr, d, first_norm, d0=1e-6, grad_sum=zeros, progress=agreed):
     """The sum of weighted gradients: s <- s + lr d / |g_1| * g;   u <- s."""
-    grad_sum = grad_sum + rate_of(lr, d, d0) / first_norm * grad
+    grad_sum = grad_sum + rate_of(lr, d, d0) / (first_norm + 1e-30) * grad
     return {"grad_sum": grad_sum, "update": grad_sum}
 
 

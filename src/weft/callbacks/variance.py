@@ -161,7 +161,9 @@ def adai(
     Xie et al., 2020, arXiv:2006.15815.
     """
     v = exp_avg_sq / (1 - betas[1] ** step)
-    momentum = (1 - betas[0] * v / (second_moment_sum / size)).clamp(min=0, max=1 - eps)
+    momentum = (1 - betas[0] * v / (second_moment_sum / size).clamp(min=1e-38)).clamp(
+        min=0, max=1 - eps
+    )
     exp_avg = momentum * exp_avg + (1 - momentum) * grad
     product = beta1_prod * momentum
     return {"exp_avg": exp_avg, "beta1_prod": product, "update": exp_avg / (1 - product)}
