@@ -175,6 +175,7 @@ from weft.callbacks.online import (
     smooth_root,
     srmm,
 )
+from weft.callbacks.psgd import cap_rms, decay_matrices, fit_whitener, kron_schedule, whiten
 from weft.callbacks.rates import (
     arctan,
     average_rate,
@@ -240,6 +241,7 @@ from weft.callbacks.second_moment import (
     precondition,
     rectify,
 )
+from weft.callbacks.splus import average_param, decay_by_shape, refresh_eigenbases, scale_by_shape
 from weft.callbacks.trust import lars_scale, trust_ratio
 from weft.callbacks.units import centralize, orthograd
 from weft.callbacks.variance import (
@@ -287,6 +289,7 @@ __all__ = [
     "average",
     "average_factors",
     "average_iterates",
+    "average_param",
     "average_rate",
     "bet",
     "block_ema_sq",
@@ -294,6 +297,7 @@ __all__ = [
     "borrow_size",
     "bound_rate",
     "cap_rate",
+    "cap_rms",
     "cautious",
     "cautious_weight_decay",
     "centralize",
@@ -329,6 +333,8 @@ __all__ = [
     "debias",
     "debiased_ema",
     "debiased_ema_sq",
+    "decay_by_shape",
+    "decay_matrices",
     "decay_update",
     "deep_ema",
     "descend",
@@ -352,6 +358,7 @@ __all__ = [
     "fastai",
     "first_snr",
     "fisher",
+    "fit_whitener",
     "follow_leader",
     "friction",
     "fromage_shrink",
@@ -378,6 +385,7 @@ __all__ = [
     "kl_rotate_back",
     "kl_scale",
     "kl_start",
+    "kron_schedule",
     "l2",
     "lars_scale",
     "late_step",
@@ -436,6 +444,7 @@ __all__ = [
     "rectified_rate",
     "rectify",
     "refresh_bases",
+    "refresh_eigenbases",
     "refresh_kl_bases",
     "residual",
     "residual_sq",
@@ -446,6 +455,7 @@ __all__ = [
     "rotate",
     "rotate_back",
     "row_column_scale",
+    "scale_by_shape",
     "scale_to_rms",
     "schedule_free",
     "second_moment_sum",
@@ -487,5 +497,6 @@ __all__ = [
     "warm_average",
     "warmup_rate",
     "weight_decay",
+    "whiten",
     "yogi",
 ]

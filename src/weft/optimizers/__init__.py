@@ -52,6 +52,7 @@ from weft.optimizers.polyak import (
     MoMoAdam,
     PolyakSGD,
 )
+from weft.optimizers.psgd import PSGDKron, SPlus
 from weft.optimizers.rates import AdaBound, AdamAtan2, AdaMod, DiffGrad, DualAdam, PAdam, SAdam
 from weft.optimizers.rmsprop import RMSprop
 from weft.optimizers.rmsprop_tf import RMSpropTF
@@ -197,6 +198,7 @@ __all__ = [
     "OptimisticAdam",
     "OptimisticGD",
     "PAdam",
+    "PSGDKron",
     "PolarGrad",
     "PolyakSGD",
     "Prodigy",
@@ -209,6 +211,7 @@ __all__ = [
     "SAdam",
     "SGDSaI",
     "SOAPAdEMAMix",
+    "SPlus",
     "ScheduleFreeAdamW",
     "ScheduleFreeRAdam",
     "ScheduleFreeSGD",

@@ -65,6 +65,18 @@ SOAP = {"lr": 0.02, "betas": (0.9, 0.95), "weight_decay": 0.1, "precondition_fre
 KL = ((5, 5), (4, 4), (4, 2, 2))
 
 
+KRON = {"lr": 0.02, "betas": (0.9,), "weight_decay": 0.1, "precondition_lr": 0.2}
+SPLUS = {"lr": 0.02, "betas": (0.9, 0.95), "weight_decay": 0.1, "inverse_steps": 4}
+
+
+def probability(hypers):
+    """A constant probability as the reference's function of the step."""
+    hypers = momentum(hypers)
+    if "update_probability" in hypers:
+        hypers["update_probability"] = lambda t, q=hypers["update_probability"]: q
+    return hypers
+
+
 def case(name, reference, hypers, shapes=MATRICES, translate=dict, more=None, **options):
     ref = {**translate(hypers), **(more or {})}
     return Case(name, reference, hypers, ref=ref, translate=translate, shapes=shapes, **options)
@@ -145,4 +157,14 @@ CASES = [
     case("KLShampoo", "kl_shampoo", SOAP, KL),
     case("KLSOAP", "kl_soap", {**SOAP, "shampoo_beta": 0.9}, KL),
     case("KLSOAP", "kl_soap", {**SOAP, "correct_bias": True}, KL),
+    case("SPlus", "splus", {**SPLUS, "ema_rate": 0.9}, (*SQUARES, (3, 2, 2)), matched=True),
+    case("PSGDKron", "psgd_kron", KRON, ANY, probability, prepare=same_draws),
+    case(
+        "PSGDKron",
+        "psgd_kron",
+        {**KRON, "update_probability": 1 / 3, "max_size_triangular": 5},
+        ANY,
+        probability,
+        prepare=same_draws,
+    ),
 ]

@@ -1,0 +1,54 @@
+"""SPlus: signs in eigenbases, steps scaled by shape, and an average of the weights."""
+
+import torch
+
+from weft.callback import mark, state, zeros
+from weft.callbacks.kronecker import pack, packed, unpack
+
+__all__ = ["average_param", "decay_by_shape", "refresh_eigenbases", "scale_by_shape"]
+
+planes_only = state(lambda p: packed(p) if p.ndim == 2 else packed(p)[:0].clone())
+
+
+def identities(p: torch.Tensor) -> torch.Tensor:
+    """The identity for each axis of a matrix, nothing for what is none."""
+    none = planes_only.make(p)
+    eyes = [torch.eye(n, dtype=none.dtype, device=p.device) for n in p.shape]
+    return pack(eyes, none) if p.ndim == 2 else none
+
+
+from_identity = state(identities)
+
+
+def size(p: torch.Tensor, constant: float) -> float:
+    """2 / (m + n) for a matrix, a constant for what is none."""
+    return 2 / (p.shape[0] + p.shape[1]) if p.ndim == 2 else constant
+
+
+@mark(place="update")
+def scale_by_shape(update, nonstandard_constant=1e-3):
+    """u <- u * 2 / (m + n); times a constant what is no matrix. Frans et al., 2025, arXiv:2506.07254."""
+    return {"update": update * size(update, nonstandard_constant)}
+
+
+@mark(place="after")
+def decay_by_shape(p, lr, weight_decay=0.01, nonstandard_constant=1e-3):
+    """Decay with the same scale: p <- p * (1 - lr * 2 / (m + n) * weight_decay)."""
+    return {"p": p * (1 - lr * size(p, nonstandard_constant) * weight_decay)}
+
+
+@mark(place="after")
+def average_param(p, step, ema_rate=0.999, param_average=zeros):
+    """A corrected average of the parameter: a <- a + (1 - r) / (1 - r^t) * (p - a)."""
+    return {"param_average": param_average.lerp(p, (1 - ema_rate) / (1 - ema_rate**step))}
+
+
+@mark(place="after")
+def refresh_eigenbases(p, factors, step, inverse_steps=100, eps=1e-30, bases=from_identity):
+    """Eigenvectors of the factors, at the start and every `inverse_steps`; the next step uses them."""
+    if p.ndim != 2 or (step != 1 and step % inverse_steps != 0):
+        return None
+    own = unpack(factors, p.shape)
+    eye = [eps * torch.eye(f.shape[0], dtype=f.dtype, device=f.device) for f in own]
+    new = [torch.linalg.eigh(f + e)[1] for f, e in zip(own, eye, strict=True)]
+    return {"bases": pack(new, bases)}
