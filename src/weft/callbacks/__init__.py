@@ -52,6 +52,7 @@ from weft.callbacks.eigenbasis import (
     descend_late,
     ema_sq_rotated,
     late_step,
+    nesterov_late,
     refresh_bases,
     rotate,
     rotate_back,
@@ -136,6 +137,7 @@ from weft.callbacks.matrix_step import (
     momentum_ratio,
     row_column_scale,
     shrink,
+    spectral_sphere,
     times,
 )
 from weft.callbacks.mixtures import (
@@ -242,6 +244,7 @@ from weft.callbacks.second_moment import (
     rectify,
 )
 from weft.callbacks.splus import average_param, decay_by_shape, refresh_eigenbases, scale_by_shape
+from weft.callbacks.switch import adam_then_sgd, project_rate, settled_rate, switch
 from weft.callbacks.trust import lars_scale, trust_ratio
 from weft.callbacks.units import centralize, orthograd
 from weft.callbacks.variance import (
@@ -269,6 +272,7 @@ __all__ = [
     "adagrad_norm",
     "adagrad_norm_descend",
     "adai",
+    "adam_then_sgd",
     "adam_within",
     "adan",
     "adan_root",
@@ -409,6 +413,7 @@ __all__ = [
     "nesterov_average",
     "nesterov_debias",
     "nesterov_ema",
+    "nesterov_late",
     "nesterov_product",
     "neuron_normalize",
     "newton_schulz",
@@ -436,6 +441,7 @@ __all__ = [
     "prodigy_ema",
     "project",
     "project_damped",
+    "project_rate",
     "projected_residual_sq",
     "proximal_decay",
     "quasi_hyperbolic",
@@ -463,6 +469,7 @@ __all__ = [
     "seeded_ema",
     "seeded_root",
     "select_slices",
+    "settled_rate",
     "shrink",
     "shrink_peaks",
     "sign",
@@ -476,6 +483,7 @@ __all__ = [
     "smooth_root",
     "softplus_root",
     "spectral_or_rms",
+    "spectral_sphere",
     "srmm",
     "stabilize",
     "stable_decay",
@@ -485,6 +493,7 @@ __all__ = [
     "subtract",
     "sum_factors",
     "sum_momentum",
+    "switch",
     "times",
     "times_lr",
     "transport_bases",

@@ -6,19 +6,24 @@ Vectors have none, and stay as they are. The first gradient is spent on factors 
 
 import torch
 
-from weft.callback import mark, zeros
+from weft.callback import mark, state, zeros
 from weft.callbacks.kronecker import along, matrices_only, pack, unpack
+from weft.callbacks.momentum import nesterov_product
 
 __all__ = [
     "descend_late",
     "ema_sq_rotated",
     "late_step",
+    "nesterov_late",
     "refresh_bases",
     "rotate",
     "rotate_back",
     "silent_start",
     "transport_bases",
 ]
+
+
+one = state(1.0, dtype=torch.float32)
 
 
 def eigenbasis(a: torch.Tensor) -> torch.Tensor:
@@ -60,6 +65,17 @@ def rotate(update, bases):
 def rotate_back(update, bases):
     """Turn the update back from the bases: u <- Q_a u along each axis."""
     return {"update": along(update, unpack(bases, update.shape))}
+
+
+@mark(place="update")
+def nesterov_late(
+    grad, exp_avg, step, betas=(0.9, 0.999), momentum_decay=4e-3, mu_product=one
+):  # fmt: skip
+    """`nesterov_product`, but not with the gradient that the bases are made of."""
+    if step == 0:
+        return None
+    ahead = nesterov_product(grad, exp_avg, step, betas, momentum_decay, mu_product)
+    return {"update": ahead["update"], "mu_product": ahead["mu_product"]}
 
 
 @mark(place="descend")

@@ -5,7 +5,7 @@ import math
 import torch
 
 from weft.callback import mark, state
-from weft.callbacks.matrix import MATRICES, matrix
+from weft.callbacks.matrix import MATRICES, matrix, polar_factor
 
 __all__ = [
     "adagrad_norm_descend",
@@ -15,6 +15,7 @@ __all__ = [
     "momentum_ratio",
     "row_column_scale",
     "shrink",
+    "spectral_sphere",
     "times",
 ]
 
@@ -114,3 +115,32 @@ def shrink(p, lr):
 def times(update, scale=1.0):
     """A further factor of the rate: u <- u * scale."""
     return {"update": update * scale}
+
+
+def tangent(x: torch.Tensor, theta: torch.Tensor, halvings: int = 60) -> torch.Tensor:
+    """polar(x + c theta) for the c that makes it orthogonal to theta, |x| = |theta| = 1.
+
+    c is the minimum of the nuclear norm of x + c theta, so at most twice the one of x; by bisection.
+    """
+    low = torch.full_like(x[0, 0], -2 * math.sqrt(min(x.shape)))
+    high = -low
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        below = (theta * polar_factor(x + middle * theta)).sum() < 0
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return polar_factor(x + (low + high) / 2 * theta)
+
+
+@mark(place="descend", ndim=MATRICES)
+def spectral_sphere(p, update, lr):
+    """A step along the matrices of spectral norm R = sqrt(m / n), after coming back to them.
+
+        W <- R W / |W|_2;   p <- W - lr * R * polar(u / |u| + c Theta), tangent to Theta = u_1 v_1^T of W
+
+    Xie et al., 2026, arXiv:2601.08393.
+    """
+    w, x = matrix(p), matrix(update) / update.norm().clamp(min=1e-30)
+    u, s, vh = torch.linalg.svd(w, full_matrices=False)
+    radius = math.sqrt(w.shape[0] / w.shape[1])
+    moved = w * (radius / s[0]) - lr * radius * tangent(x, u[:, :1] @ vh[:1])
+    return {"p": moved.reshape(p.shape)}

@@ -60,8 +60,17 @@ from weft.optimizers.schedulefree import ScheduleFreeAdamW, ScheduleFreeRAdam, S
 from weft.optimizers.sgd import SGD
 from weft.optimizers.shampoo import DistributedShampoo, Shampoo
 from weft.optimizers.signs import FOCUS, Ano, CautiousLion, Grams, SignSGD, Signum, Tiger
-from weft.optimizers.soap import SOAP, SOLP, HeavySOAP, SOAPAdEMAMix
-from weft.optimizers.spectral import RACS, SPEL, SWAN, PolarGrad, Scion, ScionLight, SpectralDescent
+from weft.optimizers.soap import SOAP, SOLP, HeavySOAP, SOAPAdEMAMix, SOAPNAdam
+from weft.optimizers.spectral import (
+    RACS,
+    SPEL,
+    SWAN,
+    PolarGrad,
+    Scion,
+    ScionLight,
+    SpectralDescent,
+    SpectralSphere,
+)
 from weft.optimizers.sphere import (
     SGDP,
     AdamP,
@@ -79,6 +88,7 @@ from weft.optimizers.stable import (
     StableAdamW,
     StableSPAM,
 )
+from weft.optimizers.switching import SWATS
 from weft.optimizers.variance import AdaBelief, Aida, FAdam, Yogi
 
 __all__ = [
@@ -113,6 +123,7 @@ __all__ = [
     "SPEL",
     "SRMM",
     "SWAN",
+    "SWATS",
     "VSGD",
     "ACProp",
     "APOLLOMini",
@@ -211,6 +222,7 @@ __all__ = [
     "SAdam",
     "SGDSaI",
     "SOAPAdEMAMix",
+    "SOAPNAdam",
     "SPlus",
     "ScheduleFreeAdamW",
     "ScheduleFreeRAdam",
@@ -222,6 +234,7 @@ __all__ = [
     "Signum",
     "SimplifiedAdEMAMix",
     "SpectralDescent",
+    "SpectralSphere",
     "StableAdamW",
     "StableSPAM",
     "Tiger",

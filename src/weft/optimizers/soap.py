@@ -9,7 +9,7 @@ from weft.callbacks.kronecker import matrices_only
 from weft.chain import Chain
 from weft.optimizers.base import Algorithm
 
-__all__ = ["SOAP", "SOLP", "HeavySOAP", "SOAPAdEMAMix"]
+__all__ = ["SOAP", "SOLP", "HeavySOAP", "SOAPAdEMAMix", "SOAPNAdam"]
 
 factors = functools.partial(cb.average_factors, factors=matrices_only)
 root = rename(cb.root, square_avg="exp_avg_sq")
@@ -171,3 +171,47 @@ class SOAPAdEMAMix(SOAP):
         """The blocks of the update."""
         mixed = (cb.ema, cb.debias, cb.add_slow_average)
         return (*mixed, cb.rotate, cb.ema_sq_rotated, cb.precondition, cb.rotate_back)
+
+
+class SOAPNAdam(SOAP):
+    r"""SOAP with NAdam in the bases: the look-ahead of an average whose momentum warms up.
+
+        mu_t = beta1 * (1 - 0.96^(t * momentum_decay) / 2);   P <- P * mu_t
+        n = (1 - mu_t) / (1 - P) G + mu_{t+1} / (1 - P mu_{t+1}) m
+        u = Q_L (Q_L^T n Q_R / (sqrt(v / (1 - beta2^t)) + eps)) Q_R^T
+
+    Args:
+        momentum_decay: of the warm-up.
+        others: those of `SOAP`.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.zeros(2, 2)); p.grad = torch.tensor([[2., 0.], [0., 1.]])
+    >>> opt = weft.SOAPNAdam([p], lr=0.1)
+    >>> opt.step(); opt.step(); bool((p.diagonal() < 0).all())
+    True
+
+    HeavyBall's; there is no paper. arXiv:2409.11321; Dozat, 2016.
+    """
+
+    paper = "HeavyBall; Vyas et al., 2024, arXiv:2409.11321; Dozat, 2016"
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 3e-3,
+        betas: tuple[float, ...] = (0.95, 0.95),
+        momentum_decay: float = 4e-3,
+        shampoo_beta: float | None = None,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        precondition_frequency: int = 10,
+        *,
+        engine: str = "auto",
+    ):
+        Algorithm.__init__(self, params, locals())
+
+    @classmethod
+    def direction(cls) -> tuple[Any, ...]:
+        """The blocks of the update."""
+        inner = (cb.rotate, cb.ema_sq_rotated, cb.precondition, cb.rotate_back)
+        return (cb.ema, cb.nesterov_late, *inner)

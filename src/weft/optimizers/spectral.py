@@ -8,7 +8,16 @@ from weft.callbacks.matrix import JORDAN
 from weft.chain import Chain
 from weft.optimizers.base import Algorithm
 
-__all__ = ["RACS", "SPEL", "SWAN", "PolarGrad", "Scion", "ScionLight", "SpectralDescent"]
+__all__ = [
+    "RACS",
+    "SPEL",
+    "SWAN",
+    "PolarGrad",
+    "Scion",
+    "ScionLight",
+    "SpectralDescent",
+    "SpectralSphere",
+]
 
 dual_of_momentum = rename(cb.dual_scale, grad="momentum_buffer")
 BALLS = {
@@ -139,6 +148,34 @@ class SPEL(Algorithm):
     def chain(cls, **hypers: Any) -> Chain:
         """weight_decay, average, polar, descend, stiefel."""
         return cls.weave(cb.weight_decay, cb.average, cb.polar, cb.descend, cb.stiefel, **hypers)
+
+
+class SpectralSphere(Algorithm):
+    r"""Steepest descent on the matrices of spectral norm R = sqrt(rows / cols).
+
+        b <- momentum * b + (1 - momentum) * g;   W <- R p / |p|_2;   Theta = u_1 v_1^T of W
+        p <- W - lr * R * polar(b / |b| + c * Theta), with the c that makes the step tangent
+
+    Args: those of `PolarGrad`, without decay.
+
+    >>> import torch, weft
+    >>> p = torch.nn.Parameter(torch.eye(2)); p.grad = torch.tensor([[0., 1.], [2., 0.]])
+    >>> opt = weft.SpectralSphere([p], lr=0.)
+    >>> opt.step(); torch.allclose(p, torch.eye(2))
+    True
+
+    Xie et al., 2026, arXiv:2601.08393. c by bisection on exact decompositions; the paper iterates.
+    """
+
+    paper = "Xie et al., 2026, arXiv:2601.08393"
+
+    def __init__(self, params: Any, lr: Any = 1e-2, momentum: float = 0.9, *, engine: str = "auto"):
+        super().__init__(params, locals())
+
+    @classmethod
+    def chain(cls, **hypers: Any) -> Chain:
+        """average, spectral_sphere."""
+        return cls.weave(cb.average, cb.spectral_sphere, **hypers)
 
 
 class SWAN(Algorithm):

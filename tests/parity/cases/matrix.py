@@ -167,4 +167,14 @@ CASES = [
         probability,
         prepare=same_draws,
     ),
+    # where a square matrix becomes singular along the bisection, its polar factor jumps
+    case(
+        "SpectralSphere",
+        "spectral_sphere",
+        {"lr": 0.02, "momentum": 0.9},
+        ((6, 4), (4, 6), (3, 2, 2, 2)),
+    ),
+    case(  # the product of momenta is float32, as in torch's NAdam
+        "SOAPNAdam", "soap_nadam", SOAP, SQUARES, rtol=1e-6
+    ),
 ]
