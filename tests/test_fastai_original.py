@@ -109,7 +109,6 @@ class TestGoldens:
     )
     def test_averages(self, cb, name, decay, g):
         for damping, damp in ((False, 1.0), (True, None)):
-            p, opt = one(partial(cb, dampening=damping), lr=0.0, steps=3) if False else (None, None)
             p = tst_param([1.0])
             opt = Optimizer([p], [partial(cb, dampening=damping), sgd_step], lr=0.0)
             for _ in range(3):

@@ -187,10 +187,14 @@ def _hypers(specs: list[Spec], not_hypers: set[str]) -> tuple[dict[str, Any], se
     disputed: set[str] = set()
     for s in specs:
         for name, default in s.hypers.items():
-            if name in BUILTIN and name not in not_hypers:
+            if name in BUILTIN:
                 raise ChainError(f"{s.where}: {name!r} cannot have a default")
-            if name in not_hypers and name not in s.returns:
-                continue  # state of another callback; the default serves until it is there
+            if name in not_hypers:
+                raise ChainError(
+                    f"{s.where} has {name!r} as a hyper, by its default {default!r}, and a "
+                    f"callback of the chain returns it: rename one of the two, or read it there "
+                    f"without a default, or with {name}=None"
+                )
             if name in hypers and not _same(hypers[name], default):
                 disputed.add(name)
             hypers.setdefault(name, default)
