@@ -15,7 +15,7 @@ def anneal(p, update, lr, step, lambd=1e-4, alpha=0.75, eta=state(0.0, dtype=tor
 
     Polyak and Juditsky, 1992, as in torch: a changed lr takes effect one step late.
     """
-    rate = (torch.full_like(eta, lr) if step == 1 else eta).double()
+    rate = (0 * eta + lr if step == 1 else eta).double()  # rounded as the state is
     eta = lr / (1 + lambd * lr * step) ** alpha
     return {"p": p * (1 - lambd * rate) - rate * update, "eta": eta}
 

@@ -89,7 +89,9 @@ class Algorithm(Optimizer):
 
 
 def _selector(value: Any) -> Any:
-    if value is None or isinstance(value, bool | str | tuple):
+    if isinstance(value, tuple):
+        return tuple(_selector(v) for v in value)
+    if value is None or isinstance(value, bool | str):
         return value
     return bool(value != 0)
 

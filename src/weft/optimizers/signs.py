@@ -49,7 +49,7 @@ class SignSGD(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend], weight_decay, sign, descend."""
+        """[ascend] weight_decay, sign, descend."""
         return cls.weave(maximize and cb.ascend, cb.weight_decay, cb.sign, cb.descend, **hypers)
 
 
@@ -93,7 +93,7 @@ class Signum(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend], weight_decay, average, sign, descend."""
+        """[ascend] weight_decay, average, sign, descend."""
         return cls.weave(
             maximize and cb.ascend, cb.weight_decay, cb.average, cb.sign, cb.descend, **hypers
         )
@@ -183,7 +183,7 @@ class CautiousLion(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend], weight_decay, interpolate, sign, cautious, descend."""
+        """[ascend] weight_decay, interpolate, sign, cautious, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay,

@@ -82,6 +82,13 @@ CASES = [
     Case("RMSpropTF", "rmsprop_tf", TF),
     Case("RMSpropTF", "rmsprop_tf", {**TF, "centered": True, "decoupled_decay": True}),
     Case("RMSpropTF", "rmsprop_tf", {**TF, "lr_in_momentum": False}),
+    Case("SWATS", "swats", {"lr": 0.02, **BETAS, **WD}),  # Adam throughout
+    Case(  # and one that switches: one tensor, as two may settle in one step
+        "SWATS",
+        "swats",
+        {"lr": 0.02, **BETAS, **WD, "eps": 0.01},
+        shapes=((6, 4),),
+    ),
     Case("BCOS", "bcos", {"lr": 0.02, **WD}),
     Case("BCOS", "bcos", {"lr": 0.02, **WD, "mode": "m"}),
     Case("BCOS", "bcos", {"lr": 0.02, **WD, "mode": "g"}),
