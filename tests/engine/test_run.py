@@ -450,8 +450,10 @@ def test_too_many_variants(auto):
     assert_same(a, b)
 
 
-def test_a_kernel_that_disagrees_is_never_run(auto, monkeypatch):
+def test_a_kernel_that_disagrees_is_never_run(auto, monkeypatch, tmp_path):
     from weft.engine.backends.c import ops
+
+    monkeypatch.setenv("WEFT_CACHE_DIR", str(tmp_path))
 
     def shifted(update):
         return {"update": update.atan() + 0.125}

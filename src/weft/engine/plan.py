@@ -279,6 +279,8 @@ def _levels(plan: Plan, live: list[Node]) -> None:
             own = given.get(n.attr("name"))
             if own is None:
                 raise Unplannable(f"nothing contributes to {n.attr('name')!r}")
+            if own.index not in plan.level:  # the sum of one element, added behind
+                plan.level[own.index] = plan.level[own.args[0].index] + 1
             at = plan.level[own.index] + 1
         elif n.op in REDUCED and plan.kind(n) == SCALAR and plan.kind(n.args[0]) == FULL:
             at += 1

@@ -282,6 +282,9 @@ class Schedule:
             for region in w.plan.regions:
                 if region.before == 0:
                     w.run_region(region, {})
+        for w in self.works:  # here, as several values may wait at the end of the first phase
+            w.passed, w.ran = set(), set()
+            w.program.kernel.tie(w.launch.address, 0)
         at = dict.fromkeys(self.works, 0)
         over: dict[Work, dict[tuple[int, str], torch.Tensor]] = {w: {} for w in self.works}
         while True:
@@ -305,15 +308,10 @@ class Schedule:
 
 def _advance(w: Work, at: int, over: Any, threads: int) -> int:
     """Run a work to its next barrier: the phase that waits at its end, or how many there are."""
-    if at == 0:
-        w.passed = set()
-        w.program.kernel.tie(w.launch.address, 0)
     kernel, last = w.program.kernel, len(w.plan.phases)
     begin = at
     if _names(w, at) and at in w.ran:
         return at
-    if at == 0:
-        w.ran = set()
     end = begin
     while end < last and not _names(w, end):
         end += 1

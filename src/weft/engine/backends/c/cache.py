@@ -22,7 +22,7 @@ from weft.engine.backends.c.compile import FLAGS, NATIVE, compile_c, cpu_type, f
 
 __all__ = ["Entry", "cache_dir", "library"]
 
-FORMAT = "weft 1"
+FORMAT = "weft 2"
 _lock = threading.Lock()
 _loaded: dict[str, "Entry"] = {}
 _private: list[Path] = []
