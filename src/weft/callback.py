@@ -115,6 +115,14 @@ def over_params(name: str, fn: Callable, op: str = "sum", scope: str = "optimize
     ...     return {"grad": grad * (max_norm / (grad_sq_norm.sqrt() + 1e-6)).clamp(max=1)}
     >>> weft.chain(norm, clip, weft.callbacks.descend, lr=.1).names
     ('grad_sq_norm', 'clip', 'descend')
+
+    As the default of a callback's argument it comes along with the callback, computed where the chain
+    first has one that declares it: so what needs such a value is still one element.
+
+    >>> def clip(grad, grad_sq_norm=norm, max_norm=1.):
+    ...     return {"grad": grad * (max_norm / (grad_sq_norm.sqrt() + 1e-6)).clamp(max=1)}
+    >>> (weft.SGD.chain() + clip).names
+    ('clip', 'l2', 'descend')
     """
     if op not in ("sum", "max", "min"):
         raise ChainError(f"over_params({name!r}): op must be 'sum', 'max' or 'min', not {op!r}")
