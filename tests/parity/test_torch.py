@@ -1,6 +1,7 @@
 """weft's optimizers follow torch.optim on recorded gradients, with every hyper on a schedule."""
 
 import copy
+import inspect
 import math
 
 import pytest
@@ -152,3 +153,38 @@ def test_checkpoints_go_both_ways(name, hypers, way):
         torchs.step()
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+OUT_OF_RANGE = [
+    {"lr": -1.0},
+    {"lr": torch.ones(2)},
+    {"eps": -1.0},
+    {"weight_decay": -1.0},
+    {"momentum": -1.0},
+    {"betas": (1.0, 0.9)},
+    {"betas": (0.9, 1.0)},
+    {"rho": 1.5},
+    {"lr_decay": -1.0},
+    {"initial_accumulator_value": -1.0},
+    {"momentum_decay": -1.0},
+    {"etas": (1.5, 1.2)},
+]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_takes_what_torch_takes_and_refuses_it_in_its_words(name):
+    ours, theirs = getattr(weft, name), getattr(torch.optim, name)
+    wanted = inspect.signature(theirs).parameters
+    taken = {n: p for n, p in inspect.signature(ours).parameters.items() if n in wanted}
+    assert [(n, p.kind, p.default) for n, p in taken.items()] == [
+        (n, p.kind, p.default) for n, p in wanted.items()
+    ]
+    for hypers in OUT_OF_RANGE:
+        applies = set(hypers) <= set(wanted)
+        if applies and not (name == "Adafactor" and "eps" in hypers):  # its eps is a pair
+            said = []
+            for cls in (ours, theirs):
+                with pytest.raises(ValueError) as e:
+                    cls([torch.nn.Parameter(torch.ones(2))], **hypers)
+                said.append(str(e.value))
+            assert said[0] == said[1]
