@@ -74,7 +74,9 @@ def params(shapes=SHAPES, dtype=torch.float32):
 def pair(cbs, shapes=SHAPES, dtype=torch.float32, **hypers):
     hypers = {"lr": 0.01, **hypers}
     a, b = params(shapes, dtype), params(shapes, dtype)
-    return weft.Optimizer(a, cbs, engine="eager", **hypers), weft.Optimizer(b, cbs, engine="fused", **hypers)
+    return weft.Optimizer(a, cbs, engine="eager", **hypers), weft.Optimizer(
+        b, cbs, engine="fused", **hypers
+    )
 
 
 def flat(opt):
@@ -100,7 +102,9 @@ def assert_same(a, b, tolerance=2e-5):
         torch.testing.assert_close(q, p, rtol=tolerance, atol=tolerance, equal_nan=True)
         assert a.state[p].keys() == b.state[q].keys()
         for k, v in a.state[p].items():
-            torch.testing.assert_close(b.state[q][k], v, rtol=tolerance, atol=tolerance, equal_nan=True)
+            torch.testing.assert_close(
+                b.state[q][k], v, rtol=tolerance, atol=tolerance, equal_nan=True
+            )
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -124,7 +128,9 @@ def test_equals_eager_while_every_hyper_changes(name, dtype):
 
 
 def test_one_kernel_serves_all_shapes_groups_and_step_counts():
-    many = [{"params": [torch.nn.Parameter(torch.randn(n, 3))], "lr": 0.1 / n} for n in range(1, 30)]
+    many = [
+        {"params": [torch.nn.Parameter(torch.randn(n, 3))], "lr": 0.1 / n} for n in range(1, 30)
+    ]
     opt = weft.Optimizer(many, [adam, descend], engine="fused", lr=0.1)
     for i in range(4):
         step(opt, seed=i, which=range(i, 29))
@@ -180,7 +186,11 @@ def layouts(kind):
 def test_memory_of_every_layout(cbs, kind):
     torch.manual_seed(0)
     p, grads = layouts(kind)
-    q = p.clone(memory_format=torch.preserve_format) if kind[:6] != "sliced" else torch.randn(6, 9)[:, ::2].copy_(p)
+    q = (
+        p.clone(memory_format=torch.preserve_format)
+        if kind[:6] != "sliced"
+        else torch.randn(6, 9)[:, ::2].copy_(p)
+    )
     a = weft.Optimizer([torch.nn.Parameter(p)], cbs, engine="eager", lr=0.1)
     b = weft.Optimizer([torch.nn.Parameter(q)], cbs, engine="fused", lr=0.1)
     for _ in range(3):
@@ -283,7 +293,9 @@ def test_bits_do_not_depend_on_threads_or_grouping():
 def test_nan_and_inf_are_kept():
     a, b = pair([adam, descend], [(8,)])
     for opt in (a, b):
-        flat(opt)[0].grad = torch.tensor([1.0, float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-42, 1e38])
+        flat(opt)[0].grad = torch.tensor(
+            [1.0, float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-42, 1e38]
+        )
         opt.step()
     assert_same(a, b)
 
@@ -441,7 +453,10 @@ def test_too_many_variants(auto):
     def special(update, step):
         return {"update": update * [0.5, 1.0, 2.0][int(step) % 3] * len(range(int(step)))}
 
-    a, b = pair([special, descend], [(3,)])[0], weft.Optimizer(params([(3,)]), [special, descend], lr=0.01)
+    a, b = (
+        pair([special, descend], [(3,)])[0],
+        weft.Optimizer(params([(3,)]), [special, descend], lr=0.01),
+    )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for i in range(14):

@@ -123,7 +123,10 @@ def _emptied(bound: BoundGroup) -> BoundGroup:
 def _depth() -> int:
     """How far up the stack the user's own line is."""
     depth, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("weft", "torch"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in (
+        "weft",
+        "torch",
+    ):
         depth, frame = depth + 1, frame.f_back
     return depth
 

@@ -119,7 +119,11 @@ def _difference(a: Seat, b: Seat) -> str | None:
 
 def _agree(x: Any, y: Any) -> bool:
     if not isinstance(x, torch.Tensor) or not isinstance(y, torch.Tensor):
-        return x is y or x == y or (_is_number(x) and _is_number(y) and abs(x - y) <= 1e-4 * abs(x) + 1e-9)
+        return (
+            x is y
+            or x == y
+            or (_is_number(x) and _is_number(y) and abs(x - y) <= 1e-4 * abs(x) + 1e-9)
+        )
     if x.shape != y.shape or x.dtype != y.dtype:
         return False
     if not x.numel():
@@ -128,7 +132,9 @@ def _agree(x: Any, y: Any) -> bool:
     x64, y64 = x.detach().double(), y.detach().double()
     finite = x64[x64.isfinite()].abs()
     typical = float(finite.mean()) if finite.numel() else 0.0
-    close = torch.isclose(x64, y64, rtol=tolerance, atol=tolerance * typical + 1e-30, equal_nan=True)
+    close = torch.isclose(
+        x64, y64, rtol=tolerance, atol=tolerance * typical + 1e-30, equal_nan=True
+    )
     return int((~close).sum()) <= FLIPS * x.numel()
 
 
@@ -152,7 +158,12 @@ def fingerprint(binding: Binding) -> str | None:
         function = function_of(call.spec.fn)
         if function is None:
             return None
-        parts += [call.name, call.reads, sorted(call.spec.produces.items()), _code(function.__code__)]
+        parts += [
+            call.name,
+            call.reads,
+            sorted(call.spec.produces.items()),
+            _code(function.__code__),
+        ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

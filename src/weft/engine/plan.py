@@ -19,7 +19,18 @@ import torch
 
 from weft.engine.graph import Graph, Node, Output
 
-__all__ = ["FULL", "HOST", "SCALAR", "TORCH", "Phase", "Plan", "Region", "Slot", "Unplannable", "make_plan"]
+__all__ = [
+    "FULL",
+    "HOST",
+    "SCALAR",
+    "TORCH",
+    "Phase",
+    "Plan",
+    "Region",
+    "Slot",
+    "Unplannable",
+    "make_plan",
+]
 
 FULL, SCALAR, TORCH, HOST = "full", "scalar", "torch", "host"
 REDUCED = frozenset(("sum", "prod", "amax", "amin", "any", "all"))
@@ -162,7 +173,10 @@ class Plan:
             args = () if kind == TORCH else tuple(place[a.index] for a in n.args)
             nodes.append((op, kind, n.dtype, repr(own), self.level[n.index], args))
         stores = tuple(
-            (tuple((s, place[n.index]) for s, n in p.stores), tuple(place[n.index] for n in p.reductions))
+            (
+                tuple((s, place[n.index]) for s, n in p.stores),
+                tuple(place[n.index] for n in p.reductions),
+            )
             for p in self.phases
         )
         memory = tuple((place[i], *m) for i, m in self.memory.items() if i in place)
@@ -362,7 +376,9 @@ def _place_stores(plan: Plan, held: Mapping[str, Spec], stores: Mapping[str, Spe
             continue
         name = o.name if o.kind == "state" else o.kind
         shape, dtype = stores[name] if o.kind == "state" else held[name]
-        role = o.kind if o.kind != "state" else "state" if held.get(name) == (shape, dtype) else "new"
+        role = (
+            o.kind if o.kind != "state" else "state" if held.get(name) == (shape, dtype) else "new"
+        )
         full = tuple(shape) == plan.shape
         if not full and tuple(shape) != ():
             raise Unplannable(f"{name!r} has the shape {tuple(shape)} and is stored from one value")
@@ -385,7 +401,12 @@ def _store_early(plan: Plan) -> None:
     for slot, node in stores:
         at, s = plan.level[node.index], plan.slots[slot]
         is_kept_as_computed = s.role in ("state", "new") and s.dtype == node.dtype
-        if plan.kind(node) == FULL and at < last and is_kept_as_computed and node.index not in memory:
+        if (
+            plan.kind(node) == FULL
+            and at < last
+            and is_kept_as_computed
+            and node.index not in memory
+        ):
             plan.phases[at].stores.append((slot, node))
             plan.phases[last].stores.remove((slot, node))
             plan.memory[node.index] = (slot, at)
@@ -439,5 +460,3 @@ def _closure(plan: Plan, wanted: list[Node]) -> list[Node]:
             if n.op != "over":
                 todo.extend(n.args)
     return [n for n in plan.graph.nodes if n.index in needed and plan.kind(n) != HOST]
-
-

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from weft.engine import eager
+from weft.engine.backends.c.compile import NoCompiler
+from weft.engine.check import disagreement
 from weft.engine.explain import Explanation
 from weft.engine.plan import Plan, Unplannable
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
-from weft.engine.backends.c.compile import NoCompiler
-from weft.engine.check import disagreement
 from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
 from weft.engine.run.roster import Roster, data_ptr, grads_of
 from weft.engine.run.schedule import Schedule
@@ -101,7 +101,9 @@ class Fused:
             self.check(fresh, {f: seat for f, (seat, _) in untold.items()}, loss)
             cast.arrange()
 
-    def check(self, fresh: list[tuple[Family, Variant]], seats: dict[Family, Seat], loss: Any) -> None:
+    def check(
+        self, fresh: list[tuple[Family, Variant]], seats: dict[Family, Seat], loss: Any
+    ) -> None:
         """Compare each new program with the eager loop, on the smallest parameter that it serves.
 
         Raises:
@@ -135,7 +137,7 @@ class Fused:
     def describe(self, out: Explanation) -> None:
         """Fill in what kernels there are and what they move."""
         plans = self.plans()
-        out.builds, out.variants = self.library.builds, self.library.variants
+        out.builds, out.variants = self.library.builds, self.library.outcomes()
         total = sum(n for *_, n in plans)
         for number, (program, plan, elements) in enumerate(plans):
             out.kernels.append(f"{number}:{program.kernel.entry.key[:12]}")
@@ -153,7 +155,11 @@ def _example(seat: Seat, step: int, loss: Any) -> Example:
     hypers = {k: v for k, v in seat.bound.group.items() if k not in NOT_HYPERS}
     own = {k: v for k, v in seat.own.items() if not isinstance(v, torch.Tensor)}
     return replace(
-        seat.family.example, hypers=hypers, step=step, loss=loss, state={**seat.family.example.state, **own}
+        seat.family.example,
+        hypers=hypers,
+        step=step,
+        loss=loss,
+        state={**seat.family.example.state, **own},
     )
 
 

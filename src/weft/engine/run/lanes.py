@@ -58,7 +58,10 @@ class Lane:
         chosen: list[int] = []
         for i in self.seats:
             seat = all_seats[i]
-            key = (steps[i], *(v.leaves(seat.bound.group, seat.own, steps[i], loss) for v in self.variants))
+            key = (
+                steps[i],
+                *(v.leaves(seat.bound.group, seat.own, steps[i], loss) for v in self.variants),
+            )
             key = repr(key) if self.per_tensor else steps[i]  # 1 is not 1.0, -0.0 is not 0.0
             at = known.get(key)
             if at is None:
@@ -70,7 +73,9 @@ class Lane:
             row_of.append(at)
         return Numbers(tuple(which_of), rows, row_of)
 
-    def _one(self, live: list[int], seat: Seat, step: int, loss: Any) -> tuple[int, tuple[Any, ...]]:
+    def _one(
+        self, live: list[int], seat: Seat, step: int, loss: Any
+    ) -> tuple[int, tuple[Any, ...]]:
         group, own = seat.bound.group, seat.own
         for i in live:
             v = self.variants[i]

@@ -16,7 +16,16 @@ from weft.engine.plan import TORCH, Plan, make_plan
 from weft.engine.trace import Example, Traced, host_function, trace
 from weft.engine.trace.api import TensorSpec
 
-__all__ = ["MOST_VARIANTS", "Family", "Library", "Program", "TooMany", "Untrusted", "Variant", "chain_key"]
+__all__ = [
+    "MOST_VARIANTS",
+    "Family",
+    "Library",
+    "Program",
+    "TooMany",
+    "Untrusted",
+    "Variant",
+    "chain_key",
+]
 
 MOST_VARIANTS = 8
 
@@ -75,7 +84,9 @@ class Variant:
     def bind(self, program: Program, plan: Plan) -> None:
         """Take a program, and the numbers in the order of its rows."""
         self.program, self.plan = program, plan
-        row = sorted((n for n in plan.graph.nodes if n.index in plan.rows), key=lambda n: plan.rows[n.index])
+        row = sorted(
+            (n for n in plan.graph.nodes if n.index in plan.rows), key=lambda n: plan.rows[n.index]
+        )
         function = host_function(self.traced, row)
         self.host = function.fn
         self.leaves, text = _leaves(function.leaves)
@@ -85,10 +96,13 @@ class Variant:
         self.numbers = [
             (o.kind, o.name, _place(plan, o.node), o.node.dtype)
             for o in plan.graph.outputs
-            if o.kind == "shared" or (o.kind == "state" and not isinstance(self.kept(o.name), TensorSpec))
+            if o.kind == "shared"
+            or (o.kind == "state" and not isinstance(self.kept(o.name), TensorSpec))
         ]
         self.made = [
-            (i, s.name, self.traced.stores[s.name]) for i, s in enumerate(plan.slots) if s.role == "new"
+            (i, s.name, self.traced.stores[s.name])
+            for i, s in enumerate(plan.slots)
+            if s.role == "new"
         ]
 
     def kept(self, name: str) -> Any:
@@ -141,14 +155,19 @@ class Library:
 
     Attributes:
         builds: kernels that were fetched so far.
-        variants: graphs that were traced so far.
     """
 
     def __init__(self) -> None:
         self.families: dict[Any, Family] = {}
         self.programs: dict[Any, Program] = {}
         self.builds = 0
-        self.variants = 0
+
+    def outcomes(self) -> int:
+        """How many outcomes of conditions there were, shapes not counted."""
+        most: dict[Any, int] = {}
+        for (chain, _), family in self.families.items():
+            most[chain] = max(most.get(chain, 0), len(family.variants))
+        return sum(most.values())
 
     def family(self, binding: Binding, example: Example) -> Family:
         """The family of this signature."""
@@ -181,7 +200,6 @@ class Library:
         for family, v in fresh:
             family.variants.append(v)
             family.steps.append(wanted[family].step)
-            self.variants += 1
         return fresh
 
     def _program(self, key: Any, members: list[tuple[Variant, list[Any]]]) -> None:
@@ -189,7 +207,11 @@ class Library:
         held = self.programs.get(key)
         before = held.columns if held else frozenset()
         lists = [constants for _, constants in members] + ([_constants(held.plan)] if held else [])
-        differing = {i for i, column in enumerate(zip(*lists, strict=True)) if len(set(map(repr, column))) > 1}
+        differing = {
+            i
+            for i, column in enumerate(zip(*lists, strict=True))
+            if len(set(map(repr, column))) > 1
+        }
         plan = members[0][0].plan
         live = [n for n in plan.graph.live() if plan.kind(n) != TORCH]
         at = [i for i, n in enumerate(live) if n.op == "const"]
@@ -216,5 +238,7 @@ def _constants(plan: Plan) -> list[Any]:
 def _held(example: Example) -> dict[str, Any]:
     """Shape and storage dtype of the parameter, its grad and its states."""
     shape = tuple(example.shape)
-    states = {k: (tuple(v.shape), v.dtype) for k, v in example.state.items() if isinstance(v, TensorSpec)}
+    states = {
+        k: (tuple(v.shape), v.dtype) for k, v in example.state.items() if isinstance(v, TensorSpec)
+    }
     return {"p": (shape, example.dtype), "grad": (shape, example.dtype), **states}

@@ -7,6 +7,7 @@ made anew where anything but an address of a grad differs.
 
 from bisect import bisect_right
 from collections.abc import MutableMapping
+from itertools import pairwise
 from operator import attrgetter, is_, itemgetter
 from typing import Any
 
@@ -69,7 +70,9 @@ class Roster:
         names: dict[str, list[int]] = {}
         for i, own in enumerate(self.owns):
             for k, v in own.items():
-                if isinstance(v, torch.Tensor) and not (k == "step" and self.seats[i].bound.binding.keeps_step):
+                if isinstance(v, torch.Tensor) and not (
+                    k == "step" and self.seats[i].bound.binding.keeps_step
+                ):
                     names.setdefault(k, []).append(i)
         for name, at in names.items():
             owns = [self.owns[i] for i in at]
@@ -89,7 +92,7 @@ class Roster:
         for *_, held in self.columns.values():
             spans += [(t.data_ptr(), _end(t)) for t in held if t.numel()]
         spans.sort()
-        self.overlap = any(a[1] > b[0] for a, b in zip(spans, spans[1:], strict=False))
+        self.overlap = any(a[1] > b[0] for a, b in pairwise(spans))
         self.begins, self.ends = [a for a, _ in spans], [b for _, b in spans]
         self.overlap = self.overlap or not self._apart(range(len(self.seats)), self.grad_at)
 

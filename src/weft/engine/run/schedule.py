@@ -53,13 +53,15 @@ class Work:
         self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == "new"]
         for slot, s in enumerate(plan.slots):
             if s.role in ("p", "grad", "state"):
-                self.launch.point(slot, self._column(roster.addresses[s.name if s.role == "state" else s.role]))
+                self.launch.point(
+                    slot, self._column(roster.addresses[s.name if s.role == "state" else s.role])
+                )
             if s.role == "grad":
                 self.grad_slot = slot
         stores = {slot for p in plan.phases for slot, _ in p.stores}
         roles = {plan.slots[s].role for s in stores} | {o.kind for o in plan.copies}
         self.writes = [n for n in ("p", "grad") if n in roles]
-        self.written = {slot for slot in stores} | {slot for slot, _ in plan.tail}
+        self.written = set(stores) | {slot for slot, _ in plan.tail}
         self.staged = [
             (k, slot) for k, seat in enumerate(self.members) if seat.staged
             for slot, s in enumerate(plan.slots) if s.name in seat.staged and s.role in ("p", "grad", "state")
@@ -87,7 +89,8 @@ class Work:
                 begins[lane] = len(self.rows)
                 self.rows += numbers[lane].rows
             row_of = [
-                begins[lane] + (numbers[lane].row_of or [0] * (k + 1))[k] for lane, k in self.sources
+                begins[lane] + (numbers[lane].row_of or [0] * (k + 1))[k]
+                for lane, k in self.sources
             ]
         changed = row_of is not self.row_of
         self.row_of = row_of
@@ -152,7 +155,9 @@ class Work:
                 for a in node.args
             ]  # fmt: skip
             if node.op == "load":
-                values[node.index] = seat.tensor(node.attr("slot")).detach().to(node.dtype, copy=True)
+                values[node.index] = (
+                    seat.tensor(node.attr("slot")).detach().to(node.dtype, copy=True)
+                )
             elif node.op == "over":
                 value = over[seat.bound.index, node.attr("name")]
                 values[node.index] = value.item() if node.is_host else value.to(node.dtype)
@@ -211,7 +216,11 @@ class Work:
         if o.kind != "state" or not isinstance(spec, TensorSpec):
             return  # a number: the caller knows what for
         held = seat.own.get(o.name)
-        if isinstance(held, torch.Tensor) and held.shape == value.shape and held.dtype == spec.dtype:
+        if (
+            isinstance(held, torch.Tensor)
+            and held.shape == value.shape
+            and held.dtype == spec.dtype
+        ):
             held.copy_(value)
         else:
             seat.own[o.name] = value.to(spec.dtype).clone()
@@ -235,9 +244,12 @@ class Schedule:
         order: list[tuple[int, int, int, Variant]] = []
         for at, (lane, chosen) in enumerate(zip(lanes, which, strict=True)):
             for k, i in enumerate(lane.seats):
-                v = roster.seats[i].family.variants[chosen if isinstance(chosen, int) else chosen[k]]
+                v = roster.seats[i].family.variants[
+                    chosen if isinstance(chosen, int) else chosen[k]
+                ]
                 order.append((i, at, k, v))
         for i, at, k, v in sorted(order, key=lambda x: x[0]):
+            assert v.program is not None
             work = by_program.setdefault(id(v.program), Work(v.program, roster))
             work.seats.append(i)
             work.variants.append(v)
@@ -248,7 +260,14 @@ class Schedule:
         self.written = [s.p for w in self.works if "p" in w.writes for s in w.members]
         self.writes_grads = any("grad" in w.writes for w in self.works)
         self.simple = all(
-            not (w.plan.regions or w.plan.barriers or w.fresh or w.staged or w.variant.numbers or w.plan.copies)
+            not (
+                w.plan.regions
+                or w.plan.barriers
+                or w.fresh
+                or w.staged
+                or w.variant.numbers
+                or w.plan.copies
+            )
             for w in self.works
         )
 
@@ -261,7 +280,9 @@ class Schedule:
         if self.simple:
             for w in self.works:
                 kernel, launch = w.program.kernel, w.launch
-                kernel.run(launch.address, 0, len(w.plan.phases), threads if w.threads_wanted else 1)
+                kernel.run(
+                    launch.address, 0, len(w.plan.phases), threads if w.threads_wanted else 1
+                )
         else:
             self._run_in_turns(threads)
             for w in self.works:
@@ -272,7 +293,13 @@ class Schedule:
             torch.autograd.graph.increment_version(self.written)
         if self.writes_grads:
             torch.autograd.graph.increment_version(
-                [s.p.grad for w in self.works if "grad" in w.writes for s in w.members if s.p.grad is not None]
+                [
+                    s.p.grad
+                    for w in self.works
+                    if "grad" in w.writes
+                    for s in w.members
+                    if s.p.grad is not None
+                ]
             )
         return shared
 
@@ -330,7 +357,11 @@ def _ready(waiting: list[Work], at: dict[Work, int]) -> str:
     for w in waiting:
         for name in sorted(_names(w, at[w])):
             ahead = (
-                o.name for x in waiting for k, os in x.plan.barriers.items() if k > at[x] for o in os
+                o.name
+                for x in waiting
+                for k, os in x.plan.barriers.items()
+                if k > at[x]
+                for o in os
             )
             if name not in ahead:
                 return name
@@ -338,7 +369,9 @@ def _ready(waiting: list[Work], at: dict[Work, int]) -> str:
     raise StepError(f"chains of one optimizer combine {names} in opposite orders: make them agree")
 
 
-def _combine(name: str, works: list[Work], over: dict[Work, dict[tuple[int, str], torch.Tensor]]) -> None:
+def _combine(
+    name: str, works: list[Work], over: dict[Work, dict[tuple[int, str], torch.Tensor]]
+) -> None:
     """Combine the parts of all seats, in double, and give every work the result."""
     parts: dict[Any, list[tuple[int, float]]] = {}
     wide: dict[Any, bool] = {}
@@ -346,7 +379,9 @@ def _combine(name: str, works: list[Work], over: dict[Work, dict[tuple[int, str]
     for w in works:
         o = next(o for os in w.plan.barriers.values() for o in os if o.name == name)
         for k, seat in enumerate(w.members):
-            element = next(c.over for c in seat.bound.binding.calls if c.over and c.over.name == name)
+            element = next(
+                c.over for c in seat.bound.binding.calls if c.over and c.over.name == name
+            )
             op = element.op
             scope = seat.bound.index if element.scope == "group" else None
             parts.setdefault(scope, []).append((w.seats[k], float(w.part(k, o))))

@@ -37,7 +37,9 @@ class Entry:
         notes: what is remembered of it, such as the verdict of the trust check.
     """
 
-    def __init__(self, key: str, folder: Path, lib: ctypes.CDLL, notes: dict[str, Any], built: bool):
+    def __init__(
+        self, key: str, folder: Path, lib: ctypes.CDLL, notes: dict[str, Any], built: bool
+    ):
         self.key, self.folder, self.lib, self.notes, self.built = key, folder, lib, notes, built
 
     def note(self, name: str, value: Any) -> None:

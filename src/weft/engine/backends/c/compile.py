@@ -62,7 +62,9 @@ def cpu_type() -> str:
             for line in f:
                 if not line.strip() and lines:
                     break
-                if line.startswith(("model", "flags", "Features", "CPU ", "cpu family", "stepping")):
+                if line.startswith(
+                    ("model", "flags", "Features", "CPU ", "cpu family", "stepping")
+                ):
                     lines.append(line.strip())
     except OSError:
         lines.append(platform.processor())
@@ -81,9 +83,21 @@ def compile_c(compiler: Compiler, source: str, to: Path, extra: tuple[str, ...] 
         c.write_text(source, encoding="utf-8")
         said = ""
         for native in (NATIVE, ()):  # some compilers do not know -march=native
-            command = [*compiler.command, *FLAGS, *native, *extra, "-o", str(to), str(c), "-lm", "-lpthread"]
+            command = [
+                *compiler.command,
+                *FLAGS,
+                *native,
+                *extra,
+                "-o",
+                str(to),
+                str(c),
+                "-lm",
+                "-lpthread",
+            ]
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+                done = subprocess.run(
+                    command, capture_output=True, text=True, timeout=TIMEOUT, check=False
+                )
             except (OSError, subprocess.TimeoutExpired) as e:
                 raise NoCompiler(f"the C compiler {compiler.command[0]} did not run: {e}") from e
             if done.returncode == 0 and to.exists():

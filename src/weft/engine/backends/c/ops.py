@@ -118,7 +118,9 @@ def literal(value: float | int | bool, dtype: object) -> str:
     if dtype in (torch.bool, bool):
         return str(int(bool(value)))
     if ctype not in ("float", "double"):
-        return f"({ctype}){int(value)}LL" if abs(int(value)) < 2**63 else f"({ctype}){int(value)}ULL"
+        return (
+            f"({ctype}){int(value)}LL" if abs(int(value)) < 2**63 else f"({ctype}){int(value)}ULL"
+        )
     x = float(value)
     if ctype == "float" and math.isfinite(x):
         x = _single(x)

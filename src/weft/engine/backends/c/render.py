@@ -1,7 +1,7 @@
 """A plan as C: a function for each phase and each knot, over the table of `weft.h`.
 
-    void weft_chunk(table, phase, tensor, start, n, partial)    one pass over a chunk of a tensor
-    void weft_knot(table, phase, tensor, partial, chunks)       the scalars of a tensor before a phase
+void weft_chunk(table, phase, tensor, start, n, partial)    one pass over a chunk of a tensor
+void weft_knot(table, phase, tensor, partial, chunks)       the scalars of a tensor before a phase
 """
 
 import re
@@ -29,7 +29,9 @@ def render(plan: Plan, title: str = "") -> str:
         out += _Knot(plan, at).render()
     for at in range(len(plan.phases)):
         out += _Pass(plan, at).render()
-    out += _switch("knot", "const double *partial, int64_t chunks", "partial, chunks", len(plan.phases) + 1)
+    out += _switch(
+        "knot", "const double *partial, int64_t chunks", "partial, chunks", len(plan.phases) + 1
+    )
     out += _switch(
         "chunk", "int64_t start, int64_t n, double *partial", "start, n, partial", len(plan.phases)
     )
@@ -81,7 +83,9 @@ class _Scope:
     def scalar(self, n: Node) -> str:
         """A scalar of this tensor that an earlier knot has left."""
         ctype = ops.CTYPE[n.dtype]
-        return self.declare(f"s{n.index}", ctype, f"({ctype})value[{self.plan.values[n.index]}]", n.op)
+        return self.declare(
+            f"s{n.index}", ctype, f"({ctype})value[{self.plan.values[n.index]}]", n.op
+        )
 
     def pointer(self, slot: int, offset: str = "") -> str:
         """The memory of a slot."""
@@ -146,7 +150,11 @@ class _Knot(_Scope):
         """The lines of the function."""
         plan, body = self.plan, []
         for n in plan.graph.nodes:
-            if plan.kinds.get(n.index) != SCALAR or plan.level[n.index] != self.at or n.op == "over":
+            if (
+                plan.kinds.get(n.index) != SCALAR
+                or plan.level[n.index] != self.at
+                or n.op == "over"
+            ):
                 continue
             body.append(f"    const {ops.CTYPE[n.dtype]} k{n.index} = {self._text(n)};{_from(n)}")
             body.append(f"    value[{plan.values[n.index]}] = (double)k{n.index};")
