@@ -733,6 +733,7 @@ DIFFERENT = {
     "larc": "timm and apex are not installed",
     "sadam": "fastai is not installed",
     "skip_step_adamw": "OLMo-core is not installed",
+    "cautious_decay_adamw": "no peer that is installed has the mask on AdamW's decay",
     "srmm": "pytorch_optimizer counts from 2, so that its first step shrinks the parameters",
 }
 
