@@ -7,7 +7,7 @@ from contract_problems import CASES, IDS, advance, give_grads, parameters, same,
 import weft
 
 # they put parameters on a manifold where these do not start, or compute them from sums alone
-ANEW = {"spel", "nero", "ftrl"}
+ANEW = {"spel", "spectralsphere", "nero", "ftrl"}
 # they compute parameters from the start and a sum, which rounds
 ROUNDS = {"madgrad", "accsgd", "dadaptsgd"}
 

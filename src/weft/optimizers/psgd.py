@@ -126,7 +126,7 @@ class SPlus(Algorithm):
     def chain(cls, **hypers: Any) -> Chain:
         """ema, rotate, sign, rotate_back, descend by shape, average_param, decay, new factors, bases."""
         return cls.weave(
-            AtAverage(),
+            AtParamAverage(),
             cb.ema,
             cb.rotate,
             cb.sign,
@@ -141,7 +141,7 @@ class SPlus(Algorithm):
         )
 
 
-class AtAverage(Averaged):
+class AtParamAverage(Averaged):
     """Evaluates at the average that `average_param` keeps."""
 
     numbers = {}  # noqa: RUF012
