@@ -29,10 +29,12 @@ class TestParameters:
         with pytest.raises(ValueError, match="empty parameter list"):
             weft.Optimizer(params, [descend], lr=1.0)
 
-    def test_the_same_one_twice_in_a_group_is_torchs_warning(self):
-        p = param(1.0)
-        with pytest.warns(UserWarning, match="a parameter group with duplicate parameters"):
-            weft.Optimizer([p, p], [descend], lr=1.0)
+    def test_the_same_one_twice_in_a_group_is_named(self):
+        p, q = param(1.0), param(2.0)
+        with pytest.raises(ValueError, match="duplicate parameters: parameters 0 and 2 of group 0"):
+            weft.Optimizer([p, q, p], [descend], lr=1.0)
+        with pytest.raises(ValueError, match="parameters 'b' and 'a' of group 0"):
+            weft.Optimizer([("a", p), ("b", p)], [descend], lr=1.0)
 
     def test_the_same_one_in_two_groups_is_named(self):
         p, q = param(1.0), param(2.0)

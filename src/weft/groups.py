@@ -1,15 +1,23 @@
 """A parameter group at run time: its dict, its bound chain, and which hypers were set on purpose."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
 
 from weft.binding import Binding, missing_hyper
 from weft.callback import Shared
-from weft.errors import StepError
+from weft.errors import ChainError, StepError
 
-__all__ = ["BoundGroup", "Group", "Hypers", "describe"]
+__all__ = [
+    "BoundGroup",
+    "Group",
+    "Hypers",
+    "as_groups",
+    "check_rank",
+    "check_step",
+    "describe",
+]
 
 NOT_HYPERS = ("params", "param_names")
 
@@ -165,3 +173,65 @@ def check_grad(bound: BoundGroup, i: int, p: torch.Tensor) -> None:
             f"parameter {bound.name_of(i)} has a sparse grad ({p.grad.layout}), which weft's chains "
             "do not take: use torch.optim.SparseAdam for it, or Embedding(sparse=False)"
         )
+
+
+def refuse_twice(group: dict[str, Any], index: int) -> None:
+    """Refuse a parameter that a new group holds twice: a step would move it twice.
+
+    torch warns that this will be an error.
+    """
+    if isinstance(group["params"], torch.Tensor | set):  # torch has its own words for a set
+        return
+    params = group["params"] = list(group["params"])
+    seen: dict[int, int] = {}
+    for i, entry in enumerate(params):
+        p = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+        first = seen.setdefault(id(p), i)
+        if first != i and isinstance(p, torch.Tensor):
+            name = (
+                f"{entry[0]!r} and {params[first][0]!r}" if p is not entry else f"{first} and {i}"
+            )
+            raise ValueError(
+                "optimizer contains a parameter group with duplicate parameters: parameters "
+                f"{name} of group {index} are the same tensor"
+            )
+
+
+def as_groups(params: Any) -> Any:
+    """torch's forms of parameters, and the original's list of lists."""
+    if isinstance(params, torch.Tensor | Mapping):
+        return params  # torch has its own words for these mistakes
+    params = list(params)
+    if not params or not _is_list(params[0]):
+        return params
+    return [{"params": list(g)} if _is_list(g) else g for g in params]
+
+
+def _is_list(x: Any) -> bool:
+    """Whether `x` is a group of the original's list of lists, rather than a named pair."""
+    if isinstance(x, torch.Tensor | Mapping | str) or not hasattr(x, "__iter__"):
+        return False
+    return not (isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], str))
+
+
+def check_rank(bound: BoundGroup) -> None:
+    for spec, ranks in bound.binding.ndim:
+        for i, p in enumerate(bound.params):
+            if p.ndim not in ranks:
+                raise ChainError(
+                    f"{spec.where} takes parameters of {' or '.join(map(str, ranks))} dimensions, "
+                    f"and parameter {bound.name_of(i)} has {p.ndim}: give it a group with another "
+                    "chain, or route it with weft.route"
+                )
+
+
+def check_step(groups: list[BoundGroup], loss: Any) -> None:
+    """What must hold before the first write of a step."""
+    for bound in groups:
+        for i, p in enumerate(bound.params):
+            check_grad(bound, i, p)
+        if bound.binding.reads_loss and loss is None:
+            reader = next(c for c in bound.binding.calls if any(n == "loss" for _, n in c.reads))
+            raise StepError(
+                f"{reader.spec.where} reads 'loss': call step(closure) or step(loss=...)"
+            )

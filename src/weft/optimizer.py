@@ -1,9 +1,8 @@
 """Optimizer: groups, state, step. The original class, as a `torch.optim.Optimizer`."""
 
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -12,17 +11,25 @@ from weft import hyperparameters, scaler
 from weft.binding import ORIGINAL_NAMES, Binding, bind
 from weft.callback import number
 from weft.engine import engine_named
-from weft.errors import ChainError, StepError, WeftWarning, did_you_mean
-from weft.groups import ALIASES, NOT_HYPERS, BoundGroup, Group, Hypers, check_grad, describe
+from weft.errors import ChainError, StepError, WeftWarning, depth_of_user, did_you_mean
+from weft.groups import (
+    NOT_HYPERS,
+    BoundGroup,
+    Group,
+    as_groups,
+    check_rank,
+    check_step,
+    describe,
+    refuse_twice,
+)
+from weft.original import Original
 from weft.state_dict import load
-from weft.wrapper import Wrapper
+from weft.wrapper import Wrapper, around
 
 __all__ = ["Optimizer"]
 
-KEPT_BY_CLEAR = ("force_train", "do_wd")  # what the original's Learner writes into the state
 
-
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(Original, torch.optim.Optimizer):
     """A generic optimizer: its step is a list of small callbacks.
 
     Args:
@@ -70,7 +77,7 @@ class Optimizer(torch.optim.Optimizer):
         self._training = True
         defaults = {**getattr(cbs, "defaults", {}), **self._explicit}
         hyperparameters.validate(defaults)
-        super().__init__(_groups(params), defaults)
+        super().__init__(as_groups(params), defaults)
         self._check_hypers(self._explicit)
         for wrapper in self._wrappers:
             self._give_group_defaults(wrapper)
@@ -138,6 +145,7 @@ class Optimizer(torch.optim.Optimizer):
         """torch's own check and registration, undone where the chain does not fit a parameter."""
         ours = {"lr", "differentiable", *group}
         ours |= {name for w in self._wrappers for name in w.group_defaults()}
+        refuse_twice(group, len(self.param_groups))
         try:
             super().add_param_group(group)
         except ValueError as e:
@@ -148,13 +156,13 @@ class Optimizer(torch.optim.Optimizer):
             if not bound.binding.knows_hyper(name):
                 del added[name]
         try:
-            _check_rank(bound)
+            check_rank(bound)
         except ChainError:
             self.param_groups.pop()
             raise
         self._bound.append(bound)
         if not bound.binding.writes_p:
-            warnings.warn(_nothing_written(bound.binding), stacklevel=_depth())
+            warnings.warn(_nothing_written(bound.binding), stacklevel=depth_of_user())
 
     def _given_before(self, group: dict[str, Any]) -> str:
         """The first parameter of `group` that another group has, in words."""
@@ -226,7 +234,7 @@ class Optimizer(torch.optim.Optimizer):
         """
         run: Callable[..., Any] = self._step
         for wrapper in reversed(self._wrappers):
-            run = _around(wrapper, self, run)
+            run = around(wrapper, self, run)
         with torch.no_grad():
             return loss if scaler.skips(self) else run(closure, loss)
 
@@ -235,7 +243,7 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         groups = self._current()
-        _check(groups, loss)
+        check_step(groups, loss)
         self._engine.step(groups, self.state, loss)
         return loss
 
@@ -274,116 +282,6 @@ class Optimizer(torch.optim.Optimizer):
             self.defaults.setdefault(name, value)
             for group in self.param_groups:
                 group.setdefault(name, value)
-
-    # ------------------------------------------------------------ the original's interface
-
-    def all_params(
-        self, n: slice | int = slice(None), with_grad: bool = False
-    ) -> Iterator[tuple[torch.Tensor, list, dict, Hypers]]:
-        """Yield `(p, pg, state, hyper)` for every parameter of the groups `n`.
-
-        Args:
-            n: which groups: a slice or an index.
-            with_grad: only the parameters that have a grad.
-        """
-        bounds = self._current()[n] if isinstance(n, slice) else [self._current()[n]]
-        for bound in bounds:
-            hyper = Hypers(bound)
-            for p in bound.params:
-                if not with_grad or p.grad is not None:
-                    yield p, bound.params, self.state[p], hyper
-
-    @property
-    def hypers(self) -> list[Hypers]:
-        """The hypers of each group, live: what is written into them is used by the next step."""
-        return [Hypers(b) for b in self._current()]
-
-    def set_hypers(self, **hypers: Any) -> None:
-        """Set several hypers; see `set_hyper`."""
-        spread = {k: self._spread(k, v) for k, v in hypers.items()}
-        for name, values in spread.items():
-            self._assign(name, values)
-
-    def set_hyper(self, name: str, value: Any) -> None:
-        """Set a hyper of all groups.
-
-        Args:
-            name: a hyper of the chain; `lr`, `mom`, `sqr_mom` and `wd` are always taken.
-            value: a number for all; a list or array, one a group; `slice(a, b)`, spread
-                geometrically from the first group to the last; `slice(b)`, `b / 10` for all but
-                the last. A tuple is one value where the hyper is a tuple.
-
-        Raises:
-            ValueError: for a list of another length than there are groups, or an unknown name.
-        """
-        self._assign(name, self._spread(name, value))
-
-    def _spread(self, name: str, value: Any) -> list[Any]:
-        """One value a group."""
-        views, n = self.hypers, len(self.param_groups)
-        if (
-            name not in ALIASES
-            and name != "lr"
-            and not any(name in v or v.bound.binding.knows_hyper(name) for v in views)
-        ):
-            known = {k for v in views for k in v}
-            raise ValueError(f"unknown hyper {name!r}{did_you_mean(name, known)}")
-        if isinstance(value, slice):
-            values = hyperparameters.spread(value, n)
-        elif getattr(value, "ndim", 0) and not (
-            isinstance(value, torch.Tensor) and len(value) == 1
-        ):
-            values = value.tolist()  # an array, or a tensor that is more than one number
-        elif isinstance(value, tuple) and any(isinstance(v.get(name), tuple) for v in views):
-            nested = len(value) == n and all(isinstance(v, tuple) for v in value)
-            values = list(value) if nested else [value] * n
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            values = list(value)
-        else:
-            values = [value] * n
-        if len(values) != n:
-            raise ValueError(
-                f"hyper {name!r} got {len(values)} values for {n} parameter groups: give one a "
-                "group, or a single one for all"
-            )
-        return [number(v) for v in values]
-
-    def _assign(self, name: str, values: Sequence[Any]) -> None:
-        for view, value in zip(self.hypers, values, strict=True):
-            view[name] = value
-
-    def freeze_to(self, n: int) -> None:
-        """Train only the groups from `n` on; parameters whose state says `force_train` stay."""
-        count = len(self.param_groups)
-        if not -count <= n < count:
-            raise ValueError(f"freeze_to({n}): there are only {count} parameter groups")
-        self.frozen_idx = n % count
-        for i, group in enumerate(self.param_groups):
-            for p in group["params"]:
-                forced = p in self.state and self.state[p].get("force_train", False)
-                p.requires_grad_(i >= self.frozen_idx or forced)
-
-    def freeze(self) -> None:
-        """Train only the last group."""
-        if len(self.param_groups) < 2:
-            raise ValueError("freeze() needs more than one parameter group: give a list of lists")
-        self.freeze_to(-1)
-
-    def unfreeze(self) -> None:
-        """Train all groups."""
-        self.freeze_to(0)
-
-    def clear_state(self) -> None:
-        """Forget all state but `force_train` and `do_wd`, and what the groups share."""
-        for p in list(self.state):
-            kept = {k: v for k, v in self.state[p].items() if k in KEPT_BY_CLEAR}
-            if kept:
-                self.state[p] = kept
-            else:
-                del self.state[p]
-        for bound in self._current():
-            for name, declared in bound.binding.shared.items():
-                bound.group[name] = declared.init
 
     # ------------------------------------------------------------ what it does, in words
 
@@ -446,68 +344,6 @@ class Optimizer(torch.optim.Optimizer):
 NOT_PICKLED = ("defaults", "state", "param_groups", "step")  # schedulers put a patched step there
 
 
-def _around(wrapper: Wrapper, opt: Optimizer, inner: Callable[..., Any]) -> Callable[..., Any]:
-    """`inner` with a wrapper around it."""
-
-    def run(closure: Callable[[], Any] | None, loss: Any) -> Any:
-        return wrapper.around_step(_Inside(opt, inner, loss), closure)
-
-    return run
-
-
-class _Inside:
-    """The optimizer as a wrapper sees it: `step` is the step inside the wrapper."""
-
-    def __init__(self, opt: Optimizer, inner: Callable[..., Any], loss: Any):
-        self.opt, self.inner, self.loss = opt, inner, loss
-
-    def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
-        return self.inner(closure, self.loss if loss is None else loss)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.opt, name)
-
-
-def _groups(params: Any) -> Any:
-    """torch's forms of parameters, and the original's list of lists."""
-    if isinstance(params, torch.Tensor | Mapping):
-        return params  # torch has its own words for these mistakes
-    params = list(params)
-    if not params or not _is_list(params[0]):
-        return params
-    return [{"params": list(g)} if _is_list(g) else g for g in params]
-
-
-def _is_list(x: Any) -> bool:
-    """Whether `x` is a group of the original's list of lists, rather than a named pair."""
-    if isinstance(x, torch.Tensor | Mapping | str) or not hasattr(x, "__iter__"):
-        return False
-    return not (isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], str))
-
-
-def _check(groups: list[BoundGroup], loss: Any) -> None:
-    """What must hold before the first write of a step."""
-    for bound in groups:
-        for i, p in enumerate(bound.params):
-            check_grad(bound, i, p)
-        if bound.binding.reads_loss and loss is None:
-            reader = next(c for c in bound.binding.calls if any(n == "loss" for _, n in c.reads))
-            raise StepError(
-                f"{reader.spec.where} reads 'loss': call step(closure) or step(loss=...)"
-            )
-
-
-def _check_rank(bound: BoundGroup) -> None:
-    for spec, ranks in bound.binding.ndim:
-        for i, p in enumerate(bound.params):
-            if p.ndim not in ranks:
-                raise ChainError(
-                    f"{spec.where} takes parameters of {' or '.join(map(str, ranks))} dimensions, "
-                    f"and parameter {bound.name_of(i)} has {p.ndim}: give it a group with another "
-                    "chain, or route it with weft.route"
-                )
-
-
 def _nothing_written(binding: Binding) -> WeftWarning:
     """The warning for a chain that cannot change a parameter."""
     names = ", ".join(c.name for c in binding.calls)
@@ -515,14 +351,3 @@ def _nothing_written(binding: Binding) -> WeftWarning:
         f"no callback of this chain writes the parameter ({names}): nothing is subtracted "
         "implicitly; end it with one that applies the update, such as weft.callbacks.descend"
     )
-
-
-def _depth() -> int:
-    """How far up the stack the user's own line is."""
-    depth, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in (
-        "weft",
-        "torch",
-    ):
-        depth, frame = depth + 1, frame.f_back
-    return depth
