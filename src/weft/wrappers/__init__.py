@@ -13,6 +13,7 @@ __all__ = [
     "LAWA",
     "SAM",
     "SWA",
+    "AtAverage",
     "Lookahead",
     "Mechanic",
     "OuterNesterov",
