@@ -1,9 +1,10 @@
 """What weft raises and what it warns with."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
-__all__ = ["ChainError", "StateError", "StepError", "WeftWarning", "did_you_mean"]
+__all__ = ["ChainError", "StateError", "StepError", "WeftWarning", "depth_of_user", "did_you_mean"]
 
 
 class ChainError(ValueError):
@@ -30,3 +31,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def depth_of_user() -> int:
+    """How far up the stack the user's own line is."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in (
+        "weft",
+        "torch",
+    ):
+        depth, frame = depth + 1, frame.f_back
+    return depth

@@ -57,13 +57,16 @@ class BoundGroup:
         binding: the chain, with every name accounted for.
         given: hypers that somebody set: these beat a key of the same name in a parameter's state.
         own_chain: the group brought its chain, rather than taking the optimizer's.
+        had: hypers that its chain has, or had before an option took the callback away that reads
+            them: a momentum that was scheduled to zero can be scheduled back.
     """
 
-    __slots__ = ("binding", "given", "group", "index", "own_chain")
+    __slots__ = ("binding", "given", "group", "had", "index", "own_chain")
 
     def __init__(self, index: int, group: dict[str, Any], binding: Binding, given: set[str]):
         self.index, self.group, self.binding, self.given = index, group, binding, given
         self.own_chain = False
+        self.had = set(binding.hyper_names)
 
     @property
     def elements(self) -> tuple[Any, ...]:
@@ -88,6 +91,7 @@ class BoundGroup:
         Raises:
             ChainError: for a hyper without a default that the group does not give.
         """
+        self.had |= set(self.binding.hyper_names)
         for name, default in self.binding.hypers.items():
             self.group.setdefault(name, default)
         for name, declared in self.binding.shared.items():
@@ -124,7 +128,7 @@ class Hypers(MutableMapping):
 
     def _target(self, name: str) -> tuple[str, int | None]:
         """The key that `name` reaches, and the place in its tuple."""
-        own = self.bound.binding.hyper_names
+        own = self.bound.had
         if name not in own:
             for key, place in ALIASES.get(name, ()):
                 if key in own:

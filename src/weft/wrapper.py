@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 
-__all__ = ["Wrapper"]
+__all__ = ["Wrapper", "around"]
 
 
 class Wrapper:
@@ -101,3 +101,25 @@ class Wrapper:
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
         return f"{type(self).__name__}({options})"
+
+
+def around(wrapper: Wrapper, opt: Any, inner: Callable[..., Any]) -> Callable[..., Any]:
+    """`inner` with a wrapper around it."""
+
+    def run(closure: Callable[[], Any] | None, loss: Any) -> Any:
+        return wrapper.around_step(Inside(opt, inner, loss), closure)
+
+    return run
+
+
+class Inside:
+    """The optimizer as a wrapper sees it: `step` is the step inside the wrapper."""
+
+    def __init__(self, opt: Any, inner: Callable[..., Any], loss: Any):
+        self.opt, self.inner, self.loss = opt, inner, loss
+
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
+        return self.inner(closure, self.loss if loss is None else loss)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.opt, name)

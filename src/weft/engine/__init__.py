@@ -1,6 +1,5 @@
 """What runs a bound chain: the eager loop, and the kernels that are held to it."""
 
-import sys
 import warnings
 from collections.abc import MutableMapping
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from weft.binding import Binding
 from weft.engine import eager
 from weft.engine.explain import Explanation, explain
-from weft.errors import StepError, WeftWarning
+from weft.errors import StepError, WeftWarning, depth_of_user
 from weft.groups import BoundGroup
 
 __all__ = ["Engine", "Explanation", "engine_named"]
@@ -95,7 +94,7 @@ class Engine:
         self.fallen[self.fused.chain_key(binding)] = (name, file, line, reason)
         warnings.warn(
             WeftWarning(f"{name} ({file}:{line}) runs eagerly, one parameter at a time: {reason}"),
-            stacklevel=_depth(),
+            stacklevel=depth_of_user(),
         )
 
     def explain(self, groups: list[BoundGroup], state: MutableMapping) -> Explanation:
@@ -118,17 +117,6 @@ def _only(groups: list[BoundGroup], some: list[BoundGroup]) -> list[BoundGroup]:
 
 def _emptied(bound: BoundGroup) -> BoundGroup:
     return BoundGroup(bound.index, {**bound.group, "params": []}, bound.binding, bound.given)
-
-
-def _depth() -> int:
-    """How far up the stack the user's own line is."""
-    depth, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in (
-        "weft",
-        "torch",
-    ):
-        depth, frame = depth + 1, frame.f_back
-    return depth
 
 
 def engine_named(name: str) -> Engine:
