@@ -28,6 +28,7 @@ def modified(modifier):
 
 
 CASES = [
+    Case("Adam", "amsgrad", {**L2, "amsgrad": True}),
     Case("AdEMAMix", "ademamix", MIX),
     Case("AdEMAMix", "ademamix", {**MIX, "t_alpha": 20, "t_beta3": 20}),
     Case(
