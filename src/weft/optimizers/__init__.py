@@ -56,6 +56,7 @@ from weft.optimizers.psgd import PSGDKron, SPlus
 from weft.optimizers.rates import AdaBound, AdamAtan2, AdaMod, DiffGrad, DualAdam, PAdam, SAdam
 from weft.optimizers.rmsprop import RMSprop
 from weft.optimizers.rmsprop_tf import RMSpropTF
+from weft.optimizers.scaled import LAMBC, AdamH, Gravity, SGDSaI
 from weft.optimizers.schedulefree import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from weft.optimizers.sgd import SGD
 from weft.optimizers.shampoo import DistributedShampoo, Shampoo
@@ -77,17 +78,7 @@ from weft.optimizers.sphere import (
     Fromage,
     Nero,
 )
-from weft.optimizers.stable import (
-    LAMBC,
-    AdaGC,
-    AdamH,
-    AdamS,
-    Gravity,
-    NovoGrad,
-    SGDSaI,
-    StableAdamW,
-    StableSPAM,
-)
+from weft.optimizers.stable import AdaGC, AdamS, NovoGrad, StableAdamW, StableSPAM
 from weft.optimizers.switching import SWATS
 from weft.optimizers.variance import AdaBelief, Aida, FAdam, Yogi
 
