@@ -2,9 +2,17 @@
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["ChainError", "StateError", "StepError", "WeftWarning", "depth_of_user", "did_you_mean"]
+__all__ = [
+    "ChainError",
+    "NonFiniteError",
+    "StateError",
+    "StepError",
+    "WeftWarning",
+    "depth_of_user",
+    "did_you_mean",
+]
 
 
 class ChainError(ValueError):
@@ -17,6 +25,21 @@ class StateError(ValueError):
 
 class StepError(RuntimeError):
     """A step that could not be finished: names the callback, the parameter and what had stepped."""
+
+
+class NonFiniteError(StepError):
+    """A step that was refused, before it wrote anything, because grads have infinities or NaNs.
+
+    Attributes:
+        parameters: all of them, in words: their names where the optimizer was given names.
+    """
+
+    def __init__(self, message: str, parameters: Sequence[str] = ()):
+        super().__init__(message, tuple(parameters))
+        self.parameters = tuple(parameters)
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 class WeftWarning(UserWarning):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from weft import hyperparameters, scaler
+from weft import hyperparameters, nonfinite, scaler
 from weft.binding import ORIGINAL_NAMES, Binding, bind
 from weft.callback import number
 from weft.engine import engine_named
@@ -39,6 +39,10 @@ class Optimizer(Original, torch.optim.Optimizer):
         cbs: the callbacks, `over_params` and wrappers of the step, in order; or a `weft.chain`.
         engine: "auto" runs kernels where it can and the eager loop where it cannot; "fused" raises
             where it cannot; "eager" is the original loop. `WEFT_ENGINE` overrides it.
+        on_nonfinite: what a step does where a grad has an infinity or a NaN: "keep" takes it and
+            does not look; "skip" leaves the whole step out, and counts it in `skipped_steps`;
+            "raise" raises `NonFiniteError`. Looking reads every grad once more. It is an
+            attribute, to be changed at any time.
         **hypers: hyperparameters for all groups, such as `lr=0.1`.
 
     Raises:
@@ -59,14 +63,20 @@ class Optimizer(Original, torch.optim.Optimizer):
     # options of a subclass that select callbacks: a group may set its own, at any time
     chain_options: ClassVar[tuple[str, ...]] = ()
 
+    _on_nonfinite = "keep"
+    skipped_steps = 0  # how many steps on_nonfinite="skip" has left out
+    nonfinite: tuple[str, ...] = ()  # the parameters for which it left out the last of them
+
     def __init__(
         self,
         params: Any,
         cbs: Iterable[Any] = (),
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
         **hypers: Any,
     ):
+        self.on_nonfinite = on_nonfinite
         self._engine = engine_named(os.environ.get("WEFT_ENGINE") or engine)
         self._bound: list[BoundGroup] = []
         self._wrappers: list[Wrapper] = []
@@ -231,6 +241,7 @@ class Optimizer(Original, torch.optim.Optimizer):
 
         Raises:
             StepError: names the callback, the parameter, and how many had already stepped.
+            NonFiniteError: with on_nonfinite="raise"; nothing has been stepped.
         """
         run: Callable[..., Any] = self._step
         for wrapper in reversed(self._wrappers):
@@ -244,8 +255,27 @@ class Optimizer(Original, torch.optim.Optimizer):
                 loss = closure()
         groups = self._current()
         check_step(groups, loss)
-        self._engine.step(groups, self.state, loss)
+        if self._on_nonfinite == "keep" or self._finite(groups):
+            self._engine.step(groups, self.state, loss)
         return loss
+
+    def _finite(self, groups: list[BoundGroup]) -> bool:
+        """Whether to take this step, as far as its grads go."""
+        names = nonfinite.culprits(groups)
+        if names and self._on_nonfinite == "raise":
+            raise nonfinite.refusal(names)
+        if names:
+            self.nonfinite, self.skipped_steps = tuple(names), self.skipped_steps + 1
+        return not names
+
+    @property
+    def on_nonfinite(self) -> str:
+        """What a step does about grads that are not finite: "keep", "skip" or "raise"."""
+        return self._on_nonfinite
+
+    @on_nonfinite.setter
+    def on_nonfinite(self, name: str) -> None:
+        self._on_nonfinite = nonfinite.policy(name)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the grads; with `set_to_none=False`, detach and zero them in place."""
@@ -309,11 +339,19 @@ class Optimizer(Original, torch.optim.Optimizer):
         load(self, self._current(), state_dict, strict)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_default_chain", "_explicit", "_lent", "_wrappers", "_training", "frozen_idx")
+        kept = (
+            "_default_chain",
+            "_explicit",
+            "_lent",
+            "_wrappers",
+            "_training",
+            "frozen_idx",
+            "_on_nonfinite",
+        )
         extra = {k: self.__dict__[k] for k in self.__dict__ if k not in NOT_PICKLED and k[0] != "_"}
         return {
             **extra,
-            **{k: self.__dict__[k] for k in kept},
+            **{k: getattr(self, k) for k in kept},
             **super().__getstate__(),
             "_engine_name": self._engine.name,
             "_bound_as": [(b.given, b.own_chain, b.elements) for b in self._bound],

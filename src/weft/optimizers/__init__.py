@@ -15,6 +15,7 @@ from weft.optimizers.base import Algorithm, algorithms
 from weft.optimizers.bcos import BCOS
 from weft.optimizers.classic import ASGD, Rprop
 from weft.optimizers.corrected import AdamC, AdamD, AdamG, AdaNorm
+from weft.optimizers.curvature import AdaHessian, Sophia
 from weft.optimizers.dion2 import Dion2, NorDion2
 from weft.optimizers.dual import (
     MADGRAD,
@@ -126,6 +127,7 @@ __all__ = [
     "AdaGC",
     "AdaGO",
     "AdaGradNorm",
+    "AdaHessian",
     "AdaMod",
     "AdaMuon",
     "AdaNorm",
@@ -224,6 +226,7 @@ __all__ = [
     "SignSGD",
     "Signum",
     "SimplifiedAdEMAMix",
+    "Sophia",
     "SpectralDescent",
     "SpectralSphere",
     "StableAdamW",

@@ -29,6 +29,7 @@ class Adagrad(Algorithm):
         maximize: ascend.
         foreach, differentiable, fused: torch's, accepted and ignored.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -60,6 +61,7 @@ class Adagrad(Algorithm):
         differentiable: bool = False,
         fused: bool | None = None,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -93,6 +95,7 @@ class Adadelta(Algorithm):
         maximize: ascend.
         foreach, capturable, differentiable: torch's, accepted and ignored.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -122,6 +125,7 @@ class Adadelta(Algorithm):
         maximize: bool = False,
         differentiable: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

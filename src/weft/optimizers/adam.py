@@ -31,6 +31,7 @@ class Adam(Algorithm):
         decoupled_weight_decay: AdamW's decay instead of the penalty.
         foreach, capturable, differentiable, fused: torch's, accepted and ignored.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -64,6 +65,7 @@ class Adam(Algorithm):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -121,6 +123,7 @@ class AdamW(Adam):
         differentiable: bool = False,
         fused: bool | None = None,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         Algorithm.__init__(self, params, {**locals(), "decoupled_weight_decay": True})
 
@@ -172,6 +175,7 @@ class RAdam(Algorithm):
         capturable: bool = False,
         differentiable: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -224,6 +228,7 @@ class QHAdam(Algorithm):
         decoupled_weight_decay: bool = False,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -274,6 +279,7 @@ class Ranger(RAdam):
         alpha: float = 0.5,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         Algorithm.__init__(self, params, locals())
 

@@ -56,6 +56,7 @@ class DAdaptAdam(Algorithm):
         growth_rate: float = math.inf,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -105,6 +106,7 @@ class DAdaptSGD(Algorithm):
         growth_rate: float = math.inf,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -157,6 +159,7 @@ class DAdaptAdaGrad(Algorithm):
         growth_rate: float = math.inf,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -211,6 +214,7 @@ class DAdaptAdan(Algorithm):
         growth_rate: float = math.inf,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -262,6 +266,7 @@ class DAdaptLion(Algorithm):
         growth_rate: float = math.inf,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

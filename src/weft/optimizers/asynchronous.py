@@ -29,6 +29,7 @@ class ADOPT(Algorithm):
         clip: whether the quotient is clipped.
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -55,6 +56,7 @@ class ADOPT(Algorithm):
         *,
         maximize: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -87,6 +89,7 @@ class LaProp(Algorithm):
         weight_decay: decoupled, as in AdamW.
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -111,6 +114,7 @@ class LaProp(Algorithm):
         *,
         maximize: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -143,6 +147,7 @@ class ACProp(Algorithm):
         eps: added to s in every step, and outside the root.
         weight_decay: decoupled, as in AdamW.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -165,6 +170,7 @@ class ACProp(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -187,6 +193,7 @@ class AvaGrad(Algorithm):
         eps: weighs as much as lr: 0.1 is nearly SGD.
         weight_decay: decoupled, as in AdamW.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -209,6 +216,7 @@ class AvaGrad(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -242,6 +250,7 @@ class Adai(Algorithm):
         weight_decay: L2 penalty, added to the gradient.
         stable_weight_decay: decoupled decay instead (AdaiW).
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -265,6 +274,7 @@ class Adai(Algorithm):
         stable_weight_decay: bool = False,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

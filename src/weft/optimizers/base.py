@@ -17,6 +17,8 @@ _REGISTRY: dict[str, type["Algorithm"]] = {}
 # torch's switches between its implementations: taken, kept in the groups, and without effect
 TORCH_SWITCHES = ("foreach", "fused", "capturable", "differentiable")
 
+OF_THE_OPTIMIZER = ("engine", "on_nonfinite")  # keywords that are no hypers
+
 
 class Algorithm(Optimizer):
     """Base of the optimizers that have a name: hypers in the constructor, a chain in `chain`.
@@ -40,11 +42,11 @@ class Algorithm(Optimizer):
 
     def __init__(self, params: Any, arguments: Mapping[str, Any]):
         hypers = {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
-        engine = hypers.pop("engine", "auto")
+        own = {name: hypers.pop(name) for name in OF_THE_OPTIMIZER if name in hypers}
         more = hypers.pop("hypers", {})  # what a subclass takes as **hypers
         options = {k: hypers[k] for k in self.chain_options}
         woven = type(self).chain(**options)
-        super().__init__(params, _Woven(woven), engine=engine, **hypers, **more)
+        super().__init__(params, _Woven(woven), **own, **hypers, **more)
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
@@ -71,7 +73,7 @@ class Algorithm(Optimizer):
         return {
             n: p.default
             for n, p in parameters.items()
-            if p.default is not p.empty and n != "engine"
+            if p.default is not p.empty and n not in OF_THE_OPTIMIZER
         }
 
     def _chain_for(self, group: Mapping[str, Any]) -> tuple[Any, ...]:

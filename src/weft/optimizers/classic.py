@@ -24,6 +24,7 @@ class Rprop(Algorithm):
         maximize: ascend.
         foreach, capturable, differentiable: torch's, accepted and ignored.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -52,6 +53,7 @@ class Rprop(Algorithm):
         maximize: bool = False,
         differentiable: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -78,6 +80,7 @@ class ASGD(Algorithm):
         maximize: ascend.
         foreach, capturable, differentiable: torch's, accepted and ignored.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -110,6 +113,7 @@ class ASGD(Algorithm):
         capturable: bool = False,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

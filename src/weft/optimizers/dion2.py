@@ -51,6 +51,7 @@ class Dion2(Algorithm):
         ns_steps: int = 5,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -105,6 +106,7 @@ class NorDion2(Algorithm):
         norm_eps: float = 1e-8,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

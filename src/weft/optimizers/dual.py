@@ -42,6 +42,7 @@ class MADGRAD(Algorithm):
         eps: float = 1e-6,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

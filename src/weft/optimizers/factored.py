@@ -30,6 +30,7 @@ class Adafactor(Algorithm):
         maximize: ascend.
         sq_eps: what is added to g^2. torch adds nothing and has the floor.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -61,6 +62,7 @@ class Adafactor(Algorithm):
         maximize: bool = False,
         sq_eps: float = 0.0,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         arguments = dict(locals())
         _check(arguments)
@@ -136,6 +138,7 @@ class CAME(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -187,6 +190,7 @@ class SM3(Algorithm):
         sq_eps: float = 1e-30,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -240,6 +244,7 @@ class AdamMini(Algorithm):
         blocks: str = "tensor",
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

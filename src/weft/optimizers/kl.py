@@ -56,6 +56,7 @@ class KLShampoo(Algorithm):
         init_factor: float = 0.1,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -113,6 +114,7 @@ class KLSOAP(KLShampoo):
         correct_bias: bool = False,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         Algorithm.__init__(self, params, locals())
 

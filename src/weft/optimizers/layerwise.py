@@ -48,6 +48,7 @@ class LARS(Algorithm):
         nesterov: bool = False,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -89,6 +90,7 @@ class LARC(Algorithm):
         clip: bool = True,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -133,6 +135,7 @@ class LAMB(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

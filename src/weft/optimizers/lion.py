@@ -44,6 +44,7 @@ class Lion(Algorithm):
         *,
         maximize: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -54,6 +54,7 @@ class GaLoreAdamW(Algorithm):
         scale: float = 0.25,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -105,6 +106,7 @@ class Fira(Algorithm):
         gamma: float = 1.01,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -162,6 +164,7 @@ class APOLLO(Algorithm):
         gamma: float = 1.01,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -211,6 +214,7 @@ class APOLLOMini(APOLLO):
         gamma: float = 1.01,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -246,6 +250,7 @@ class Conda(Algorithm):
         scale: float = 1.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -302,6 +307,7 @@ class Dion(Algorithm):
         adjust_lr_fn: str = "spectral_norm",
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

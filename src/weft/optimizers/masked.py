@@ -3,6 +3,7 @@
 from typing import Any
 
 from weft import callbacks as cb
+from weft.callback import rename
 from weft.chain import Chain
 from weft.optimizers.base import Algorithm
 
@@ -23,6 +24,7 @@ class CautiousAdamW(Algorithm):
         weight_decay: decoupled, as in AdamW.
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -48,6 +50,7 @@ class CautiousAdamW(Algorithm):
         *,
         maximize: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -83,6 +86,7 @@ class GrokfastAdamW(Algorithm):
         lamb: how much of it is added.
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -109,6 +113,7 @@ class GrokfastAdamW(Algorithm):
         *,
         maximize: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -117,7 +122,7 @@ class GrokfastAdamW(Algorithm):
         """[ascend] grokfast, weight_decay, ema, ema_sq, debias, precondition, descend."""
         return cls.weave(
             maximize and cb.ascend,
-            cb.grokfast,
+            rename(cb.grokfast, grok_alpha="alpha"),
             cb.weight_decay,
             cb.ema,
             cb.ema_sq,
@@ -143,6 +148,7 @@ class MARS(Algorithm):
         gamma: strength of the correction.
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -169,6 +175,7 @@ class MARS(Algorithm):
         *,
         maximize: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

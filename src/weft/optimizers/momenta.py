@@ -35,6 +35,7 @@ class SGDW(Algorithm):
         nesterov: look ahead along the momentum.
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -63,6 +64,7 @@ class SGDW(Algorithm):
         *,
         maximize: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -91,6 +93,7 @@ class AggMo(Algorithm):
         betas: one a momentum; there may be any number of them, the same throughout.
         weight_decay: L2 penalty, added to the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -112,6 +115,7 @@ class AggMo(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -134,6 +138,7 @@ class QHM(Algorithm):
         nu: how much of the average is used; 1 is momentum.
         weight_decay: L2 penalty, added to the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -155,6 +160,7 @@ class QHM(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -180,6 +186,7 @@ class PID(Algorithm):
         derivative: weight of D.
         weight_decay: L2 penalty, added to the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -204,6 +211,7 @@ class PID(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -228,6 +236,7 @@ class PNM(Algorithm):
         beta0: how much the other average counts against it.
         weight_decay: decoupled, as in AdamW.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -249,6 +258,7 @@ class PNM(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -35,6 +35,7 @@ class Muon(Algorithm):
         ns_steps: of the iteration, below 100.
         adjust_lr_fn: "original" (None is the same) or "match_rms_adamw".
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range or a parameter that is not 2-D, in torch's words.
@@ -70,6 +71,7 @@ class Muon(Algorithm):
         adjust_lr_fn: str | None = None,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         _check(lr, momentum, weight_decay, adjust_lr_fn, ns_coefficients, ns_steps)
         super().__init__(params, locals())
@@ -160,6 +162,7 @@ class MuonPolarExpress(Algorithm):
         adjust_lr_fn: str | None = None,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -202,6 +205,7 @@ class MuonClip(Algorithm):
         adjust_lr_fn: str | None = "match_rms_adamw",
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -258,6 +262,7 @@ class NorMuon(Algorithm):
         polar_express: bool = False,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -317,6 +322,7 @@ class AdaMuon(Algorithm):
         norm_eps: float = 1e-8,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -50,6 +50,7 @@ class MarsMuon(Algorithm):
         adjust_lr_fn: str | None = "match_rms_adamw",
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -97,6 +98,7 @@ class MuonH(Algorithm):
         ns_steps: int = 5,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -144,6 +146,7 @@ class MuonLaProp(Algorithm):
         adjust_lr_fn: str | None = None,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -197,6 +200,7 @@ class AdaGO(Algorithm):
         ns_steps: int = 5,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -243,6 +247,7 @@ class NAMO(Algorithm):
         norm_eps: float = 1e-8,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -25,6 +25,7 @@ class Adamax(Algorithm):
         maximize: ascend.
         foreach, capturable, differentiable: torch's, accepted and ignored.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -54,6 +55,7 @@ class Adamax(Algorithm):
         differentiable: bool = False,
         capturable: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -89,6 +91,7 @@ class NAdam(Algorithm):
         maximize: ascend.
         foreach, capturable, differentiable: torch's, accepted and ignored.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -120,6 +123,7 @@ class NAdam(Algorithm):
         capturable: bool = False,
         differentiable: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -170,6 +174,7 @@ class NAdamW(Algorithm):
         *,
         maximize: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

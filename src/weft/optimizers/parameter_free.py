@@ -57,6 +57,7 @@ class Prodigy(Algorithm):
         growth_rate: float = math.inf,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -102,6 +103,7 @@ class DoG(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -165,6 +167,7 @@ class DoWG(Algorithm):
         eps: float = 1e-4,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -196,7 +199,9 @@ class AdGD(Algorithm):
 
     paper = "Malitsky and Mishchenko, 2019, arXiv:1910.09529"
 
-    def __init__(self, params: Any, lr: Any = 1e-6, *, engine: str = "auto"):
+    def __init__(
+        self, params: Any, lr: Any = 1e-6, *, engine: str = "auto", on_nonfinite: str = "keep"
+    ):
         super().__init__(params, locals())
 
     @classmethod
@@ -226,7 +231,15 @@ class AdaGradNorm(Algorithm):
 
     paper = "Ward, Wu and Bottou, 2018, arXiv:1806.01811"
 
-    def __init__(self, params: Any, lr: Any = 1.0, b0: float = 0.1, *, engine: str = "auto"):
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1.0,
+        b0: float = 0.1,
+        *,
+        engine: str = "auto",
+        on_nonfinite: str = "keep",
+    ):
         super().__init__(params, locals())
 
     @classmethod
@@ -256,7 +269,15 @@ class NormalizedGD(Algorithm):
 
     paper = "Hazan, Levy and Shalev-Shwartz, 2015, arXiv:1507.02030"
 
-    def __init__(self, params: Any, lr: Any = 1e-2, eps: float = 1e-8, *, engine: str = "auto"):
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        eps: float = 1e-8,
+        *,
+        engine: str = "auto",
+        on_nonfinite: str = "keep",
+    ):
         super().__init__(params, locals())
 
     @classmethod

@@ -48,6 +48,7 @@ class PolyakSGD(Algorithm):
         eps: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -91,6 +92,7 @@ class AliG(Algorithm):
         eps: float = 1e-6,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -136,6 +138,7 @@ class MoMo(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -183,6 +186,7 @@ class MoMoAdam(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -240,6 +244,7 @@ class GrokAdamW(Algorithm):
         eval_loss: float | None = None,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

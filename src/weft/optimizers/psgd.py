@@ -58,6 +58,7 @@ class PSGDKron(Algorithm):
         max_rms: float = 1.1,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -119,6 +120,7 @@ class SPlus(Algorithm):
         eps: float = 1e-30,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

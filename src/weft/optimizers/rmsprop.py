@@ -27,6 +27,7 @@ class RMSprop(Algorithm):
         maximize: ascend.
         capturable, foreach, differentiable: torch's, accepted and ignored.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -56,6 +57,7 @@ class RMSprop(Algorithm):
         differentiable: bool = False,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -30,6 +30,7 @@ class RMSpropTF(Algorithm):
         decoupled_decay: decay of the parameter, before the step.
         lr_in_momentum: the rate is in the buffer, rather than multiplying it.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -61,6 +62,7 @@ class RMSpropTF(Algorithm):
         lr_in_momentum: bool = True,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -38,6 +38,7 @@ class LAMBC(Algorithm):
         max_ratio: float = 1.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -87,6 +88,7 @@ class AdamH(Algorithm):
         eps: float = 1e-8,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -127,6 +129,7 @@ class Gravity(Algorithm):
         beta: float = 0.9,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -169,6 +172,7 @@ class SGDSaI(Algorithm):
         eps: float = 1e-8,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

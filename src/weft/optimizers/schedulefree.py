@@ -25,6 +25,7 @@ class ScheduleFreeSGD(Algorithm):
         r: the power of time in the weight of a step.
         weight_lr_power: the power of the largest rate so far in that weight.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -50,6 +51,7 @@ class ScheduleFreeSGD(Algorithm):
         weight_lr_power: float = 2.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -83,6 +85,7 @@ class ScheduleFreeAdamW(Algorithm):
         r: the power of time in the weight of a step.
         weight_lr_power: the power of the largest rate so far in that weight.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -109,6 +112,7 @@ class ScheduleFreeAdamW(Algorithm):
         weight_lr_power: float = 2.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -147,6 +151,7 @@ class ScheduleFreeRAdam(Algorithm):
         silent_sgd_phase: stand still while the variance is not tractable, rather than take
             steps of SGD.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -173,6 +178,7 @@ class ScheduleFreeRAdam(Algorithm):
         silent_sgd_phase: bool = True,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

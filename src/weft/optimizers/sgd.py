@@ -26,6 +26,7 @@ class SGD(Algorithm):
         maximize: ascend.
         foreach, differentiable, fused: torch's, accepted and ignored.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     Raises:
         ValueError: for negative hypers, or nesterov without momentum or with dampening.
@@ -57,6 +58,7 @@ class SGD(Algorithm):
         differentiable: bool = False,
         fused: bool | None = None,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")

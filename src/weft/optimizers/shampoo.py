@@ -59,6 +59,7 @@ class Shampoo(Algorithm):
         precondition_frequency: int = 1,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -125,6 +126,7 @@ class DistributedShampoo(Algorithm):
         start_preconditioning_step: int = 1,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -56,6 +56,7 @@ class SOAP(Algorithm):
         precondition_frequency: int = 10,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -163,6 +164,7 @@ class SOAPAdEMAMix(SOAP):
         precondition_frequency: int = 10,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -207,6 +209,7 @@ class SOAPNAdam(SOAP):
         precondition_frequency: int = 10,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         Algorithm.__init__(self, params, locals())
 

@@ -61,6 +61,7 @@ class SpectralDescent(Algorithm):
         dual_norm: bool = True,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -103,6 +104,7 @@ class PolarGrad(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -141,6 +143,7 @@ class SPEL(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -169,7 +172,15 @@ class SpectralSphere(Algorithm):
 
     paper = "Xie et al., 2026, arXiv:2601.08393"
 
-    def __init__(self, params: Any, lr: Any = 1e-2, momentum: float = 0.9, *, engine: str = "auto"):
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        momentum: float = 0.9,
+        *,
+        engine: str = "auto",
+        on_nonfinite: str = "keep",
+    ):
         super().__init__(params, locals())
 
     @classmethod
@@ -210,6 +221,7 @@ class SWAN(Algorithm):
         rescale: bool = True,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -258,6 +270,7 @@ class RACS(Algorithm):
         iterations: int = 5,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -316,6 +329,7 @@ class Scion(Algorithm):
         ns_steps: int = 5,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

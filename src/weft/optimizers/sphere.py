@@ -48,6 +48,7 @@ class AdamP(Algorithm):
         nesterov: bool = False,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -107,6 +108,7 @@ class SGDP(Algorithm):
         eps: float = 1e-8,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -153,6 +155,7 @@ class Nero(Algorithm):
         eps: float = 1e-8,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -184,7 +187,9 @@ class Fromage(Algorithm):
 
     paper = "Bernstein et al., 2020, arXiv:2002.03432"
 
-    def __init__(self, params: Any, lr: Any = 1e-2, *, engine: str = "auto"):
+    def __init__(
+        self, params: Any, lr: Any = 1e-2, *, engine: str = "auto", on_nonfinite: str = "keep"
+    ):
         super().__init__(params, locals())
 
     @classmethod

@@ -52,6 +52,7 @@ class StableAdamW(Algorithm):
         weight_decay: float = 1e-2,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -108,6 +109,7 @@ class AdaGC(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -163,6 +165,7 @@ class StableSPAM(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -218,6 +221,7 @@ class NovoGrad(Algorithm):
         grad_averaging: bool = False,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -259,6 +263,7 @@ class AdamS(Algorithm):
         weight_decay: float = 1e-4,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -25,6 +25,7 @@ class SWATS(Algorithm):
         eps: added outside the root, and how near a settled rate is.
         weight_decay: L2 penalty, added to the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -47,6 +48,7 @@ class SWATS(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -27,6 +27,7 @@ class AdaBelief(Algorithm):
         weight_decay: decoupled, as in AdamW.
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -51,6 +52,7 @@ class AdaBelief(Algorithm):
         *,
         maximize: bool = False,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -84,6 +86,7 @@ class Aida(Algorithm):
         eps: added to s in every step, and outside the root.
         weight_decay: L2 penalty, added to the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -107,6 +110,7 @@ class Aida(Algorithm):
         weight_decay: float = 0.0,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -133,6 +137,7 @@ class Yogi(Algorithm):
         weight_decay: decoupled, as in AdamW.
         initial_accumulator: where m and v start.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -156,6 +161,7 @@ class Yogi(Algorithm):
         initial_accumulator: float = 1e-6,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 
@@ -182,6 +188,7 @@ class FAdam(Algorithm):
         eps: largest e.
         eps2: of e beside the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
+        on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -206,6 +213,7 @@ class FAdam(Algorithm):
         eps2: float = 1e-2,
         *,
         engine: str = "auto",
+        on_nonfinite: str = "keep",
     ):
         super().__init__(params, locals())
 

@@ -1,0 +1,63 @@
+"""What a step does about gradients with infinities or NaNs: decided for the whole, before it writes."""
+
+from collections.abc import Iterator
+
+import torch
+
+from weft.errors import NonFiniteError
+from weft.groups import BoundGroup
+
+__all__ = ["POLICIES", "culprits", "policy", "refusal"]
+
+POLICIES = ("keep", "skip", "raise")
+LOW = (torch.float16, torch.bfloat16)  # their norms are taken in float32: float16 ends at 65504
+
+
+def policy(name: str) -> str:
+    """`name`, if it is one of the policies.
+
+    Raises:
+        ValueError: for another name.
+
+    >>> policy("skip")
+    'skip'
+    """
+    if name not in POLICIES:
+        raise ValueError(f"on_nonfinite must be one of {POLICIES}, not {name!r}")
+    return name
+
+
+def culprits(groups: list[BoundGroup]) -> list[str]:
+    """The parameters whose grad has an infinity or a NaN, in words.
+
+    Every grad is read once. The Euclidean norm is what torch reads fastest (the largest magnitude
+    takes twenty times as long on a CPU); it is finite only where all elements are. Where it is not,
+    a sum of squares may have overflown, so such a grad, and only such a one, is looked at again.
+    """
+    alike: dict[tuple[torch.device, bool], list[tuple[BoundGroup, int, torch.Tensor]]] = {}
+    for bound, i, grad in _grads(groups):
+        alike.setdefault((grad.device, grad.dtype in LOW), []).append((bound, i, grad))
+    suspects: list[tuple[BoundGroup, int, torch.Tensor]] = []
+    for (_, low), found in alike.items():
+        norms = torch._foreach_norm([g for *_, g in found], 2, torch.float32 if low else None)
+        finite = torch.stack([n.double() for n in norms]).isfinite().tolist()
+        suspects += [f for f, fine in zip(found, finite, strict=True) if not fine]
+    named = [(b.index, i, b) for b, i, grad in suspects if not bool(grad.isfinite().all())]
+    return [b.name_of(i) for _, i, b in sorted(named, key=lambda n: n[:2])]
+
+
+def refusal(names: list[str]) -> NonFiniteError:
+    """The error that names all of them, the first in full."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return NonFiniteError(
+        f"the grad of parameter {names[0]}{more} has an infinity or a NaN; nothing has been "
+        "stepped. on_nonfinite='skip' leaves such steps out, 'keep' takes them",
+        names,
+    )
+
+
+def _grads(groups: list[BoundGroup]) -> Iterator[tuple[BoundGroup, int, torch.Tensor]]:
+    for bound in groups:
+        for i, p in enumerate(bound.params):
+            if p.grad is not None:
+                yield bound, i, p.grad.detach()
