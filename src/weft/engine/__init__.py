@@ -27,6 +27,7 @@ class Engine:
         self.name = name
         self.fused: Any = None
         self.fallen: dict[Any, tuple[str, str, int, str]] = {}
+        self._unsaid: list[str] = []
         self._lost = ""  # why no chain at all runs fused
 
     def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
@@ -39,6 +40,8 @@ class Engine:
         if slow:
             eager.init_state(slow, state)
             eager.step(_only(groups, slow), state, loss)
+        while self._unsaid:  # after the step: a chain that fails eagerly too has an error to tell
+            warnings.warn(WeftWarning(self._unsaid.pop()), stacklevel=depth_of_user())
 
     def _step_fused(
         self, groups: list[BoundGroup], state: MutableMapping, loss: Any
@@ -80,7 +83,7 @@ class Engine:
         ]
 
     def _fall(self, e: Exception, groups: list[BoundGroup]) -> None:
-        """Note why a chain runs eagerly from now on, and say so once."""
+        """Note why a chain runs eagerly from now on, to be said once."""
         binding: Binding | None = getattr(e, "binding", None)
         first = (binding or groups[0].binding).calls[0].spec
         name = getattr(e, "callback", "") or first.name
@@ -92,10 +95,7 @@ class Engine:
             self._lost = reason
             binding = groups[0].binding
         self.fallen[self.fused.chain_key(binding)] = (name, file, line, reason)
-        warnings.warn(
-            WeftWarning(f"{name} ({file}:{line}) runs eagerly, one parameter at a time: {reason}"),
-            stacklevel=depth_of_user(),
-        )
+        self._unsaid.append(f"{name} ({file}:{line}) runs eagerly, one parameter at a time: {reason}")
 
     def explain(self, groups: list[BoundGroup], state: MutableMapping) -> Explanation:
         """The plan in words."""

@@ -20,6 +20,7 @@ from weft.engine.run.roster import Roster, data_ptr, grads_of
 from weft.engine.run.schedule import Schedule
 from weft.engine.run.seat import Seat, Unfit, take_seats
 from weft.engine.trace import Example, Untraceable
+from weft.engine.trace.api import static
 from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["Fused"]
@@ -36,7 +37,7 @@ class Fused:
 
     def __init__(self) -> None:
         self.library = Library()
-        self.rosters: OrderedDict[bytes, _Cast] = OrderedDict()
+        self.rosters: OrderedDict[Any, _Cast] = OrderedDict()
         self.params: list[torch.Tensor] = []
 
     def step(
@@ -64,11 +65,13 @@ class Fused:
             self.rosters.clear()
         grads = list(map(grads_of, params))
         try:
-            grad_at, key = list(map(data_ptr, grads)), b""
+            grad_at = list(map(data_ptr, grads))
+            key: Any = b""
         except TypeError:  # one is None
             key = bytes(g is not None for g in grads)
             grads = [g for g in grads if g is not None]
             grad_at = list(map(data_ptr, grads))
+        key = (key, static(loss))
         cast = self.rosters.get(key)
         if cast is not None and cast.roster.holds(state, grads, grad_at):
             self.rosters.move_to_end(key)

@@ -14,7 +14,7 @@ from weft.engine.backends.c import kernel as c
 from weft.engine.graph import Node
 from weft.engine.plan import TORCH, Plan, make_plan
 from weft.engine.trace import Example, Traced, host_function, trace
-from weft.engine.trace.api import TensorSpec
+from weft.engine.trace.api import Kept, TensorSpec
 
 __all__ = [
     "MOST_VARIANTS",
@@ -99,6 +99,7 @@ class Variant:
             if o.kind == "shared"
             or (o.kind == "state" and not isinstance(self.kept(o.name), TensorSpec))
         ]
+        self.objects = [(k, v.value) for k, v in self.traced.stores.items() if isinstance(v, Kept)]
         self.made = [
             (i, s.name, self.traced.stores[s.name])
             for i, s in enumerate(plan.slots)

@@ -52,6 +52,12 @@ class Roster:
         ]
         both = {(s.bound, k) for s in seats for k in s.own if k in s.bound.group}
         self.set = [(bound, k, bound.is_set(k)) for bound, k in both]
+        self.plain = [
+            (own, k, type(v), v if type(v) not in (int, float) else None)
+            for own in self.owns
+            for k, v in own.items()
+            if not isinstance(v, torch.Tensor)
+        ]
         self._states()
         self._written()
         self.any_staged = any(s.staged for s in seats)
@@ -127,6 +133,10 @@ class Roster:
                     for _, get, owns, ptrs, _ in self.columns.values()
                 )
                 and all(self._same_group(*h) for h in self.hypers)
+                and all(
+                    type(own[k]) is kind and (v is None or own[k] is v or own[k] == v)
+                    for own, k, kind, v in self.plain
+                )
                 and all(bound.is_set(k) == was for bound, k, was in self.set)
             )
         except (KeyError, TypeError, AttributeError):

@@ -206,6 +206,11 @@ class Work:
                     key, at = (seat.bound.index, name), self.seats[k]
                     if key not in shared or at < shared[key][0]:
                         shared[key] = (at, value)
+        for seat, v in zip(self.members, self.variants, strict=True):
+            for name, value in v.objects:
+                seat.own[name] = value
+            if seat.own and seat.p not in self.roster.state:  # its first state
+                self.roster.state[seat.p] = seat.own
         self.made, self.copies, self.temps, self.stored = [], [], [], []
 
     def _store(self, seat: Seat, variant: Variant, o: Output, value: torch.Tensor) -> None:
@@ -266,6 +271,7 @@ class Schedule:
                 or w.fresh
                 or w.staged
                 or w.variant.numbers
+                or any(v.objects for v in w.variants)
                 or w.plan.copies
             )
             for w in self.works
