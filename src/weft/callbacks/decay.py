@@ -1,4 +1,8 @@
-"""Weight decay, in its forms."""
+"""Weight decay, in its forms.
+
+A parameter whose state says `do_wd = False` is spared: so fastai's Learner keeps norms and biases
+from decay.
+"""
 
 from weft.callback import mark
 
@@ -6,33 +10,37 @@ __all__ = ["ascend", "decay_update", "l2", "proximal_decay", "weight_decay"]
 
 
 @mark(place="decay")
-def weight_decay(p, lr, weight_decay=0.01):
+def weight_decay(p, lr, weight_decay=0.01, do_wd=None):
     """Decoupled weight decay: shrink the parameter before the step.
 
         p <- p * (1 - lr * weight_decay)
 
     Loshchilov and Hutter, 2017, arXiv:1711.05101.
     """
+    if _spared(do_wd):
+        return None
     return {"p": p * (1 - lr * weight_decay)}
 
 
 @mark(place="decay")
-def l2(p, grad, weight_decay=0.0):
+def l2(p, grad, weight_decay=0.0, do_wd=None):
     """The gradient of an L2 penalty, added to the gradient.
 
     g <- g + weight_decay * p
     """
-    if weight_decay != 0:
-        return {"grad": grad + weight_decay * p}
-    return None
+    if weight_decay == 0 or _spared(do_wd):
+        return None
+    return {"grad": grad + weight_decay * p}
 
 
 @mark(place="update")
-def decay_update(p, update, weight_decay=0.0):
+def decay_update(p, update, weight_decay=0.0, do_wd=None):
     """Decay as part of the update, so that what scales the update scales it too.
 
     u <- u + weight_decay * p
     """
+    if _spared(do_wd):
+        return None
     return {"update": update + weight_decay * p}
 
 
@@ -46,11 +54,18 @@ def ascend(grad):
 
 
 @mark(place="after")
-def proximal_decay(p, lr, weight_decay=0.0):
+def proximal_decay(p, lr, weight_decay=0.0, do_wd=None):
     """Decay after the step, by a proximal operator.
 
         p <- p / (1 + lr * weight_decay)
 
     Xie et al., 2022, arXiv:2208.06677 (Adan).
     """
+    if _spared(do_wd):
+        return None
     return {"p": p / (1 + lr * weight_decay)}
+
+
+def _spared(do_wd):
+    """Whether a parameter's state keeps it from decay."""
+    return do_wd is not None and not do_wd
