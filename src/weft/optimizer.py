@@ -24,12 +24,13 @@ from weft.groups import (
 )
 from weft.original import Original
 from weft.state_dict import load
+from weft.stats import Watched
 from weft.wrapper import Wrapper, around
 
 __all__ = ["Optimizer"]
 
 
-class Optimizer(Original, torch.optim.Optimizer):
+class Optimizer(Original, Watched, torch.optim.Optimizer):
     """A generic optimizer: its step is a list of small callbacks.
 
     Args:

@@ -4,9 +4,12 @@ import warnings
 from collections.abc import MutableMapping
 from typing import Any
 
+import torch
+
 from weft.binding import Binding
 from weft.engine import eager
 from weft.engine.explain import Explanation, explain
+from weft.engine.norms import Norms
 from weft.errors import StepError, WeftWarning, depth_of_user
 from weft.groups import BoundGroup
 
@@ -21,25 +24,29 @@ class Engine:
 
     Attributes:
         fallen: `(callback, file, line, reason)` of each chain that runs eagerly.
+        norms: those of the last step, where they are collected; None where they are not.
     """
 
     def __init__(self, name: str):
         self.name = name
         self.fused: Any = None
+        self.norms: dict[torch.Tensor, Norms] | None = None
         self.fallen: dict[Any, tuple[str, str, int, str]] = {}
         self._unsaid: list[str] = []
         self._lost = ""  # why no chain at all runs fused
 
     def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
         """One step of every parameter that has a grad; state is made first where it is missing."""
+        if self.norms is not None:
+            self.norms.clear()
         if self.name == "eager" or (self.name == "auto" and not FUSE_BY_DEFAULT):
             eager.init_state(groups, state)
-            eager.step(groups, state, loss)
+            eager.step(groups, state, loss, self.norms)
             return
         slow = self._step_fused(groups, state, loss)
         if slow:
             eager.init_state(slow, state)
-            eager.step(_only(groups, slow), state, loss)
+            eager.step(_only(groups, slow), state, loss, self.norms)
         while self._unsaid:  # after the step: a chain that fails eagerly too has an error to tell
             warnings.warn(WeftWarning(self._unsaid.pop()), stacklevel=depth_of_user())
 

@@ -1,10 +1,12 @@
 """The original loop: every callback, for every parameter, in order. The reference for the kernels."""
 
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 import torch
 
+from weft.engine.norms import Norms, WatchedTurn
 from weft.engine.turn import Barrier, Turn
 from weft.errors import StepError
 from weft.groups import BoundGroup
@@ -13,17 +15,21 @@ __all__ = ["init_state", "step"]
 
 
 def step(
-    groups: list[BoundGroup], state: MutableMapping[torch.Tensor, dict[str, Any]], loss: Any
+    groups: list[BoundGroup],
+    state: MutableMapping[torch.Tensor, dict[str, Any]],
+    loss: Any,
+    norms: MutableMapping[torch.Tensor, Norms] | None = None,
 ) -> None:
-    """One step of every parameter that has a grad.
+    """One step of every parameter that has a grad; leaves its norms in `norms`, where given.
 
     Raises:
         StepError: where a callback raises; it says which, for which parameter, and how many
             parameters had been stepped before.
     """
     shared: dict[tuple[int, str], Any] = {}
+    turn_of = Turn if norms is None else partial(WatchedTurn, norms)
     turns = [
-        Turn(bound, i, p, state, loss, shared)
+        turn_of(bound, i, p, state, loss, shared)
         for bound in groups
         for i, p in enumerate(bound.params)
         if p.grad is not None
