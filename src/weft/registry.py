@@ -53,8 +53,8 @@ def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
     cls = found[name]
     if len(parts) == 1:
         return cls(params, **{**options, **hypers})
-    woven: Chain = cls.chain(**options)
-    engine = {"engine": hypers.pop("engine")} if "engine" in hypers else {}
+    selecting = {k: hypers.pop(k) for k in cls.chain_options if k in hypers}
+    woven: Chain = cls.chain(**{**options, **selecting})
     for modifier, arguments in parts[1:]:
         element = _modifier(modifier)
         if isinstance(element, type):
@@ -62,7 +62,7 @@ def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
         else:
             woven = woven + element
             hypers = {**arguments, **hypers}
-    return woven(params, **engine, **hypers)
+    return woven(params, **hypers)
 
 
 def _modifier(name: str) -> Any:

@@ -100,14 +100,14 @@ def variance_reduction(grad, betas=(0.95, 0.99), gamma=0.025, previous_grad=zero
 
 
 @mark(place="grad")
-def grokfast(grad, step, alpha=0.98, lamb=2.0, slow_grad=zeros):
+def grokfast(grad, step, grok_alpha=0.98, lamb=2.0, slow_grad=zeros):
     """Amplify the slow part of the gradient.
 
-        s <- alpha * s + (1 - alpha) * g,  s = g in the first step;   g <- g + lamb * s
+        s <- grok_alpha * s + (1 - grok_alpha) * g,  s = g in the first step;   g <- g + lamb * s
 
-    Lee et al., 2024, arXiv:2405.20233 (Grokfast-EMA).
+    Lee et al., 2024, arXiv:2405.20233 (Grokfast-EMA), whose alpha other chains have a use for.
     """
-    slow_grad = grad if step == 1 else slow_grad.lerp(grad, 1 - alpha)
+    slow_grad = grad if step == 1 else slow_grad.lerp(grad, 1 - grok_alpha)
     return {"slow_grad": slow_grad, "grad": grad + lamb * slow_grad}
 
 

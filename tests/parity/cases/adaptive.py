@@ -49,7 +49,11 @@ CASES = [
     Case("MARS", "mars", {**BASE, "gamma": 0.1}),
     Case("GrokfastAdamW", "grokfast_adamw", {**BASE, "alpha": 0.9}),
     Case(
-        "AdamW", "grokfast_adamw", {**BASE, "alpha": 0.9}, build=modified(weft.callbacks.grokfast)
+        "AdamW",
+        "grokfast_adamw",
+        {**BASE, "grok_alpha": 0.9},
+        ref={**BASE, "alpha": 0.9},
+        build=modified(weft.callbacks.grokfast),
     ),
     Case("EXAdam", "exadam", BASE),
     Case("CautiousAdamW", "cautious_adamw", BASE),
