@@ -71,5 +71,10 @@ def _stepped(cls: Any, engine: str) -> Any:
         p = torch.nn.Parameter(torch.randn(64, 64))
         p.grad = torch.randn(64, 64)
         opt = cls([p], engine=engine)
-        opt.step(loss=1.0)
+
+        def closure():
+            (p.grad,) = torch.autograd.grad(p.pow(3).sum(), p, create_graph=True)
+            return 1.0
+
+        opt.step(closure) if opt.needs_closure else opt.step(loss=1.0)
     return opt

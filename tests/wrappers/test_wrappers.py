@@ -22,6 +22,8 @@ AROUND = [
     ("WeightEMA", "weight_ema", {"decay": 0.8, "warmup": True}, {}),
     ("SWA", "swa", {"start": 4, "every": 3}, {}),
     ("LAWA", "lawa", {"window": 3, "every": 2}, {}),
+    ("GPA", "gpa", {"mu_x": 0.8, "mu_y": 0.6}, {}),
+    ("TRAC", "trac", {"s_0": 1e-2}, {}),
 ]
 
 

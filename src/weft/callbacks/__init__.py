@@ -37,6 +37,12 @@ from weft.callbacks.clip import (
     clip_value,
     cut_spikes,
 )
+from weft.callbacks.curvature import (
+    clip_by_curvature,
+    ema_curvature,
+    ema_curvature_sq,
+    precondition_curvature,
+)
 from weft.callbacks.decay import ascend, decay_update, l2, proximal_decay, weight_decay
 from weft.callbacks.descent import count, descend, subtract
 from weft.callbacks.distance import (
@@ -308,6 +314,7 @@ __all__ = [
     "centred_root",
     "centred_root_within",
     "channel_scale",
+    "clip_by_curvature",
     "clip_global_norm",
     "clip_norm",
     "clip_to_average",
@@ -351,6 +358,8 @@ __all__ = [
     "dual_root",
     "dual_scale",
     "ema",
+    "ema_curvature",
+    "ema_curvature_sq",
     "ema_sq",
     "ema_sq_rotated",
     "ema_sq_within",
@@ -435,6 +444,7 @@ __all__ = [
     "power_iteration",
     "precondition",
     "precondition_axes",
+    "precondition_curvature",
     "precondition_tractable",
     "primal_average",
     "prodigy_distance",

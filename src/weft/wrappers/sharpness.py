@@ -47,17 +47,25 @@ class SAM(Wrapper):
         with torch.enable_grad():
             loss = closure()
         params = [p for p in self.params(opt) if p.grad is not None]
+        self.replace_gradient(opt, params, closure)
+        opt.step(loss=loss)
+        return loss
+
+    def replace_gradient(self, opt: Any, params: list[torch.Tensor], closure: Any) -> None:
+        """Put the gradient that the step takes in the place of the one at the parameters."""
+        self.evaluate_at(params, self.ascent(opt, params), closure)
+
+    def evaluate_at(self, params: list, offsets: list, closure: Any) -> None:
+        """Evaluate the closure at the parameters plus their offsets, and come back."""
         kept = [p.detach().clone() for p in params]
         try:
-            for p, e in zip(params, self.ascent(opt, params), strict=True):
+            for p, e in zip(params, offsets, strict=True):
                 p.add_(e)
             with torch.enable_grad():
                 closure()
         finally:
             for p, before in zip(params, kept, strict=True):
                 p.copy_(before)
-        opt.step(loss=loss)
-        return loss
 
     def ascent(self, opt: Any, params: list[torch.Tensor]) -> list[torch.Tensor]:
         """How far each parameter climbs."""
@@ -100,3 +108,9 @@ class ASAM(SAM):
 def norm(tensors: list[torch.Tensor]) -> torch.Tensor:
     """The norm over all tensors, as one."""
     return torch.stack([t.norm() for t in tensors]).norm()
+
+
+def gradient(p: torch.Tensor) -> torch.Tensor:
+    """A copy of the parameter's gradient."""
+    assert p.grad is not None
+    return p.grad.detach().clone()
