@@ -82,8 +82,9 @@ def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any]) -> BoundGroup:
     if "param_names" in bound.group:
         group.setdefault("param_names", bound.group["param_names"])
     try:
+        counted = {w.key(name) for w in opt._wrappers for name in w.numbers}
         for name, value in group.items():
-            if name in bound.group and name not in NOT_HYPERS:
+            if name in bound.group and name not in (*NOT_HYPERS, *counted):
                 _check_hyper(name, value, bound.group[name])
         validate(group)
         return opt._loaded(bound, group)

@@ -24,6 +24,7 @@ AROUND = [
     ("LAWA", "lawa", {"window": 3, "every": 2}, {}),
     ("GPA", "gpa", {"mu_x": 0.8, "mu_y": 0.6}, {}),
     ("TRAC", "trac", {"s_0": 1e-2}, {}),
+    ("Mechanic", "mechanic", {"s_init": 1e-2}, {}),
 ]
 
 
