@@ -43,10 +43,16 @@ class Engine:
             eager.init_state(groups, state)
             eager.step(groups, state, loss, self.norms)
             return
+        before = self.fallen.copy(), self._lost
         slow = self._step_fused(groups, state, loss)
         if slow:
             eager.init_state(slow, state)
-            eager.step(_only(groups, slow), state, loss, self.norms)
+            try:
+                eager.step(_only(groups, slow), state, loss, self.norms)
+            except Exception:  # what fails eagerly too may run fused once that is mended
+                self.fallen, self._lost = before
+                self._unsaid.clear()
+                raise
         while self._unsaid:  # after the step: a chain that fails eagerly too has an error to tell
             warnings.warn(WeftWarning(self._unsaid.pop()), stacklevel=depth_of_user())
 
@@ -65,7 +71,7 @@ class Engine:
             if not fast:
                 break
             try:
-                self.fused.step(groups, fast, state, loss)
+                self.fused.step(groups, fast, state, loss, self.norms)
                 break
             except (ArithmeticError, ValueError, TypeError) as e:
                 if self.name == "fused":

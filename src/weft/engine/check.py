@@ -70,12 +70,14 @@ def _clone(seat: Seat, hypers: dict[str, Any]) -> Seat:
     noise = torch.Generator().manual_seed(1)
     p = torch.nn.Parameter(_copy(seat.p), requires_grad=False)
     assert seat.p.grad is not None
+    if seat.p.grad.dtype is not p.dtype:
+        p.grad_dtype = seat.p.grad.dtype
     p.grad = _copy(seat.p.grad)
     scale = float(p.grad.abs().mean()) if p.numel() else 1.0
     size = scale if 0 < scale < 1e4 else 1.0
     random = torch.randn(p.shape, generator=noise, dtype=torch.float64)
     if "grad" in seat.staged and 0 in p.grad.stride():
-        p.grad = torch.empty_strided(p.shape, seat.strides, dtype=p.dtype)
+        p.grad = torch.empty_strided(p.shape, seat.strides, dtype=p.grad.dtype)
     p.grad.copy_(random * size)
     own = {k: _copy(v) if isinstance(v, torch.Tensor) else v for k, v in seat.own.items()}
     group = {**hypers, "params": [p]}

@@ -1,6 +1,6 @@
 """The original loop: every callback, for every parameter, in order. The reference for the kernels."""
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from weft.engine.turn import Barrier, Turn
 from weft.errors import StepError
 from weft.groups import BoundGroup
 
-__all__ = ["init_state", "step"]
+__all__ = ["agree_on_order", "init_state", "step"]
 
 
 def step(
@@ -75,13 +75,32 @@ def _in_rounds(turns: list[Turn]) -> None:
             turn.close()
 
 
+def agree_on_order(orders: Iterable[Sequence[str]]) -> None:
+    """See that chains combine the values that they share in one order.
+
+    Raises:
+        StepError: where they do not: each would wait for another.
+    """
+    left = [list(names) for names in orders]
+    while any(left):
+        name = next((n[0] for n in left if n and not any(n[0] in x[1:] for x in left)), None)
+        if name is None:
+            raise _opposite({x[0] for x in left if x})
+        left = [x[1:] if x and x[0] == name else x for x in left]
+
+
+def _opposite(names: Iterable[str]) -> StepError:
+    return StepError(
+        f"chains of one optimizer combine {sorted(names)} in opposite orders: make them agree"
+    )
+
+
 def _ready(waiting: list[tuple[Turn, Barrier]]) -> str:
     """A barrier that no waiting turn has still ahead of the one it is at."""
     for name in dict.fromkeys(b.name for _, b in waiting):
         if not any(b.name != name and name in t.ahead for t, b in waiting):
             return name
-    names = sorted({b.name for _, b in waiting})
-    raise StepError(f"chains of one optimizer combine {names} in opposite orders: make them agree")
+    raise _opposite({b.name for _, b in waiting})
 
 
 def combine(barriers: list[Barrier]) -> torch.Tensor:

@@ -22,6 +22,7 @@ Tensor ops
     VIEWS          reshape permute(dims) expand slice(dim, start, stop, step) diagonal(offset)
     slice_scatter(base, src, dim, start, stop, step), diagonal_scatter(base, src, offset): what a
                    write through a view gives
+    cast           to its dtype; with attr through, rounded to that 16-bit dtype on the way
     where(cond, a, b)  `cond` may be a host scalar: one side or the other for all elements
     call           an opaque torch function: attrs fn (the callable), tree (how args are laid out) and
                    results: 0 for one tensor, else their number, each read with getitem(index);
@@ -114,7 +115,8 @@ class Node:
 class Output:
     """What a step leaves behind.
 
-    `kind` is "p" (the parameter), "grad" (the user's grad, written in place), "state" (under
+    `kind` is "p" (the parameter), "grad" (the user's grad, written in place), "norm" (the sum of
+    squares that a norm of this name is the root of), "state" (under
     `name`; a tensor or a host scalar), "shared" (a host scalar or a 0-dim tensor, for the group) or
     "over" (this parameter's contribution to a value over all parameters, 0-dim or a host scalar).
     """

@@ -60,7 +60,7 @@ def _tensor(n: Node, args: list[Any], device: torch.device) -> Any:
         case "external":
             return n.attr("tensor").tensor.detach()
         case "cast":
-            return args[0].to(n.dtype)
+            return args[0].to(n.attr("through", n.dtype)).to(n.dtype)
         case "where":
             return _where(args, n.dtype, shape, device)
         case "reshape":

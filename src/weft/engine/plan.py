@@ -227,7 +227,7 @@ def make_plan(
 def _single_out(graph: Graph, shape: tuple[int, ...], stores: Mapping[str, Spec]) -> None:
     """Where a parameter of no dimensions gives a number, say so: it is the sum of its one element."""
     for i, o in enumerate(graph.outputs):
-        number = o.kind in ("over", "shared") or (o.kind == "state" and o.name not in stores)
+        number = o.kind in ("over", "shared", "norm") or (o.kind == "state" and o.name not in stores)
         n = o.node
         if number and shape == () == n.shape and n.op not in REDUCED:
             n = graph.add("sum", (n,), shape=(), dtype=n.dtype, dims=(), keepdim=False)
@@ -369,7 +369,7 @@ def _load_slots(plan: Plan, live: list[Node], held: Mapping[str, Spec]) -> None:
 def _place_stores(plan: Plan, held: Mapping[str, Spec], stores: Mapping[str, Spec]) -> None:
     kept: list[tuple[int, Node]] = []
     for o in plan.graph.outputs:
-        if o.kind in ("over", "shared") or (o.kind == "state" and o.name not in stores):
+        if o.kind in ("over", "shared", "norm") or (o.kind == "state" and o.name not in stores):
             continue
         if plan.kind(o.node) == TORCH:
             plan.copies.append(o)

@@ -13,6 +13,7 @@ from weft.engine import eager
 from weft.engine.backends.c.compile import NoCompiler
 from weft.engine.check import disagreement
 from weft.engine.explain import Explanation
+from weft.engine.norms import Norms
 from weft.engine.plan import Plan, Unplannable
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
 from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
@@ -41,21 +42,31 @@ class Fused:
         self.params: list[torch.Tensor] = []
 
     def step(
-        self, every: list[BoundGroup], groups: list[BoundGroup], state: MutableMapping, loss: Any
+        self,
+        every: list[BoundGroup],
+        groups: list[BoundGroup],
+        state: MutableMapping,
+        loss: Any,
+        norms: MutableMapping[torch.Tensor, Norms] | None = None,
     ) -> None:
-        """One step of `groups`, of all groups those that run fused.
+        """One step of `groups`, of all groups those that run fused; leaves norms, where asked.
 
         Raises:
             reasons: why a chain cannot; nothing has been written.
         """
+        self.library.norms = norms
         cast = self._cast(groups, state, loss)
         if cast is None:
             return
         steps, uniform = cast.roster.counts()
         numbers = self._numbers(cast, steps, uniform, loss)
-        shared = cast.schedule([n.which for n in numbers]).run(numbers, torch.get_num_threads())
+        schedule = cast.schedule([n.which for n in numbers])
+        shared = schedule.run(numbers, torch.get_num_threads())
         for (index, name), (_, value) in shared.items():
             every[index].group[name] = value
+        if norms is not None:
+            for work in schedule.works:
+                norms.update(work.norms())
 
     def _cast(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> "_Cast | None":
         """The roster of this step: the one that is there, if it holds, or a new one."""
@@ -71,7 +82,7 @@ class Fused:
             key = bytes(g is not None for g in grads)
             grads = [g for g in grads if g is not None]
             grad_at = list(map(data_ptr, grads))
-        key = (key, static(loss))
+        key = (key, static(loss), self.library.norms is None)
         cast = self.rosters.get(key)
         if cast is not None and cast.roster.holds(state, grads, grad_at):
             self.rosters.move_to_end(key)
@@ -80,6 +91,7 @@ class Fused:
         seats = take_seats(groups, state, self.library, loss)
         if not seats:
             return None
+        eager.agree_on_order({s.bound.binding.over for s in seats})
         self.rosters.clear()  # states may have moved: the others would find that out, one by one
         cast = self.rosters[key] = _Cast(Roster(seats, state))
         if cast.roster.overlap:

@@ -6,12 +6,15 @@ so a launch serves them together.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
+
+import torch
 
 from weft.binding import Binding
 from weft.engine.backends.c import kernel as c
 from weft.engine.graph import Node
+from weft.engine.norms import Norms
 from weft.engine.plan import TORCH, Plan, make_plan
 from weft.engine.trace import Example, Traced, host_function, trace
 from weft.engine.trace.api import Kept, TensorSpec
@@ -156,7 +159,10 @@ class Library:
 
     Attributes:
         builds: kernels that were fetched so far.
+        norms: where steps leave the norms of each parameter; None where they compute none.
     """
+
+    norms: MutableMapping[torch.Tensor, Norms] | None = None
 
     def __init__(self) -> None:
         self.families: dict[Any, Family] = {}
@@ -242,4 +248,5 @@ def _held(example: Example) -> dict[str, Any]:
     states = {
         k: (tuple(v.shape), v.dtype) for k, v in example.state.items() if isinstance(v, TensorSpec)
     }
-    return {"p": (shape, example.dtype), "grad": (shape, example.dtype), **states}
+    grad = (shape, example.grad_dtype or example.dtype)
+    return {"p": (shape, example.dtype), "grad": grad, **states}

@@ -43,6 +43,7 @@ class Roster:
         grads = list(map(grads_of, self.params))
         self.grad_at = list(map(data_ptr, grads))
         self.grad_strides = list(map(stride, grads))
+        self.grad_dtypes = [g.dtype for g in grads]
         self.columns: dict[str, tuple[list[int], Any, list[dict], list[int], list[Any]]] = {}
         self.addresses: dict[str, list[int]] = {"p": self.p_at, "grad": self.grad_at}
         self.bounds = list({id(s.bound): s.bound for s in seats}.values())
@@ -106,7 +107,7 @@ class Roster:
         """Whether grads share no memory with what is written."""
         for i in which:
             begin = grad_at[i]
-            end = begin + self.sizes[i] * self.params[i].element_size()
+            end = begin + self.sizes[i] * self.grad_dtypes[i].itemsize
             at = bisect_right(self.begins, begin)
             if (at and self.ends[at - 1] > begin and self.sizes[i]) or (
                 at < len(self.begins) and self.begins[at] < end
@@ -164,7 +165,7 @@ class Roster:
     def _take_grads(self, grads: list[Any], grad_at: list[int]) -> bool:
         changed = [i for i, (a, b) in enumerate(zip(grad_at, self.grad_at, strict=True)) if a != b]
         for i in changed:
-            if grads[i].dtype is not self.params[i].dtype or type(grads[i]) not in PLAIN:
+            if grads[i].dtype is not self.grad_dtypes[i] or type(grads[i]) not in PLAIN:
                 return False
             fit(grads[i], self.params[i], "a grad")
         if not self._apart(changed, grad_at):

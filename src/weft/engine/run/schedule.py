@@ -5,12 +5,15 @@ another way. Then the phases run, launches side by side where they wait for valu
 parameters; then what torch stores is stored, and numbers are put back.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from weft.engine import interpret
 from weft.engine.graph import Node, Output
+from weft.engine.norms import Norms
 from weft.engine.plan import TORCH, Plan, Region
 from weft.engine.run.lanes import Lane, Numbers
 from weft.engine.run.program import Program, Variant
@@ -212,6 +215,14 @@ class Work:
             if seat.own and seat.p not in self.roster.state:  # its first state
                 self.roster.state[seat.p] = seat.own
         self.made, self.copies, self.temps, self.stored = [], [], [], []
+
+    def norms(self) -> Iterator[tuple[torch.Tensor, Norms]]:
+        """Each parameter with its norms, where the kernel has computed them."""
+        values, launch = self.plan.values, self.launch
+        at = [values[o.node.index] for o in self.plan.graph.outputs if o.kind == "norm"]
+        for k, seat in enumerate(self.members):
+            begin = k * launch.values
+            yield seat.p, Norms(*(math.sqrt(launch.value[begin + i]) for i in at))
 
     def _store(self, seat: Seat, variant: Variant, o: Output, value: torch.Tensor) -> None:
         if o.kind in ("p", "grad"):

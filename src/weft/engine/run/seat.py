@@ -12,6 +12,7 @@ from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["Seat", "Unfit", "layout", "take_seats"]
 
+LOW = (torch.bfloat16, torch.float16)
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
 
@@ -90,6 +91,11 @@ def fit(t: torch.Tensor, p: torch.Tensor, name: str) -> None:
         raise Unfit(f"{name} is a negated or conjugated view")
 
 
+def reads_grad(p: torch.dtype, grad: torch.dtype) -> bool:
+    """Whether kernels take a grad of another dtype: what has 16 bits is read as it is computed in."""
+    return grad is p or grad in LOW or (p in LOW and grad is torch.float32)
+
+
 def take_seats(groups: list[BoundGroup], state: Any, library: Library, loss: Any) -> list[Seat]:
     """The parameters with a grad, each with its family.
 
@@ -117,7 +123,7 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
     if p.dtype not in DTYPES:
         raise Unfit(f"{name} is {p.dtype}")
     fit(p.grad, p, f"the grad of {name}")
-    if p.grad.dtype != p.dtype:
+    if not reads_grad(p.dtype, p.grad.dtype):
         raise Unfit(f"the grad of {name} is {p.grad.dtype}")
     strides, shape = layout(p), tuple(p.shape)
     staged = set()
@@ -126,7 +132,7 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
     if not alike(p.grad.stride(), strides, shape):
         staged.add("grad")
     specs: dict[str, Any] = {}
-    key: list[Any] = [bound.index, shape, p.dtype]
+    key: list[Any] = [bound.index, shape, p.dtype, p.grad.dtype]
     for k, v in own.items():
         if isinstance(v, torch.Tensor):
             fit(v, p, f"state {k!r} of {name}")
@@ -145,7 +151,19 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
     if family is None:
         given = frozenset(k for k in own if k in hypers and bound.is_set(k))
         step = int(own["step"]) + 1 if bound.binding.keeps_step else 1
-        example = Example(shape, p.dtype, specs, hypers, given, step, loss, p.device, plain)
+        example = Example(
+            shape,
+            p.dtype,
+            specs,
+            hypers,
+            given,
+            step,
+            loss,
+            p.device,
+            plain,
+            library.norms is not None,
+            None if p.grad.dtype is p.dtype else p.grad.dtype,
+        )
         family = families[tuple(key)] = library.family(bound.binding, example)
     return Seat(p, bound, own, family, strides, frozenset(staged))
 

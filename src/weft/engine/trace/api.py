@@ -74,6 +74,8 @@ class Example:
         device: what `p.device` says.
         contiguous: parameter, grad and state are all C-contiguous; where this is False, a callback
             whose aliasing depends on the layout (`reshape`, `contiguous`) is untraceable.
+        norms: the step leaves norms behind.
+        grad_dtype: of the grad, where it is not the parameter's.
     """
 
     shape: tuple[int, ...]
@@ -85,11 +87,14 @@ class Example:
     loss: Any = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009
     contiguous: bool = True
+    norms: bool = False
+    grad_dtype: torch.dtype | None = None
 
     def key(self) -> tuple[Any, ...]:
         """What the graph depends on besides the guards: compare with `==`, or hash it."""
         return (
-            tuple(self.shape), self.dtype, self.device.type, self.contiguous, static(self.loss),
+            tuple(self.shape), self.dtype, self.grad_dtype, self.device.type, self.contiguous, self.norms,
+            static(self.loss),
             tuple(sorted((k, static(v)) for k, v in self.state.items())),
             tuple(sorted((k, static(v), k in self.given) for k, v in self.hypers.items())),
         )  # fmt: skip

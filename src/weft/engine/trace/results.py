@@ -6,6 +6,7 @@ import torch
 
 from weft.binding import Binding
 from weft.engine.graph import Node
+from weft.engine.norms import Norms
 from weft.engine.trace.api import Example, Kept, TensorSpec, Traced, Untraceable
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy
@@ -121,6 +122,8 @@ class Results:
         if grad.value.op != "load":
             graph.output("grad", "grad", grad.value)
         stores = {n: s for n in chain.own if (s := self._state(chain, n)) is not None}
+        if self.example.norms:
+            self._norms()
         live = {n.index for n in graph.live()}
         for n in t.random:
             if n.index not in live:
@@ -132,6 +135,25 @@ class Results:
             graph, t.decisions, t.pins, _once(chain.rebinder.captures), stores, self.wrote,
             bool(t.random), self.same_step,
         )  # fmt: skip
+
+    def _norms(self) -> None:
+        """Sums of squares, in double, of the parameter after the step, of its grad, of the change."""
+        t, example = self.t, self.example
+        dtype = torch.float32 if example.dtype in LOW else example.dtype
+        shape = tuple(example.shape)
+        before, grad = (t.graph.load(slot, shape, dtype) for slot in ("p", "grad"))
+        after = next((o.node for o in t.graph.outputs if o.kind == "p"), before)
+        if example.dtype in LOW and after is not before:  # what will be kept of it
+            after = t.graph.add("cast", (after,), shape=shape, dtype=dtype, through=example.dtype)
+        wide = {n: t.cast(n, torch.float64) for n in (before, after, grad)}
+        change = t.graph.add("sub", (wide[after], wide[before]), shape=shape, dtype=torch.float64)
+        for name, x in zip(Norms._fields, (wide[after], wide[grad], change), strict=True):
+            square = t.graph.add("mul", (x, x), shape=shape, dtype=torch.float64)
+            axes = tuple(range(len(shape)))
+            total = t.graph.add(
+                "sum", (square,), shape=(), dtype=torch.float64, dims=axes, keepdim=False
+            )
+            t.graph.output("norm", name, total)
 
     def _state(self, chain: "ChainTrace", name: str) -> Any:
         """The output of one state, if it was written, and how it is kept."""

@@ -83,6 +83,9 @@ def lowers(n: Node) -> bool:
 def expression(n: Node, args: list[str]) -> str:
     """One op on the texts of its arguments."""
     if n.op == "cast":
+        through = n.attr("through")
+        if through is not None:
+            return loaded(stored(args[0], n.args[0].dtype, through), through, n.dtype)
         return cast(args[0], n.args[0].dtype, n.dtype)
     text = _table(n)[n.op]
     if n.op == "pow" and n.args[1].op == "const":
