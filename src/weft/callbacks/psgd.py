@@ -80,13 +80,15 @@ def fit_whitener(
     if since_update == 0:
         shape, b = a.shape, torch.randn(a.shape, dtype=a.dtype, device=a.device)
         for axis, q in enumerate(qs):
-            a, b = (
-                apply(q, a, axis),
-                apply(1 / q if q.ndim == 1 else torch.linalg.inv(q).T, b, axis),
-            )
+            a, b = apply(q, a, axis), apply(inverse(q), b, axis)
         sides = [(unfold(a, axis), unfold(b, axis)) for axis in range(len(shape))]
         qs = [fitted(q, *ab, precondition_lr) for q, ab in zip(qs, sides, strict=True)]
     return {"whitener": torch.cat([q.reshape(-1) for q in qs])}
+
+
+def inverse(q):
+    """The transposed inverse of a factor, which a vector is the diagonal of or a matrix."""
+    return 1 / q if q.ndim == 1 else torch.linalg.inv(q).T
 
 
 @mark(place="update")
