@@ -24,8 +24,13 @@ class Watched:
         Args:
             on: whether to; a copy or a pickle of the optimizer starts without.
         """
-        if on != (self._engine.norms is not None):
+        if on != self.collects_stats:
             self._engine.norms = {} if on else None
+
+    @property
+    def collects_stats(self) -> bool:
+        """Whether steps compute their norms."""
+        return self._engine.norms is not None
 
     def stats(self) -> dict[Any, dict[str, float]]:
         """The norms of the last step, in double.

@@ -14,11 +14,13 @@ from weft.learner.data import (
 from weft.learner.finder import LrFind
 from weft.learner.idx import DataError, read_idx
 from weft.learner.learner import Learner, NonFiniteLoss
+from weft.learner.loggers import CSVLogger, TensorBoardLogger
 from weft.learner.metrics import accuracy
 from weft.learner.recorder import BatchRecord, Recorder
 
 __all__ = [
     "BatchRecord",
+    "CSVLogger",
     "DataError",
     "DataLoaders",
     "Digits",
@@ -30,6 +32,7 @@ __all__ = [
     "NonFiniteLoss",
     "Recorder",
     "StopFit",
+    "TensorBoardLogger",
     "accuracy",
     "embedded_digits",
     "in_memory",

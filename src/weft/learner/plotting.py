@@ -35,7 +35,7 @@ def plot_history(
     path: str | os.PathLike | None = None,
     title: str = "",
 ) -> Any:
-    """Loss, learning rate and momentum of one or several recorders, by name.
+    """Loss, learning rate, momentum and, where recorded, norms of one or several recorders, by name.
 
     Args:
         recorders: name -> recorder; the name "" gets no legend.
@@ -45,8 +45,10 @@ def plot_history(
     Returns:
         The figure.
     """
-    figure = new_figure(path, figsize=(10, 6.2), layout="constrained")
-    axes = figure.subplot_mosaic([["loss", "loss"], ["lr", "mom"]], height_ratios=[1.7, 1])
+    normed = any(recorder.norms for recorder in recorders.values())
+    figure = new_figure(path, figsize=(10, 8.2 if normed else 6.2), layout="constrained")
+    rooms = [["loss", "loss"], ["lr", "mom"], *([["norms", "norms"]] if normed else [])]
+    axes = figure.subplot_mosaic(rooms, height_ratios=[1.7, 1, 1][: len(rooms)])
     for i, (name, recorder) in enumerate(recorders.items()):
         color, batches = f"C{i}", range(1, len(recorder.batches) + 1)
         if len(recorders) == 1:
@@ -62,6 +64,9 @@ def plot_history(
         axes["lr"].plot(batches, recorder.lrs, **under)
         if not all(math.isnan(mom) for mom in recorder.moms):
             axes["mom"].plot(batches, recorder.moms, **under)
+        for style, (norm, values) in zip(("-", "--", ":"), recorder.norms.items(), strict=False):
+            words = f"{name} {norm}".strip().replace("_", " ")
+            axes["norms"].plot(batches, values, style, color=color, label=words)
     label_history(axes, several=len(recorders) > 1)
     if title:
         figure.suptitle(title)
@@ -80,6 +85,9 @@ def label_history(axes: Any, several: bool) -> None:
     axes["mom"].set(xlabel="batch", ylabel="momentum")
     if not axes["mom"].lines:
         axes["mom"].text(0.5, 0.5, "no momentum", ha="center", transform=axes["mom"].transAxes)
+    if "norms" in axes:
+        axes["norms"].set(xlabel="batch", ylabel="norm", yscale="log")
+        axes["norms"].legend(frameon=False, fontsize=8)
     for axis in axes.values():
         axis.spines[["top", "right"]].set_visible(False)
 

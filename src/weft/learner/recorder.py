@@ -7,20 +7,30 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from weft.learner.loggers import norms_of
+
 if TYPE_CHECKING:
     from weft.learner.learner import Learner
+
+NORMS = ("param_norm", "grad_norm", "update_norm")
 
 __all__ = ["BatchRecord", "Recorder", "smooth", "trend"]
 
 
 class BatchRecord(NamedTuple):
-    """One training batch; `lr` and `mom` are those of the last parameter group."""
+    """One training batch; `lr` and `mom` are those of the last parameter group.
+
+    The norms are over all parameters, nan where the optimizer does not collect them.
+    """
 
     epoch: int
     batch: int
     loss: float
     lr: float
     mom: float  # nan where the optimizer has no momentum
+    param_norm: float = math.nan
+    grad_norm: float = math.nan
+    update_norm: float = math.nan
 
 
 def smooth(values: Iterable[float], beta: float = 0.9) -> list[float]:
@@ -95,6 +105,14 @@ class Recorder:
         return [record.mom for record in self.batches]
 
     @property
+    def norms(self) -> dict[str, list[float]]:
+        """The norms of each batch by name, where any were collected; nan where none were."""
+        columns = {name: [getattr(r, name) for r in self.batches] for name in NORMS}
+        return {
+            name: values for name, values in columns.items() if not all(map(math.isnan, values))
+        }
+
+    @property
     def valid_losses(self) -> list[tuple[int, float]]:
         """(batches done, validation loss) for each epoch that was validated."""
         return [
@@ -119,6 +137,7 @@ class Recorder:
                 learn.loss_value,
                 math.nan if lr is None else lr,
                 math.nan if mom is None else mom,
+                **norms_of(learn.opt).get("global", {}),
             )
         )
 
@@ -129,7 +148,7 @@ class Recorder:
     # ------------------------------------------------------------ to look at and to keep
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
-        """Draw the loss, the learning rate and the momentum over the batches.
+        """Draw the loss, the learning rate and the momentum over the batches; norms, where recorded.
 
         Args:
             path: an image file to write; with None the figure belongs to pyplot, so that notebooks
@@ -154,14 +173,16 @@ class Recorder:
         Returns:
             The path.
         """
+        columns = [name for name in BatchRecord._fields if name not in NORMS or name in self.norms]
         names = list(dict.fromkeys(name for row in self.metrics for name in row))
-        names = [name for name in names if name not in BatchRecord._fields]
+        names = [name for name in names if name not in columns]
         at_end = dict(zip(self._epoch_ends, self.metrics, strict=True))
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow([*BatchRecord._fields, *names])
+            writer.writerow([*columns, *names])
             for i, record in enumerate(self.batches):
                 epoch = at_end.get(i + 1, {})
-                fields = ["" if isinstance(v, float) and math.isnan(v) else v for v in record]
+                values = [getattr(record, name) for name in columns]
+                fields = ["" if isinstance(v, float) and math.isnan(v) else v for v in values]
                 writer.writerow([*fields, *(epoch.get(name, "") for name in names)])
         return Path(path)
