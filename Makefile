@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+DEMO := $(VENV)/.demo
 CLIENTS := $(VENV)/.clients
 FASTAI := .venv-fastai/.ready
 
@@ -36,7 +37,13 @@ $(FASTAI): constraints.txt
 
 setup: $(CLIENTS) $(FASTAI) ## a virtual environment with everything that the tests need
 
-demo: $(READY)   ## train a small net on real digits with four optimizers
+# what the demo needs, and no more
+$(DEMO): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $(DEMO)
+
+demo: $(DEMO)   ## train a small net on real digits with four optimizers
 	$(VENV)/bin/weft train
 
 lint: $(READY)   ## style
