@@ -195,8 +195,11 @@ def _read_safetensors(path: Path, map_location: Any) -> Any:
 def _flatten(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     """A tree as JSON: tensors by their names, tuples and dicts tagged so that they come back."""
     if isinstance(value, torch.Tensor):
-        tensors[name] = value
-        return {"tensor": name}
+        order = sorted(range(value.ndim), key=lambda d: -value.stride(d))
+        tensors[name] = value.permute(order)
+        if order == sorted(order):
+            return {"tensor": name}
+        return {"permuted": [name, order]}  # the format has no strides, and sums follow them
     if isinstance(value, Mapping):
         return {
             "dict": [[k, _flatten(v, f"{name}.{k}".strip("."), tensors)] for k, v in value.items()]
@@ -215,6 +218,9 @@ def _unflatten(tree: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Any
     ((kind, value),) = tree.items()
     if kind == "tensor":
         return tensors[value]
+    if kind == "permuted":
+        name, order = value
+        return tensors[name].permute([order.index(d) for d in range(len(order))])
     if kind == "dict":
         return {k: _unflatten(v, tensors) for k, v in value}
     if kind in ("list", "tuple"):
