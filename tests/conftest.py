@@ -1,12 +1,19 @@
 import pytest
 
+import weft
+
 
 @pytest.fixture(params=["eager", "auto"])
 def engine(request, monkeypatch):
     """Run a test under each engine: what holds for the original loop holds for the kernels.
 
-    A fallback is not what these tests are about, so its warning is let be.
+    A test whose callbacks have effects that no kernel keeps says so with `falls_back`, and why;
+    every other one has to run fused: the warning of a fallback is an error.
     """
     monkeypatch.setenv("WEFT_ENGINE", request.param)
-    request.node.add_marker(pytest.mark.filterwarnings("ignore::weft.WeftWarning"))
-    return request.param
+    reason = request.node.get_closest_marker("falls_back")
+    if reason is None or request.param == "eager":
+        yield request.param
+    else:
+        with pytest.warns(weft.WeftWarning, match=f"runs eagerly.*{reason.args[0]}"):
+            yield request.param

@@ -108,6 +108,7 @@ def test_only_the_first_argument_may_be_positional_only():
 
 
 class TestKwargs:
+    @pytest.mark.falls_back("changes an attribute of Probe")
     def test_receive_every_name(self):
         def average(grad, step, exp_avg=weft.zeros):
             return {"exp_avg": exp_avg + grad, "update": 2 * grad}
@@ -129,6 +130,7 @@ class TestKwargs:
         assert seen["exp_avg"].item() == 3
         assert seen["norm"].item() == 9
 
+    @pytest.mark.falls_back("changes an attribute of Probe")
     def test_have_no_loss_where_none_is_given_and_no_step_where_none_is_counted(self):
         probe, p = Probe(), param(0.0)
         opt = stepped(p, probe, descend)
@@ -209,6 +211,7 @@ class TestOnlyNamedArgumentsAreReads:
         assert p.item() == 0
 
 
+@pytest.mark.falls_back("changes modes")
 def test_callbacks_run_under_no_grad_and_the_closure_does_not():
     modes = []
 

@@ -11,7 +11,7 @@ from weft.engine import eager
 from weft.engine.explain import Explanation, explain
 from weft.engine.norms import Norms
 from weft.errors import StepError, WeftWarning, depth_of_user
-from weft.groups import BoundGroup
+from weft.groups import BoundGroup, check_grads
 
 __all__ = ["Engine", "Explanation", "engine_named"]
 
@@ -40,6 +40,7 @@ class Engine:
         if self.norms is not None:
             self.norms.clear()
         if self.name == "eager" or (self.name == "auto" and not FUSE_BY_DEFAULT):
+            check_grads(groups)
             eager.init_state(groups, state)
             eager.step(groups, state, loss, self.norms)
             return
@@ -68,6 +69,7 @@ class Engine:
             fast = groups
             if self.fallen or self._lost:
                 fast = [] if self._lost else self._unfallen(groups)
+                check_grads(groups)  # all of them: kernels look at their own only
             if not fast:
                 break
             try:
@@ -108,7 +110,9 @@ class Engine:
             self._lost = reason
             binding = groups[0].binding
         self.fallen[self.fused.chain_key(binding)] = (name, file, line, reason)
-        self._unsaid.append(f"{name} ({file}:{line}) runs eagerly, one parameter at a time: {reason}")
+        self._unsaid.append(
+            f"{name} ({file}:{line}) runs eagerly, one parameter at a time: {reason}"
+        )
 
     def explain(self, groups: list[BoundGroup], state: MutableMapping) -> Explanation:
         """The plan in words."""

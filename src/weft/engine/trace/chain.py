@@ -250,7 +250,7 @@ class ChainTrace:
             return TensorProxy.make(t, Storage(node, f"the hyper {name!r}"), (), True)
         if isinstance(value, tuple | list | dict):
             raise Untraceable(f"{name!r} is a {type(value).__name__} of {static(value)[:40]}")
-        return value
+        return self.rebinder.rebind(value, name, None)
 
     def _loss(self) -> Any:
         loss, t = self.example.loss, self.t

@@ -6,8 +6,11 @@ cloned; and every captured value is noted, so that a later step sees that it has
 
 import builtins
 import copy
+import dis
 import enum
 import functools
+import re
+import sys
 import types
 from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -22,19 +25,21 @@ __all__ = ["Rebinder"]
 
 PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size,
          torch.memory_format, slice, range, type(Ellipsis), type(NotImplemented))  # fmt: skip
-ATTRIBUTES_OF_FUNCTION = ("__kwdefaults__", "__doc__", "__qualname__", "__module__")
+CONSTANT = (frozenset, re.Pattern, types.MappingProxyType, types.GenericAlias, types.UnionType)
+BUILT_IN = (BuiltinFunctionType, types.MethodDescriptorType, types.MethodWrapperType)
+LIBRARIES = sys.stdlib_module_names | {"weft"}
+NUMBERS = (bool, int, float, str, tuple)
+FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 
 @functools.lru_cache(maxsize=4096)
 def _names(code: CodeType) -> tuple[frozenset[str], bool]:
     """The global names that code and what is defined in it may use, and whether it stores some."""
-    names, stores = set(code.co_names), False
-    if any(isinstance(n, str) for n in code.co_names):
-        import dis
-
-        stores = any(
-            i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for i in dis.get_instructions(code)
-        )
+    names, stores = set(), False
+    for i in dis.get_instructions(code) if code.co_names else ():  # not its attributes' names
+        if i.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_BUILD_CLASS"):
+            names.add(i.argval or "__build_class__")
+        stores = stores or i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")
     for const in code.co_consts:
         if isinstance(const, CodeType):
             more, also = _names(const)
@@ -62,6 +67,19 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise Untraceable(f"it sets {name!r} of a module")
+
+
+class Refused:
+    """What callbacks may hold but not use."""
+
+    def __init__(self, reason: str):
+        self.__dict__["_reason"] = reason
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise Untraceable(self.__dict__["_reason"])
+
+    __getattr__ = __setattr__ = __call__ = __getitem__ = __setitem__ = __enter__ = _refuse
+    __iter__ = __next__ = __len__ = __contains__ = __bool__ = __delitem__ = __iadd__ = _refuse
 
 
 class Rebinder:
@@ -95,23 +113,27 @@ class Rebinder:
             return shim
         self._note(name, get, value)
         if impure(value):
-            return guarded(value, name)
+            return guarded(value, name) if isinstance(value, FUNCTIONS) else _clock(name)
         made = self._make(value, name)
         self._done[id(value)] = (value, made)
         return made
 
     def _note(self, name: str, get: Callable[[], Any] | None, value: Any) -> None:
         if get is not None:
-            kept = copy.copy(value) if type(value) in (list, dict, set) else value
-            self.captures.append(Capture(name, get, kept))
+            self.captures.append(Capture(name, get, _snapshot(value)))
 
     def _class(self, cls: type, name: str) -> Any:
-        """A class as it is; its numbers are captured values too."""
-        if cls.__module__ != "builtins" and not _foreign(cls):
+        """A class made again, a library's as it is; its numbers are captured values too."""
+        if impure(cls):
+            return _clock(name)
+        if cls.__module__ == "builtins" or _foreign(cls):
+            return cls
+        if cls.__module__.split(".")[0] in LIBRARIES or not _derivable(cls):
             for key, value in vars(cls).items():
-                if isinstance(value, bool | int | float | str | tuple) and not key.startswith("__"):
+                if isinstance(value, NUMBERS) and not key.startswith("__"):
                     self._note(f"{name}.{key}", lambda k=key: vars(cls)[k], value)
-        return cls
+            return cls
+        return self._rebound_class(cls)
 
     def _make(self, value: Any, name: str) -> Any:
         if isinstance(value, FunctionType):
@@ -119,8 +141,8 @@ class Rebinder:
         if isinstance(value, functools.partial):
             return functools.partial(
                 self.rebind(value.func, name, None),
-                *(self.rebind(a, name, None) for a in value.args),
-                **{k: self.rebind(v, name, None) for k, v in value.keywords.items()},
+                *(self.rebind(a, name, lambda a=a: a) for a in value.args),
+                **{k: self.rebind(v, name, lambda v=v: v) for k, v in value.keywords.items()},
             )
         if isinstance(value, MethodType):
             if _foreign(type(value.__self__)):
@@ -136,8 +158,13 @@ class Rebinder:
             )
         if isinstance(value, torch.Tensor) or _foreign(value) or _foreign(type(value)):
             return value
-        if isinstance(value, BuiltinFunctionType | types.MethodDescriptorType | type(len)):
+        if isinstance(value, BUILT_IN):
+            owner = getattr(value, "__self__", None)
+            if not isinstance(owner, (*PLAIN, ModuleType, type)):  # a list's append
+                return Refused(f"it calls {name}, which may change a {type(owner).__name__}")
             return guarded(value, name)
+        if isinstance(value, functools._lru_cache_wrapper):
+            return self.rebind(value.__wrapped__, name, None)
         if isinstance(value, types.WrapperDescriptorType | staticmethod | classmethod | property):
             return value
         if type(value).__module__ == "numpy":
@@ -163,9 +190,21 @@ class Rebinder:
         cells = tuple(types.CellType() for _ in fn.__closure__ or ())
         made = FunctionType(fn.__code__, scope, fn.__name__, fn.__defaults__, cells)
         self._done[id(fn)] = (fn, made)
-        made.__kwdefaults__ = fn.__kwdefaults__
-        made.__dict__.update(fn.__dict__)
+        name = fn.__name__
+        made.__defaults__ = fn.__defaults__ and tuple(
+            self._default(v, name) for v in fn.__defaults__
+        )
+        made.__kwdefaults__ = fn.__kwdefaults__ and {
+            k: self._default(v, name) for k, v in fn.__kwdefaults__.items()
+        }
         made.__module__ = fn.__module__
+        for key, value in fn.__dict__.items():
+            if key in ("__wrapped__", "__signature__"):
+                made.__dict__[key] = value
+            else:
+                get = lambda k=key: fn.__dict__[k]
+                made.__dict__[key] = self.rebind(value, f"{name}.{key}", get)
+        self._steady(made.__dict__, fn.__name__)
         for name in names:
             self._global(fn.__globals__, name, scope)
         for name, cell, original in zip(
@@ -173,6 +212,20 @@ class Rebinder:
         ):
             self._cell(name, cell, original)
         return made
+
+    def _default(self, value: Any, name: str) -> Any:
+        """A default as the function gets it: what it could change or call is made again."""
+        if type(value) in (list, dict, set, FunctionType) or isinstance(value, BUILT_IN):
+            return self.rebind(value, f"a default of {name}", lambda: value)
+        return value
+
+    def _steady(self, held: dict[str, Any], name: str) -> None:
+        """See that the attributes of something stay what they are."""
+        before = dict(held)
+        self._checks.append(
+            lambda: "" if held.keys() == before.keys() and all(held[k] is before[k] for k in held)
+            else f"it changes an attribute of {name}"
+        )  # fmt: skip
 
     def _global(self, source: dict[str, Any], name: str, scope: dict[str, Any]) -> None:
         if name in source:
@@ -206,10 +259,16 @@ class Rebinder:
         if not hasattr(value, "__dict__") or cls.__module__ == "builtins":
             if any(vars(base).get("__slots__") for base in cls.__mro__):
                 raise Untraceable(f"the object {name} keeps its attributes in slots")
-            return guarded(value, name) if callable(value) else value
+            if callable(value):
+                return guarded(value, name)
+            if isinstance(value, CONSTANT) or cls is object or issubclass(cls, tuple):
+                return value
+            return Refused(f"it uses {name}, a {cls.__name__}, whose changes would be lost")
         if isinstance(value, enum.Enum):
             return value
         plain = next(base for base in cls.__mro__ if base.__module__ in ("builtins", "types"))
+        if plain not in (object, types.SimpleNamespace):
+            return Refused(f"it uses {name}, a {cls.__name__} that is a {plain.__name__} too")
         try:
             clone = plain.__new__(self._rebound_class(cls))  # type: ignore[call-overload]
         except TypeError:
@@ -219,34 +278,52 @@ class Rebinder:
         for key, attribute in vars(value).items():
             get = lambda k=key: vars(value)[k]
             held[key] = self.rebind(attribute, f"{name}.{key}", get)
-        before = dict(held)
-        self._checks.append(
-            lambda: "" if held.keys() == before.keys() and all(held[k] is before[k] for k in held)
-            else f"it changes an attribute of {name}"
-        )  # fmt: skip
+        self._steady(held, name)
         return clone
 
     def _rebound_class(self, cls: type) -> type:
         done = self._done.get(id(cls))
         if done is not None:
             return done[1]
-        body: dict[str, Any] = {}
-        for base in reversed(cls.__mro__[:-1]):
-            for key, value in vars(base).items():
-                if isinstance(value, FunctionType):
-                    body[key] = self._function(value) if not _foreign(value) else value
-                elif isinstance(value, property) and isinstance(value.fget, FunctionType):
-                    body[key] = property(self._function(value.fget), value.fset, value.fdel)
-                elif isinstance(value, bool | int | float | str | tuple) and not key.startswith(
-                    "__"
-                ):
-                    self._note(f"{base.__name__}.{key}", lambda b=base, k=key: vars(b)[k], value)
         try:
-            made = type(cls.__name__, (cls,), {k: v for k, v in body.items() if k != "__new__"})
+            made = type(cls.__name__, (cls,), {})
         except TypeError:
             raise Untraceable(f"the class {cls.__name__} cannot be derived from") from None
-        self._done[id(cls)] = (cls, made)
+        self._done[id(cls)] = (cls, made)  # now: its methods may name it
+        for base in reversed(cls.__mro__[:-1]):
+            for key, value in vars(base).items():
+                dunder = key.startswith("__")
+                if isinstance(value, FunctionType) and key not in ("__new__", "__init_subclass__"):
+                    setattr(made, key, value if _foreign(value) else self._function(value))
+                elif isinstance(value, property) and isinstance(value.fget, FunctionType):
+                    got = property(self._function(value.fget), value.fset, value.fdel)
+                    setattr(made, key, got)
+                elif isinstance(value, NUMBERS) and not dunder:
+                    self._note(f"{base.__name__}.{key}", lambda b=base, k=key: vars(b)[k], value)
+                elif type(value) in (list, dict, set) and not dunder:
+                    get = lambda b=base, k=key: vars(b)[k]
+                    setattr(made, key, self.rebind(value, f"{base.__name__}.{key}", get))
+        before = dict(vars(made))
+        self._checks.append(
+            lambda: "" if dict(vars(made)) == before else f"it changes the class {cls.__name__}"
+        )
         return made
+
+
+def _snapshot(value: Any) -> Any:
+    """A captured value as it is now, whatever becomes of the containers in it."""
+    if type(value) in (list, tuple, set):
+        return type(value)(map(_snapshot, value))
+    return {k: _snapshot(v) for k, v in value.items()} if type(value) is dict else value
+
+
+def _clock(name: str) -> Refused:
+    return Refused(f"it uses {name}, which gives something else each time")
+
+
+def _derivable(cls: type) -> bool:
+    """Whether a class may be made again: enums and exceptions are what they are."""
+    return type(cls) is type and not issubclass(cls, BaseException)
 
 
 def _is_torch(module: ModuleType) -> bool:

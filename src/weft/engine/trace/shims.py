@@ -287,7 +287,8 @@ def shim_of(value: Any) -> Any:
 
 IMPURE_MODULES = frozenset(
     ("random", "time", "datetime", "os", "secrets", "uuid", "sys", "io", "threading", "logging",
-     "numpy.random", "socket", "subprocess", "pathlib", "warnings")
+     "numpy.random", "socket", "subprocess", "pathlib", "warnings", "_io", "posix", "nt", "_random",
+     "_thread", "_socket", "queue", "tempfile", "shutil")
 )  # fmt: skip
 # builtins that only pass on what they are given
 HARMLESS = frozenset(
