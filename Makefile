@@ -59,5 +59,13 @@ test: lint types $(CLIENTS) $(FASTAI) ## style, types, doctests and every test t
 test-all: lint types $(CLIENTS) $(FASTAI) ## the slow matrices too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --doctest-modules src/weft tests
 
+# the sanitizers' runtime has to be in the process before Python is; leaks are Python's own
+sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and UndefinedBehaviorSanitizer
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	WEFT_CC="gcc -g -fsanitize=address,undefined -fno-sanitize-recover=all" \
+	WEFT_CACHE_DIR="$$(mktemp -d)" OMP_NUM_THREADS=2 \
+	$(PY) -m pytest -p no:cacheprovider tests/engine/test_fused_corpus.py tests/engine/test_c_backend.py
+
 clean:           ## remove what set-up and runs have made
 	rm -rf $(VENV) $(dir $(FASTAI)) out .pytest_cache .ruff_cache .hypothesis
