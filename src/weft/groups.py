@@ -14,8 +14,9 @@ __all__ = [
     "Group",
     "Hypers",
     "as_groups",
+    "check_grads",
+    "check_loss",
     "check_rank",
-    "check_step",
     "describe",
 ]
 
@@ -229,11 +230,16 @@ def check_rank(bound: BoundGroup) -> None:
                 )
 
 
-def check_step(groups: list[BoundGroup], loss: Any) -> None:
-    """What must hold before the first write of a step."""
+def check_grads(groups: list[BoundGroup]) -> None:
+    """Refuse grads that no chain can use, before the first write of a step."""
     for bound in groups:
         for i, p in enumerate(bound.params):
             check_grad(bound, i, p)
+
+
+def check_loss(groups: list[BoundGroup], loss: Any) -> None:
+    """Refuse a step without a loss where a chain reads it."""
+    for bound in groups:
         if bound.binding.reads_loss and loss is None:
             reader = next(c for c in bound.binding.calls if any(n == "loss" for _, n in c.reads))
             raise StepError(

@@ -17,8 +17,9 @@ from weft.groups import (
     BoundGroup,
     Group,
     as_groups,
+    check_grads,
+    check_loss,
     check_rank,
-    check_step,
     describe,
     refuse_twice,
 )
@@ -255,13 +256,15 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         groups = self._current()
-        check_step(groups, loss)
+        if loss is None:
+            check_loss(groups, loss)
         if self._on_nonfinite == "keep" or self._finite(groups):
             self._engine.step(groups, self.state, loss)
         return loss
 
     def _finite(self, groups: list[BoundGroup]) -> bool:
         """Whether to take this step, as far as its grads go."""
+        check_grads(groups)
         names = nonfinite.culprits(groups)
         if names and self._on_nonfinite == "raise":
             raise nonfinite.refusal(names)

@@ -19,10 +19,10 @@ from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
 from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
 from weft.engine.run.roster import Roster, data_ptr, grads_of
 from weft.engine.run.schedule import Schedule
-from weft.engine.run.seat import Seat, Unfit, take_seats
+from weft.engine.run.seat import PLAIN, Seat, Unfit, take_seats
 from weft.engine.trace import Example, Untraceable
 from weft.engine.trace.api import static
-from weft.groups import NOT_HYPERS, BoundGroup
+from weft.groups import NOT_HYPERS, BoundGroup, check_grads
 
 __all__ = ["Fused"]
 
@@ -78,15 +78,16 @@ class Fused:
         try:
             grad_at = list(map(data_ptr, grads))
             key: Any = b""
-        except TypeError:  # one is None
+        except (TypeError, RuntimeError):  # one is None, or has no memory of its own
             key = bytes(g is not None for g in grads)
             grads = [g for g in grads if g is not None]
-            grad_at = list(map(data_ptr, grads))
+            grad_at = _addresses(groups, grads)
         key = (key, static(loss), self.library.norms is None)
         cast = self.rosters.get(key)
         if cast is not None and cast.roster.holds(state, grads, grad_at):
             self.rosters.move_to_end(key)
             return cast
+        check_grads(groups)
         eager.init_state(groups, state)
         seats = take_seats(groups, state, self.library, loss)
         if not seats:
@@ -163,6 +164,15 @@ class Fused:
     def source(self) -> str:
         """The C of all programs."""
         return "\n".join(p.kernel.source for p in self.library.programs.values())
+
+
+def _addresses(groups: list[BoundGroup], grads: list[torch.Tensor]) -> list[int]:
+    """Where grads are; 0 for one that kernels cannot read, which whoever takes seats refuses."""
+    try:
+        return list(map(data_ptr, grads))
+    except RuntimeError:
+        check_grads(groups)
+        return [g.data_ptr() if type(g) in PLAIN else 0 for g in grads]
 
 
 def _example(seat: Seat, step: int, loss: Any) -> Example:
