@@ -60,17 +60,17 @@ class Hutchinson(Wrapper):
         return opt.step(loss=loss.detach() if isinstance(loss, torch.Tensor) else loss)
 
     def _estimate(self, opt: Any, params: list[torch.Tensor]) -> None:
-        grads = [p.grad for p in params if p.grad is not None]
-        if not any(g.requires_grad for g in grads):
+        draws = [self._draw(opt, p) for p in params]
+        grads = [(p.grad, z) for p, z in zip(params, draws, strict=True) if p.grad is not None]
+        curved = [(g, z) for g, z in grads if g.requires_grad]  # the others are constant
+        if not curved:
             raise StepError(
                 f"{type(self).__name__} differentiates the gradient: call step(closure), with a "
                 "closure that calls loss.backward(create_graph=True)"
             )
-        draws = [self._draw(opt, p) for p in params]
-        with torch.enable_grad():
-            product = sum((g * z).sum() for g, z in zip(grads, draws, strict=True))
-        curved = torch.autograd.grad(product, params, materialize_grads=True)
-        for p, z, hz in zip(params, draws, curved, strict=True):
+        gs, zs = zip(*curved, strict=True)
+        products = torch.autograd.grad(gs, params, grad_outputs=zs, materialize_grads=True)
+        for p, z, hz in zip(params, draws, products, strict=True):
             own = opt.state[p]
             if "hessian" not in own:
                 own["hessian"] = torch.zeros_like(p)
