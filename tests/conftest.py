@@ -1,6 +1,22 @@
+import os
+import shutil
+import tempfile
+
 import pytest
 
 import weft
+
+
+def pytest_configure(config):
+    """Kernels of tests are kept apart from the user's, from run to run, for all workers."""
+    if "WEFT_CACHE_DIR" in os.environ:
+        return  # a worker's is that of the run
+    cache = getattr(config, "cache", None)
+    if cache is not None:
+        os.environ["WEFT_CACHE_DIR"] = str(cache.mkdir("weft"))
+    else:
+        os.environ["WEFT_CACHE_DIR"] = made = tempfile.mkdtemp(prefix="weft-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
 
 
 @pytest.fixture(params=["eager", "auto"])

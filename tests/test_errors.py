@@ -21,7 +21,11 @@ def use(exp_avg):
 
 
 class TestParameters:
-    @pytest.mark.parametrize("params", [[], iter(()), [[]], [{"params": []}]], ids=repr)
+    @pytest.mark.parametrize(
+        "params",
+        [[], iter(()), [[]], [{"params": []}]],
+        ids=["list", "iterator", "list of a list", "group"],
+    )
     def test_none(self, params):
         if isinstance(params, list) and params:
             weft.Optimizer(params, [descend], lr=1.0)  # an empty group is no mistake, as in torch

@@ -31,29 +31,72 @@ def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | No
     """
     assert variant.program is not None
     entry = variant.program.kernel.entry
-    chain = fingerprint(seat.bound.binding)
+    chain = fingerprint(seat.bound.binding, variant)
     if chain is not None and chain in entry.notes.get(NOTE, ()):
         return None
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        found = _compare(seat, variant, step, loss)
+    held = {id(g): (g, g.get_state()) for g in _generators(seat, variant)}
+    try:
+        with torch.no_grad():
+            found = _compare(seat, variant, step, loss)
+    finally:
+        for generator, state in held.values():
+            generator.set_state(state)
     if found is None and chain is not None:
         entry.note(NOTE, [*entry.notes.get(NOTE, ()), chain])
     return found
 
 
+def _generators(seat: Seat, variant: Variant) -> list[torch.Generator]:
+    """Whatever random numbers the chain may draw from."""
+    known = [c.value for c in variant.traced.captures] + list(seat.bound.group.values())
+    return [torch.default_generator, *(g for g in known if isinstance(g, torch.Generator))]
+
+
 def _compare(seat: Seat, variant: Variant, step: int, loss: Any) -> str | None:
-    which = seat.family.variants.index(variant)
-    bound = seat.bound
-    hypers = {k: v for k, v in bound.group.items() if k not in NOT_HYPERS}
+    """Both engines on the furthest from what is that takes this variant, and that says something.
+
+    Whatever the tracer took for constant shows where it moves: hypers, the step, the loss, states
+    that are zero as yet.
+    """
+    hypers = {k: v for k, v in seat.bound.group.items() if k not in NOT_HYPERS}
     moved = {k: v if k in seat.own else _perturbed(v) for k, v in hypers.items()}
-    if variant.host(*variant.leaves(moved, seat.own, step, loss)) is None:
-        moved = hypers
-    a, b = (_clone(seat, moved) for _ in range(2))
-    torch.manual_seed(0)
-    states = _states(a)
-    eager.step([a.bound], states, loss)
-    a.own = states.get(a.p, a.own)
-    torch.manual_seed(0)
+    trials = [
+        (moved, True, step + 2, _perturbed(loss)),
+        (moved, True, step, loss),
+        (moved, False, step, loss),
+        (hypers, False, step, loss),
+    ]
+    for at, (values, filled, now, cost) in enumerate(trials):
+        last = at == len(trials) - 1
+        if not last and not _takes(variant, values, seat, now, cost):
+            continue
+        a, b = (_clone(seat, values, filled, now) for _ in range(2))
+        states = _states(a)
+        torch.default_generator.manual_seed(0)
+        try:
+            eager.step([a.bound], states, cost)
+        except Exception as e:
+            if not last:
+                continue
+            return f"the eager loop cannot be run on a clone: {e}"
+        a.own = states.get(a.p, a.own)
+        if last or bool(a.p.isfinite().all()):
+            return _held_to(a, b, variant, now, cost)
+    return None
+
+
+def _takes(variant: Variant, hypers: dict[str, Any], seat: Seat, step: int, loss: Any) -> bool:
+    """Whether these numbers lead to the variant."""
+    try:
+        return variant.host(*variant.leaves(hypers, seat.own, step, loss)) is not None
+    except (ArithmeticError, ValueError):
+        return False
+
+
+def _held_to(a: Seat, b: Seat, variant: Variant, step: int, loss: Any) -> str | None:
+    """How the kernel differs on `b` from what the eager loop has made of `a`."""
+    which = b.family.variants.index(variant)
+    torch.default_generator.manual_seed(0)
     roster = Roster([b], _states(b))
     lanes = make_lanes([b])
     numbers = [lane.numbers([b], [step], True, loss) for lane in lanes]
@@ -65,8 +108,11 @@ def _compare(seat: Seat, variant: Variant, step: int, loss: Any) -> str | None:
     return _difference(a, b)
 
 
-def _clone(seat: Seat, hypers: dict[str, Any]) -> Seat:
-    """The parameter with its state on other memory, with a grad that is not zero."""
+def _clone(seat: Seat, hypers: dict[str, Any], filled: bool, step: int) -> Seat:
+    """The parameter with its state on other memory, with a grad that is not zero.
+
+    `filled`: nor are the states that look like the parameter; `step` is the one it takes next.
+    """
     noise = torch.Generator().manual_seed(1)
     p = torch.nn.Parameter(_copy(seat.p), requires_grad=False)
     assert seat.p.grad is not None
@@ -80,9 +126,22 @@ def _clone(seat: Seat, hypers: dict[str, Any]) -> Seat:
         p.grad = torch.empty_strided(p.shape, seat.strides, dtype=p.grad.dtype)
     p.grad.copy_(random * size)
     own = {k: _copy(v) if isinstance(v, torch.Tensor) else v for k, v in seat.own.items()}
+    for value in own.values():
+        if filled and isinstance(value, torch.Tensor) and value.shape == p.shape:
+            _fill(value, random.abs() * size)
+    if seat.bound.binding.keeps_step:
+        own["step"] = torch.tensor(float(step - 1))
     group = {**hypers, "params": [p]}
     bound = BoundGroup(0, group, seat.bound.binding, set(seat.bound.given))
     return Seat(p, bound, own, seat.family, seat.strides, seat.staged)
+
+
+def _fill(state: torch.Tensor, positive: torch.Tensor) -> None:
+    """A state that is zero as yet: now positive, and definite where it may have to be."""
+    if state.is_floating_point() and not state.any():
+        if state.ndim == 2 and state.shape[0] == state.shape[1]:
+            positive = positive @ positive.mT / len(positive)
+        state.copy_(positive)
 
 
 def _copy(t: torch.Tensor) -> torch.Tensor:
@@ -106,7 +165,9 @@ def _perturbed(value: Any) -> Any:
         return value * 0.97
     if type(value) is tuple:
         return tuple(map(_perturbed, value))
-    return value.clone() if isinstance(value, torch.Tensor) else value
+    if isinstance(value, torch.Tensor):
+        return value * 0.97 if value.is_floating_point() else value.clone()
+    return value
 
 
 def _difference(a: Seat, b: Seat) -> str | None:
@@ -157,9 +218,9 @@ def _distance(x: Any, y: Any) -> str:
 # ---------------------------------------------------------------- the verdict's key
 
 
-def fingerprint(binding: Binding) -> str | None:
-    """What the chain's code is; None where a callback's cannot be seen."""
-    parts: list[Any] = [torch.__version__]
+def fingerprint(binding: Binding, variant: Variant) -> str | None:
+    """What the chain's code and its numbers' are; None where a callback's cannot be seen."""
+    parts: list[Any] = [torch.__version__, *variant.identity[1:]]
     for call in binding.calls:
         function = function_of(call.spec.fn)
         if function is None:
