@@ -15,6 +15,7 @@ from weft.engine.check import disagreement
 from weft.engine.explain import Explanation
 from weft.engine.norms import Norms
 from weft.engine.plan import Plan, Unplannable
+from weft.engine.run.commit import Uninterrupted
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
 from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
 from weft.engine.run.roster import Roster, data_ptr, grads_of
@@ -61,9 +62,10 @@ class Fused:
         steps, uniform = cast.roster.counts()
         numbers = self._numbers(cast, steps, uniform, loss)
         schedule = cast.schedule([n.which for n in numbers])
-        shared = schedule.run(numbers, torch.get_num_threads())
-        for (index, name), (_, value) in shared.items():
-            every[index].group[name] = value
+        with Uninterrupted():
+            shared = schedule.run(numbers, torch.get_num_threads())
+            for (index, name), (_, value) in shared.items():
+                every[index].group[name] = value
         if norms is not None:
             for work in schedule.works:
                 norms.update(work.norms())

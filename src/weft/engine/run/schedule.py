@@ -332,11 +332,11 @@ class Schedule:
         at = dict.fromkeys(self.works, 0)
         over: dict[Work, dict[tuple[int, str], torch.Tensor]] = {w: {} for w in self.works}
         while True:
-            for w in self.works:
+            waiting = [w for w in self.works if not _last_stretch(w, at[w])]
+            for w in waiting:
                 at[w] = _advance(w, at[w], over[w], threads)
-            waiting = [w for w in self.works if at[w] < len(w.plan.phases)]
             if not waiting:
-                return
+                break
             name = _ready(waiting, at)
             now = [w for w in waiting if name in _names(w, at[w])]
             _combine(name, now, over)
@@ -348,6 +348,13 @@ class Schedule:
                     for region in w.plan.regions:
                         if region.before == at[w]:
                             w.run_region(region, over[w])
+        for w in self.works:  # they write, when nothing is left that can fail
+            _advance(w, at[w], over[w], threads)
+
+
+def _last_stretch(w: Work, at: int) -> bool:
+    """Whether a work waits for nothing any more, from phase `at` on."""
+    return not any(_names(w, k) for k in range(at, len(w.plan.phases)))
 
 
 def _advance(w: Work, at: int, over: Any, threads: int) -> int:

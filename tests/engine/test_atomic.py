@@ -1,0 +1,156 @@
+"""A fused step is all or nothing; an eager one says where it stopped."""
+
+import signal
+
+import pytest
+import torch
+
+import weft
+from weft.engine.backends.c.kernel import Kernel
+from weft.engine.run import schedule
+from weft.engine.run.commit import Uninterrupted
+
+
+def params_of(opt):
+    return [p for g in opt.param_groups for p in g["params"]]
+
+
+def picture(opt):
+    """Parameters, grads, and the state that has been made; zeros may have been made on the way."""
+    own = [
+        {k: v.clone() for k, v in opt.state[p].items() if v.count_nonzero()} for p in params_of(opt)
+    ]
+    return (
+        [p.detach().clone() for p in params_of(opt)],
+        [p.grad.clone() for p in params_of(opt)],
+        own,
+    )
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    return len(a) == len(b) and all(map(same, a, b))
+
+
+def give_grads(opt):
+    torch.manual_seed(1)
+    for p in params_of(opt):
+        p.grad = torch.randn(p.shape)
+
+
+def two_groups(first, second):
+    torch.manual_seed(0)
+    groups = [
+        {"params": [torch.nn.Parameter(torch.randn(6, 4)) for _ in range(2)], "cbs": first},
+        {"params": [torch.nn.Parameter(torch.randn(5, 3)) for _ in range(2)], "cbs": second},
+    ]
+    opt = weft.Optimizer(groups, [], lr=0.1, engine="fused")
+    give_grads(opt)
+    return opt
+
+
+class Failing:
+    """A function that fails at its n-th call, and then no more."""
+
+    def __init__(self, real, n, error):
+        self.real, self.left, self.error = real, n, error
+
+    def __call__(self, *args, **kwargs):
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+        return self.real(*args, **kwargs)
+
+
+MOMENTUM = weft.SGD.chain(momentum=0.9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_an_allocation_that_fails_comes_before_the_first_write(monkeypatch, n):
+    opt = two_groups(
+        MOMENTUM, weft.Muon.chain()
+    )  # new buffers in one group, torch's work in the other
+    before = picture(opt)
+    with monkeypatch.context() as patch:
+        patch.setattr(schedule, "_like", Failing(schedule._like, n, MemoryError("no memory")))
+        with pytest.raises(MemoryError):
+            opt.step()
+    assert same(picture(opt), before)
+    other = two_groups(MOMENTUM, weft.Muon.chain())
+    opt.step()
+    other.step()
+    assert same(picture(opt), picture(other))
+
+
+def inverse(x):
+    return torch.linalg.inv(x.T @ x)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_torchs_own_work_fails_before_any_group_writes(order):
+    total = weft.over_params("total", lambda grad: grad.square().sum(), op="sum", scope="group")
+
+    def whiten(update, total):
+        return {"update": (update / total) @ inverse(update)}
+
+    hard = weft.chain(total, whiten, weft.callbacks.descend)
+    opt = two_groups(*[MOMENTUM, hard][::order])
+    opt.step()
+    give_grads(opt)
+    params_of(opt)[0 if order < 0 else -1].grad.zero_()  # a singular matrix
+    before = picture(opt)
+    with pytest.raises(RuntimeError, match="singular"):
+        opt.step()
+    assert same(picture(opt), before)
+
+
+@pytest.mark.parametrize("chains", [(MOMENTUM, MOMENTUM), (weft.AdamW.chain(), weft.Lion.chain())])
+def test_an_interrupt_within_the_commit_waits_for_its_end(monkeypatch, chains):
+    opt, other = two_groups(*chains), two_groups(*chains)
+    opt.step()
+    other.step()
+    real = Kernel.run
+
+    def run(*args):
+        signal.raise_signal(signal.SIGINT)
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Kernel, "run", run)
+        with pytest.raises(KeyboardInterrupt):
+            opt.step()
+    other.step()
+    assert same(picture(opt), picture(other))
+    opt.step()
+    other.step()
+    assert same(picture(opt), picture(other))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_before_the_step_is_not_kept():
+    with pytest.raises(KeyboardInterrupt), Uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+    with Uninterrupted():
+        pass
+
+
+def test_eager_says_where_it_stopped_and_puts_grads_back():
+    def halve_then_fail(p, grad):
+        if p.shape == (2,):
+            raise FloatingPointError("too much")
+        return {"grad": grad / 2}
+
+    params = [("a", torch.nn.Parameter(torch.ones(3))), ("b", torch.nn.Parameter(torch.ones(2)))]
+    opt = weft.Optimizer(params, [halve_then_fail, weft.callbacks.descend], lr=0.1, engine="eager")
+    grads = [torch.full((3,), 2.0), torch.full((2,), 2.0)]
+    for (_, p), g in zip(params, grads, strict=True):
+        p.grad = g
+    message = r"halve_then_fail.*FloatingPointError for parameter 'b' \(2,\).*1 of 2 parameters had already"
+    with pytest.raises(weft.StepError, match=message):
+        opt.step()
+    for (_, p), g in zip(params, grads, strict=True):
+        assert p.grad is g
+        assert torch.equal(g, torch.full_like(g, 2.0))
