@@ -16,7 +16,7 @@ from weft.groups import BoundGroup, check_grads
 __all__ = ["Engine", "Explanation", "engine_named"]
 
 NAMES = ("auto", "fused", "eager")
-FUSE_BY_DEFAULT = False  # whether "auto" fuses
+FUSE_BY_DEFAULT = True  # whether "auto" fuses
 
 
 class Engine:
