@@ -67,5 +67,8 @@ sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and Undef
 	WEFT_CACHE_DIR="$$(mktemp -d)" OMP_NUM_THREADS=2 \
 	$(PY) -m pytest -p no:cacheprovider tests/engine/test_fused_corpus.py tests/engine/test_c_backend.py
 
+bench: $(READY)  ## what a step costs, against torch's and others
+	$(VENV)/bin/weft bench
+
 clean:           ## remove what set-up and runs have made
 	rm -rf $(VENV) $(dir $(FASTAI)) out .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,125 @@
+"""Who is timed against whom: torch's own, and public eager implementations that are installed."""
+
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+__all__ = ["PUBLIC", "TORCH", "Case", "installed", "ours", "torch_rivals"]
+
+Make = Callable[[list[torch.Tensor]], Any]
+
+
+class Case(NamedTuple):
+    """One row of the public table: weft's name, the rivals, the target."""
+
+    name: str
+    rivals: tuple[tuple[str, str, dict[str, Any]], ...]  # module, class, hypers
+    target: float
+
+
+def _rivals(*names: str) -> tuple[tuple[str, str, dict[str, Any]], ...]:
+    """Each of these classes, with foreach and without: which is faster depends on the shapes."""
+    split = [name.split(".") for name in names]
+    return tuple((m, c, {"foreach": flag}) for m, c in split for flag in (True, False))
+
+
+TORCH: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
+    # weft's name -> torch's class, hypers, shape -> the target against torch fused
+    "AdamW": ("AdamW", {}, {"tiny": 0.3, "resnet": 0.85, "gpt2": 0.95, "many": 0.15}),
+    "SGD": ("SGD", {"momentum": 0.9}, {"tiny": 0.4, "resnet": 0.9, "gpt2": 0.95}),
+}
+
+PUBLIC = (
+    Case("AdEMAMix", _rivals("pytorch_optimizer.AdEMAMix"), 0.17),
+    Case(
+        "ScheduleFreeAdamW",
+        _rivals("schedulefree.AdamWScheduleFree", "pytorch_optimizer.ScheduleFreeAdamW"),
+        0.18,
+    ),
+    Case("Adan", _rivals("optimi.Adan", "pytorch_optimizer.Adan"), 0.18),
+    Case("LAMB", _rivals("pytorch_optimizer.Lamb"), 0.22),
+    Case("Lion", _rivals("optimi.Lion", "pytorch_optimizer.Lion"), 0.42),
+    Case("CautiousAdamW", (("weft.bench.rivals", "CautiousLoop", {}),), 0.25),
+    Case("StableAdamW", _rivals("optimi.StableAdamW", "pytorch_optimizer.StableAdamW"), 0.25),
+)
+
+
+class CautiousLoop(torch.optim.Optimizer):
+    """Cautious AdamW tensor by tensor, as published code has it: no package above brings one."""
+
+    def __init__(self, params: Any, lr: float = 1e-3):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """One step, with AdamW's defaults."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                own = self.state[p]
+                if not own:
+                    own.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+                own["step"] += 1
+                own["m"].mul_(0.9).add_(p.grad, alpha=0.1)
+                own["v"].mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
+                size = group["lr"] * (1 - 0.999 ** own["step"]) ** 0.5 / (1 - 0.9 ** own["step"])
+                mask = (own["m"] * p.grad > 0).to(p.dtype)
+                mask.div_(mask.mean().clamp_(min=1e-3))
+                p.mul_(1 - group["lr"] * 0.01)
+                p.addcdiv_(own["m"] * mask, own["v"].sqrt().add_(1e-8), value=-size)
+
+
+def ours(name: str, **hypers: Any) -> Make:
+    """weft's optimizer of this name, run by kernels."""
+    import weft
+
+    return lambda ps: getattr(weft, name)(ps, **{"lr": 1e-4, "engine": "fused", **hypers})
+
+
+def torch_rivals(name: str, compiled: bool) -> dict[str, Make]:
+    """torch's own: one tensor at a time, foreach, fused, and compiled where that is asked for."""
+    class_name, hypers, _ = TORCH[name]
+    cls, hypers = getattr(torch.optim, class_name), {"lr": 1e-4, **hypers}
+    out: dict[str, Make] = {
+        "torch fused": lambda ps: cls(ps, fused=True, **hypers),
+        "torch foreach": lambda ps: cls(ps, foreach=True, **hypers),
+        "torch loop": lambda ps: cls(ps, foreach=False, **hypers),
+    }
+    if compiled:
+        out["torch.compile"] = lambda ps: _Compiled(cls(ps, foreach=True, **hypers))
+    return out
+
+
+class _Compiled:
+    """torch's optimizer with its step compiled."""
+
+    def __init__(self, opt: Any):
+        self.step = torch.compile(opt.step)
+
+
+def installed(case: Case) -> dict[str, Make]:
+    """The rivals of a case that can be imported and built."""
+    out: dict[str, Make] = {}
+    for module, name, hypers in case.rivals:
+        try:
+            cls = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError):
+            continue
+        words = " foreach" if hypers.get("foreach") else ""
+        title = "torch ops, one by one" if name == "CautiousLoop" else module
+        out[title + words] = _make(cls, hypers)
+    return out
+
+
+def _make(cls: Any, hypers: dict[str, Any]) -> Make:
+    def make(ps: list[torch.Tensor]) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opt = cls(ps, lr=1e-4, **hypers)
+        if hasattr(opt, "train"):  # schedule-free
+            opt.train()
+        return opt
+
+    return make
