@@ -7,7 +7,7 @@ made anew where anything but an address of a grad differs.
 
 from bisect import bisect_right
 from collections.abc import MutableMapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import attrgetter, is_, itemgetter
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = ["Roster", "grads_of"]
 Base = torch._C.TensorBase
 data_ptr, stride, numel = Base.data_ptr, Base.stride, Base.numel
 grads_of = attrgetter("grad")
+STEP = itemgetter("step")
 
 
 class Roster:
@@ -60,6 +61,7 @@ class Roster:
             if not isinstance(v, torch.Tensor)
         ]
         self._states()
+        self.held_at = [*self.p_at, *chain(*[c[3] for c in self.columns.values()])]
         self._written()
         self.any_staged = any(s.staged for s in seats)
 
@@ -121,28 +123,30 @@ class Roster:
         """Whether all is as it was, but for the addresses of grads, which are taken up."""
         if state is not self.state or len(state) != len(self.entries):
             return False
+        held = chain(self.params, *[map(get, owns) for _, get, owns, *_ in self.columns.values()])
         try:
             same = (
-                all(map(is_, state.values(), self.entries))
-                and list(map(data_ptr, self.params)) == self.p_at
+                list(map(data_ptr, held)) == self.held_at
                 and list(map(numel, self.params)) == self.sizes
                 and list(map(stride, grads)) == self.grad_strides
                 and list(map(len, self.owns)) == self.lengths
-                and all(map(is_, map(itemgetter("step"), self.counted_owns), self.views))
-                and all(
-                    list(map(data_ptr, map(get, owns))) == ptrs
-                    for _, get, owns, ptrs, _ in self.columns.values()
-                )
-                and all(self._same_group(*h) for h in self.hypers)
-                and all(
-                    type(own[k]) is kind and (v is None or own[k] is v or own[k] == v)
-                    for own, k, kind, v in self.plain
-                )
-                and all(bound.is_set(k) == was for bound, k, was in self.set)
+                and all(map(is_, state.values(), self.entries))
+                and all(map(is_, map(STEP, self.counted_owns), self.views))
+                and not (self.plain and self._other_plain())
+                and not (self.set and any(b.is_set(k) != was for b, k, was in self.set))
             )
+            for h in self.hypers:
+                same = same and self._same_group(*h)
         except (KeyError, TypeError, AttributeError):
             return False
         return same and (grad_at == self.grad_at or self._take_grads(grads, grad_at))
+
+    def _other_plain(self) -> bool:
+        """Whether a state that is no tensor is of another kind, or another one where that matters."""
+        return any(
+            type(own[k]) is not kind or not (v is None or own[k] is v or own[k] == v)
+            for own, k, kind, v in self.plain
+        )
 
     def _same_group(self, bound, binding, group, values: list[Any], types: list[type]) -> bool:
         """Whether a group has its chain, and hypers of the types that they had."""
