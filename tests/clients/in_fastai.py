@@ -54,6 +54,7 @@ every = pytest.mark.parametrize("name", OPT_FUNCS)
 def engine(request, monkeypatch):
     monkeypatch.setenv("WEFT_ENGINE", request.param)
     request.node.add_marker(pytest.mark.filterwarnings("ignore::weft.WeftWarning"))
+    return request.param
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +107,13 @@ def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+def agree(ours, theirs, engine):
+    """To the bit in the original loop; a kernel rounds a product and a sum as two operations."""
+    if engine == "eager":
+        assert same(weights(ours), weights(theirs))
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-4, atol=1e-6)
+
+
 def first_and_last_loss(learn):
     losses = [float(v) for v in learn.recorder.losses]
     return losses[0], losses[-1]
@@ -135,11 +143,11 @@ def test_without_momentum(name):
         assert hyper["betas"][0] == 0
 
 
-def test_one_step_is_the_originals():
+def test_one_step_is_the_originals(engine):
     ours, theirs = learner(OPT_FUNCS["sgd_cb"]), learner(partial(Theirs, cbs=[sgd_cb]))
     for learn in (ours, theirs):
         learn.fit_one_cycle(2, 0.1, moms=(0, 0, 0))
-    assert same(weights(ours), weights(theirs))
+    agree(ours, theirs, engine)
 
 
 def test_the_whole_of_adam_is_the_originals():
@@ -253,12 +261,12 @@ def test_clipping_and_accumulation(name):
     assert all(bool(p.isfinite().all()) for p in learn.model.parameters())
 
 
-def test_accumulated_and_clipped_as_the_originals_is():
+def test_accumulated_and_clipped_as_the_originals_is(engine):
     made = [partial(weft.Optimizer, cbs=[sgd_cb]), partial(Theirs, cbs=[sgd_cb])]
     ours, theirs = (learner(f, cbs=[GradientAccumulation(32), GradientClip(0.2)]) for f in made)
     for learn in (ours, theirs):
         learn.fit(2, 0.1)
-    assert same(weights(ours), weights(theirs))
+    agree(ours, theirs, engine)
 
 
 def test_callbacks_that_write_into_the_hypers():
