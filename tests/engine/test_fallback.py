@@ -336,8 +336,9 @@ def test_an_unknown_device():
         weft.Optimizer([p], [descend], lr=0.1, engine="fused").step()
 
 
-def test_a_value_behind_the_tracers_back(monkeypatch):
+def test_a_value_behind_the_tracers_back(monkeypatch, tmp_path):
     """Whatever becomes a constant by mistake is found by the comparison with the eager loop."""
+    monkeypatch.setenv("WEFT_CACHE_DIR", str(tmp_path))
 
     def escape(x):
         return x.tracer.values[x.node.index] if hasattr(x, "tracer") else x

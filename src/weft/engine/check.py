@@ -21,7 +21,7 @@ __all__ = ["disagreement"]
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 3e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 FLIPS = 0.02  # the share of elements that may differ: a sign, a rounding at the edge of a mask
-NOTE = "agrees with eager"
+NOTE = "agrees with eager, by the second rules"  # other rules, other words: a verdict outlives them
 
 
 def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | None:
@@ -174,11 +174,10 @@ def _perturbed(value: Any) -> Any:
 def _difference(a: Seat, b: Seat, before: torch.Tensor) -> str | None:
     exact = before.double()
     rounding = 4 * torch.finfo(before.dtype).eps * exact.abs()
-    moved = [
-        p.detach().double() - exact for p in (a.p, b.p)
-    ]  # a rate is small beside what it moves
-    if not _near(*moved, TOLERANCE[before.dtype], rounding):
-        return f"the parameter's change differs from eager by {_distance(*moved)}"
+    # a rate is small beside what it moves
+    x, y = (q.detach().double() - exact for q in (a.p, b.p))
+    if not _near(x, y, TOLERANCE[before.dtype], rounding):
+        return f"the parameter's change differs from eager by {_distance(x, y)}"
     pairs = [("the parameter", a.p, b.p), ("its grad", a.p.grad, b.p.grad)]
     if a.own.keys() != b.own.keys():
         return f"the states are {sorted(b.own)}, and eagerly {sorted(a.own)}"
