@@ -67,7 +67,8 @@ class Work:
         self.written = set(stores) | {slot for slot, _ in plan.tail}
         self.staged = [
             (k, slot) for k, seat in enumerate(self.members) if seat.staged
-            for slot, s in enumerate(plan.slots) if s.name in seat.staged and s.role in ("p", "grad", "state")
+            for slot, s in enumerate(plan.slots)
+            if s.name in seat.staged and s.role in ("p", "grad", "state")
         ]  # fmt: skip
         self.grads_seen: list[int] = list(roster.grad_at)
         lanes = dict.fromkeys(lane for lane, _ in self.sources)
@@ -305,7 +306,8 @@ class Schedule:
             for w in self.works:
                 w.store(shared)
         if self.roster.counted:
-            self.roster.buffer.add_(1)
+            buffer = self.roster.buffer
+            self.works[0].program.kernel.count(buffer.data_ptr(), buffer.numel())
         if self.written:
             torch.autograd.graph.increment_version(self.written)
         if self.writes_grads:

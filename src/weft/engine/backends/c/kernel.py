@@ -45,7 +45,8 @@ def _runtime() -> Any:
     lib = library(source).lib
     lib.weft_run.argtypes = [POINTER, POINTER, POINTER, ctypes.c_int, ctypes.c_int, ctypes.c_int]
     lib.weft_tie.argtypes = [POINTER, POINTER, ctypes.c_int]
-    lib.weft_run.restype = lib.weft_tie.restype = None
+    lib.weft_count.argtypes = [POINTER, LONG]
+    lib.weft_run.restype = lib.weft_tie.restype = lib.weft_count.restype = None
     return lib
 
 
@@ -80,11 +81,15 @@ class Kernel:
         self.chunk = ctypes.cast(entry.lib.weft_chunk, POINTER).value
         self.knot = ctypes.cast(entry.lib.weft_knot, POINTER).value
         lib = runtime()
-        self._run, self._tie = lib.weft_run, lib.weft_tie
+        self._run, self._tie, self._count = lib.weft_run, lib.weft_tie, lib.weft_count
 
     def run(self, table: int, begin: int, end: int, threads: int) -> None:
         """Phases `begin` to `end` of the table at this address, each with the knot after it."""
         self._run(table, self.chunk, self.knot, begin, end, threads)
+
+    def count(self, steps: int, n: int) -> None:
+        """Add 1 to `n` float32 step counts at this address."""
+        self._count(steps, n)
 
     def tie(self, table: int, phase: int) -> None:
         """The knot before `phase`, again."""
