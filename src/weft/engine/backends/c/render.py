@@ -164,7 +164,8 @@ class _Knot(_Scope):
                 to = plan.slots[slot].dtype
                 body.append(f"    {self.pointer(slot)}[0] = {ops.stored(text, n.dtype, to)};")
         return [
-            f"static void knot_{self.at}(const weft_table *T, int64_t t, const double *partial, int64_t chunks) {{",
+            f"static void knot_{self.at}(const weft_table *T, int64_t t, const double *partial, "
+            "int64_t chunks) {",
             "    const double *row = T->rows + T->row_of[t] * T->scalars;",
             "    double *value = T->value + t * T->values;",
             "    (void)row, (void)value, (void)partial, (void)chunks;",
@@ -209,7 +210,8 @@ class _Pass(_Scope):
         loop = [*self._loads(), *self._computes(), *self._reduced(), *self._stores()]
         reductions = self._reductions(loop) if self.phase.reductions else self._plain(loop)
         return [
-            f"static void chunk_{self.at}(const weft_table *T, int64_t t, int64_t start, int64_t n, double *partial) {{",
+            f"static void chunk_{self.at}(const weft_table *T, int64_t t, int64_t start, int64_t n, "
+            "double *partial) {",
             "    const double *row = T->rows + T->row_of[t] * T->scalars;",
             "    const double *value = T->value + t * T->values;",
             "    (void)row, (void)value, (void)partial, (void)start, (void)n;",
