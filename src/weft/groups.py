@@ -8,6 +8,7 @@ import torch
 from weft.binding import Binding, missing_hyper
 from weft.callback import Shared
 from weft.errors import ChainError, StepError
+from weft.hyperparameters import check_kind
 
 __all__ = [
     "BoundGroup",
@@ -91,10 +92,11 @@ class BoundGroup:
 
         Raises:
             ChainError: for a hyper without a default that the group does not give.
+            TypeError: for one of another kind than the callback's default.
         """
         self.had |= set(self.binding.hyper_names)
         for name, default in self.binding.hypers.items():
-            self.group.setdefault(name, default)
+            check_kind(name, self.group.setdefault(name, default), default)
         for name, declared in self.binding.shared.items():
             self.group.setdefault(name, declared.init if isinstance(declared, Shared) else declared)
         for name in self.binding.required:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["spread", "validate"]
+__all__ = ["check_kind", "spread", "validate"]
 
 # hyper -> torch's word for it in "Invalid ... value: x"
 NOT_NEGATIVE = {
@@ -34,6 +34,8 @@ def validate(hypers: Mapping[str, Any]) -> None:
     lr = hypers.get("lr")
     if isinstance(lr, torch.Tensor) and lr.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
+    if "lr" in hypers and lr is None:
+        raise TypeError("hyper 'lr' must be a number, not None")
     if _bad("lr", lr):
         raise ValueError(f"Invalid learning rate: {lr}")
     for name, word in NOT_NEGATIVE.items():
@@ -42,8 +44,13 @@ def validate(hypers: Mapping[str, Any]) -> None:
     rho: Any = hypers.get("rho")
     if _bad("rho", rho) or (_is_number(rho) and rho > 1.0):
         raise ValueError(f"Invalid rho value: {rho}")
-    for i, beta in enumerate(_tuple(hypers.get("betas"))):
-        if isinstance(beta, str) or (_is_number(beta) and not 0.0 <= beta < 1.0):
+    betas = hypers.get("betas", ())
+    if not isinstance(betas, tuple | list):
+        raise TypeError(f"hyper 'betas' must be a tuple of numbers, not {betas!r}")
+    for i, beta in enumerate(betas):
+        if not isinstance(beta, int | float | torch.Tensor) or (
+            _is_number(beta) and not 0.0 <= beta < 1.0
+        ):
             raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
     etas = _tuple(hypers.get("etas"))
     if etas and not 0.0 < etas[0] < 1.0 < etas[1]:
@@ -59,12 +66,34 @@ def _is_number(value: Any) -> bool:
 
 
 def _bad(name: str, value: Any) -> bool:
-    """Negative or NaN; a string is a mistake of its own."""
+    """Negative or NaN; what is no number is a mistake of its own."""
     if isinstance(value, str):
         raise TypeError(f"hyper {name!r} must be a number, not the string {value!r}")
+    if isinstance(value, complex | list | dict):
+        raise TypeError(f"hyper {name!r} must be a number, not {value!r}")
     if isinstance(value, torch.Tensor):
         return value.device.type != "meta" and not bool((value >= 0).all())
     return _is_number(value) and not value >= 0.0
+
+
+def check_kind(name: str, value: Any, default: Any) -> None:
+    """Refuse a hyper of another kind than a callback's default for it.
+
+    Raises:
+        TypeError: names it.
+
+    >>> check_kind("eps", None, 1e-8)
+    Traceback (most recent call last):
+    TypeError: hyper 'eps' is None, where 1e-08 is of another kind
+    """
+    if isinstance(default, tuple):
+        fits = isinstance(value, tuple | list)
+    elif isinstance(default, int | float) and not isinstance(default, bool):
+        fits = isinstance(value, int | float | torch.Tensor)
+    else:
+        fits = True
+    if not fits:
+        raise TypeError(f"hyper {name!r} is {value!r}, where {default!r} is of another kind")
 
 
 def spread(s: slice, n: int) -> list[float]:

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 
 from weft.callback import State, copy_of_param, ones, zeros
+from weft.engine.dry import states_made
 from weft.errors import StateError
 from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import validate
 
 __all__ = ["load"]
 
+LARGEST = torch.finfo(torch.float32).max  # torch's format of a step count
 FREE = ("do_wd", "force_train")  # what the original's Learner writes into any state
 
 
@@ -54,6 +56,11 @@ def _check_form(given: Any) -> None:
     for g in given["param_groups"]:
         if not isinstance(g, Mapping) or not isinstance(g.get("params"), list | tuple):
             raise StateError("not an optimizer's state dict: a group of it has no list of 'params'")
+        names = g.get("param_names", g["params"])
+        if not isinstance(names, list | tuple) or len(names) != len(g["params"]):
+            raise StateError(
+                "the 'param_names' of a group are no list with a name for each of 'params'"
+            )
 
 
 def _matched(bounds: list[BoundGroup], given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -126,6 +133,7 @@ def _state(
                 raise StateError(f"the state dict has parameter {key!r} in its groups twice")
     prefixes = (*FREE, *(f"{w.prefix}_" for w in opt._wrappers))
     state: dict[Any, Any] = defaultdict(dict)
+    known: dict[Any, dict[str, Any]] = {}
     for key, saved in given["state"].items():
         if key not in place:
             if isinstance(key, int | str):
@@ -146,11 +154,24 @@ def _state(
             kept = {n: v for n, v in kept.items() if _expected(bound, n, prefixes)}
         p = bound.params[i]
         held = opt.state.get(p, {})
+        if any(n not in held and n not in bound.binding.states for n in kept):
+            made = _made(bound, p, known)
+            held = {**{n: v for n, v in made.items() if isinstance(v, torch.Tensor)}, **held}
         state[p] = {n: _value(bound, i, n, v, held.get(n)) for n, v in kept.items()}
     return state
 
 
-def _expected(bound: BoundGroup, name: str, prefixes: tuple[str, ...]) -> bool:
+def _made(bound: BoundGroup, p: torch.Tensor, known: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    """What state the chain makes for a parameter like `p`, found out once for each shape."""
+    key = (bound.index, p.shape, p.dtype)
+    if key not in known:
+        known[key] = states_made(bound, p)
+    return known[key]
+
+
+def _expected(bound: BoundGroup, name: Any, prefixes: tuple[str, ...]) -> bool:
+    if not isinstance(name, str):
+        return False
     return bound.binding.opaque or name in bound.binding.state_names or name.startswith(prefixes)
 
 
@@ -158,8 +179,10 @@ def _check_names(bound: BoundGroup, i: int, saved: set[str], prefixes: tuple[str
     """Name what is missing and what is unexpected: a state dict of another chain."""
     declared = set(bound.binding.states) | ({"step"} if bound.binding.keeps_step else set())
     missing = sorted(declared - saved)
-    unexpected = sorted(n for n in saved if not _expected(bound, n, prefixes))
-    if all(n.startswith(prefixes) for n in saved) or not (missing or unexpected):
+    unexpected = sorted((n for n in saved if not _expected(bound, n, prefixes)), key=str)
+    if all(isinstance(n, str) and n.startswith(prefixes) for n in saved) or not (
+        missing or unexpected
+    ):
         return
     chain = ", ".join(c.name for c in bound.binding.calls)
     raise StateError(
@@ -184,11 +207,7 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
         if declared is not None or isinstance(held, torch.Tensor):
             raise _misfit(bound, i, name, f"{value!r}", "a tensor")
         return deepcopy(value)
-    shape = _shape(p, declared, held)
-    if shape is not None and value.shape != shape:
-        raise _misfit(bound, i, name, f"of shape {tuple(value.shape)}", f"of {tuple(shape)}")
-    if value.is_complex() and not p.is_complex():
-        raise _misfit(bound, i, name, "complex", "real")
+    _check_like(bound, i, name, value, _like(p, declared, held))
     dtype = value.dtype
     if declared is not None and declared.dtype is not None:
         dtype = declared.dtype
@@ -200,19 +219,34 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
 def _step(bound: BoundGroup, i: int, value: Any) -> torch.Tensor:
     """A step count as a float32 tensor, from a number (as older checkpoints have it) or a tensor."""
     number = value.item() if _is_scalar(value) else value
-    if not isinstance(number, int | float) or not 0 <= number < float("inf"):
+    counts = isinstance(number, int | float) and not isinstance(number, bool)
+    if not counts or not 0 <= number <= LARGEST or number != int(number):
         raise _misfit(bound, i, "step", f"{value!r}", "a number of steps")
-    return torch.tensor(number, dtype=torch.float32)
+    return torch.tensor(float(number), dtype=torch.float32)
 
 
-def _shape(p: torch.Tensor, declared: State | None, held: Any) -> torch.Size | None:
-    """The shape that a state of this name has here, where that can be told."""
+def _like(p: torch.Tensor, declared: State | None, held: Any) -> torch.Tensor | None:
+    """A tensor of the shape and kind that a state of this name has here, where that can be told."""
     if declared in (zeros, ones, copy_of_param):
-        return p.shape
-    if isinstance(held, torch.Tensor):
-        return held.shape
-    made = declared.make(p) if declared is not None else None
-    return made.shape if isinstance(made, torch.Tensor) else None
+        return p
+    made = held if declared is None or isinstance(held, torch.Tensor) else declared.make(p)
+    return made if isinstance(made, torch.Tensor) else None
+
+
+def _check_like(
+    bound: BoundGroup, i: int, name: str, value: torch.Tensor, like: torch.Tensor | None
+) -> None:
+    """Refuse a tensor of another shape or kind than the state here."""
+    p = bound.params[i]
+    if like is not None and value.shape != like.shape:
+        raise _misfit(bound, i, name, f"of shape {tuple(value.shape)}", f"of {tuple(like.shape)}")
+    if value.is_complex() and not p.is_complex():
+        raise _misfit(bound, i, name, "complex", "real")
+    if value.is_meta and not p.is_meta:
+        raise _misfit(bound, i, name, "on the meta device, without data,", f"on {p.device}")
+    fractions = like is not None and like.ndim and (like.is_floating_point() or like.is_complex())
+    if fractions and not (value.is_floating_point() or value.is_complex()):
+        raise _misfit(bound, i, name, f"of {value.dtype}", "of fractions")
 
 
 def _misfit(bound: BoundGroup, i: int, name: str, there: str, here: str) -> StateError:

@@ -1,7 +1,11 @@
 """Ctrl-C before or after what must not be left half done, never within."""
 
-import signal
 import threading
+from _signal import (
+    SIGINT,
+    getsignal,
+    signal,
+)  # what `signal` wraps in enums, at ten times the price
 from types import FrameType
 from typing import Any
 
@@ -19,16 +23,16 @@ class Uninterrupted:
         self.old: Any = None
         self.came: tuple[int, FrameType | None] | None = None
         if threading.current_thread() is threading.main_thread():
-            old = signal.getsignal(signal.SIGINT)
+            old = getsignal(SIGINT)
             if callable(old):  # else it is ignored, or ends the process, or is not Python's
                 self.old = old
-                signal.signal(signal.SIGINT, self._note)
+                signal(SIGINT, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.came = (number, frame)
 
     def __exit__(self, *error: object) -> None:
         if self.old is not None:
-            signal.signal(signal.SIGINT, self.old)
+            signal(SIGINT, self.old)
             if self.came is not None:
                 self.old(*self.came)

@@ -1,0 +1,34 @@
+"""What state a chain makes for itself: one eager step on the meta device, where nothing is computed."""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+
+from weft.engine import eager
+from weft.engine.turn import LOW
+from weft.groups import BoundGroup
+
+__all__ = ["states_made"]
+
+
+def states_made(bound: BoundGroup, p: torch.Tensor) -> dict[str, Any]:
+    """The state after a first step of a parameter like `p`: tensors without data, and numbers.
+
+    Empty where that cannot be told, because a callback looks at values or is for a real device.
+    """
+    if p.is_complex():
+        return {}
+    dtype = torch.float32 if p.dtype in LOW else p.dtype
+    try:
+        like = torch.nn.Parameter(torch.empty(p.shape, dtype=dtype, device="meta"), False)
+        like.grad = torch.empty_like(like)
+        group = {**bound.group, "params": [like], "param_names": ["like"]}
+        alone = BoundGroup(0, group, bound.binding, set(bound.given))
+        state: defaultdict[torch.Tensor, dict[str, Any]] = defaultdict(dict)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            eager.init_state([alone], state)
+            eager.step([alone], state, torch.ones((), dtype=dtype))
+    except Exception:  # of the user's code, on tensors that it was not written for
+        return {}
+    return state[like]
