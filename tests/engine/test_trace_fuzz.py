@@ -235,7 +235,10 @@ case: dict = dict(  # noqa: C408
     picks=st.tuples(*[st.integers(0, 40)] * 5), layout=st.sampled_from([0, 0, 0, 1, 2, 3, 4, 8]),
 )  # fmt: skip
 quiet = {
-    "deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "derandomize": True,
+    "database": None,
 }
 
 
