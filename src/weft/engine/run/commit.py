@@ -1,11 +1,9 @@
 """Ctrl-C before or after what must not be left half done, never within."""
 
 import threading
-from _signal import (
-    SIGINT,
-    getsignal,
-    signal,
-)  # what `signal` wraps in enums, at ten times the price
+
+# what `signal` wraps in enums, at ten times the price
+from _signal import SIGINT, getsignal, signal  # pyright: ignore[reportMissingImports]
 from types import FrameType
 from typing import Any
 
