@@ -39,7 +39,9 @@ class Explanation:
         head = ("callback", "place", "reads", "returns")
         rows = [head, *self.callbacks]
         widths = [max(len(r[i]) for r in rows) for i in range(3)]
-        lines = ["  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[3]]) for r in rows]
+        lines = [
+            "  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[3]]) for r in rows
+        ]
         lines.insert(1, "-" * max(map(len, lines)))
         lines.append("")
         lines.append("phases: " + (" -> ".join(self.phases) or "the eager loop"))
@@ -62,7 +64,8 @@ def callback_rows(groups: list[BoundGroup]) -> list[tuple[str, str, str, str]]:
             reads = ["p"] * c.takes_param + [name for _, name in c.reads]
             returns = [c.over.name] if c.over else sorted(c.spec.returns)
             rows.setdefault(
-                c.over or c.spec.cb, (c.name, c.spec.place, ", ".join(reads), ", ".join(returns) or "(in place)")
+                c.over or c.spec.cb,
+                (c.name, c.spec.place, ", ".join(reads), ", ".join(returns) or "(in place)"),
             )
     return list(rows.values())
 

@@ -227,7 +227,9 @@ def make_plan(
 def _single_out(graph: Graph, shape: tuple[int, ...], stores: Mapping[str, Spec]) -> None:
     """Where a parameter of no dimensions gives a number, say so: it is the sum of its one element."""
     for i, o in enumerate(graph.outputs):
-        number = o.kind in ("over", "shared", "norm") or (o.kind == "state" and o.name not in stores)
+        number = o.kind in ("over", "shared", "norm") or (
+            o.kind == "state" and o.name not in stores
+        )
         n = o.node
         if number and shape == () == n.shape and n.op not in REDUCED:
             n = graph.add("sum", (n,), shape=(), dtype=n.dtype, dims=(), keepdim=False)

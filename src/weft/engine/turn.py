@@ -255,7 +255,9 @@ class Turn:
 
     def _check_vector(self, name: str, value: Any) -> None:
         """Refuse what cannot be a vector; an update may be in a basis of its own for a while."""
-        fits = isinstance(value, torch.Tensor) and (name == "update" or value.shape == self.work.shape)
+        fits = isinstance(value, torch.Tensor) and (
+            name == "update" or value.shape == self.work.shape
+        )
         if not fits:
             shape = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
             raise ValueError(
