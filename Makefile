@@ -59,6 +59,10 @@ test: lint types $(CLIENTS) $(FASTAI) ## style, types, doctests and every test t
 test-all: lint types $(CLIENTS) $(FASTAI) ## the slow matrices too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --doctest-modules src/weft tests
 
+docs: $(READY)   ## the documentation as a site, in site/
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(VENV)/bin/mkdocs build --strict
+
 # the sanitizers' runtime has to be in the process before Python is; leaks are Python's own
 sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and UndefinedBehaviorSanitizer
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
