@@ -21,8 +21,8 @@ def list_optimizers(pattern: str = "*") -> list[str]:
         pattern: a glob that the names have to match.
 
     >>> import weft
-    >>> weft.list_optimizers("q*")
-    ['qhadam']
+    >>> weft.list_optimizers("qh*")
+    ['qhadam', 'qhm']
     """
     return fnmatch.filter(algorithms(), pattern.lower())
 

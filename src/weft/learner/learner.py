@@ -62,6 +62,7 @@ class Learner(Policies):
 
     >>> import torch, weft
     >>> from weft.learner import in_memory
+    >>> seed = torch.manual_seed(1)
     >>> x = torch.linspace(-1, 1, 64)[:, None]
     >>> dls = in_memory((x, 2 * x), (x, 2 * x), batch_size=16)
     >>> learn = weft.Learner(dls, torch.nn.Linear(1, 1), torch.nn.functional.mse_loss, lr=0.1)
