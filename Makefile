@@ -54,10 +54,12 @@ types: $(READY)  ## types
 	$(VENV)/bin/pyright
 
 test: lint types $(CLIENTS) $(FASTAI) ## style, types, doctests and every test that is not marked slow
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not slow" --doctest-modules src/weft tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --doctest-modules src/weft
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not slow" tests
 
 test-all: lint types $(CLIENTS) $(FASTAI) ## the slow matrices too
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --doctest-modules src/weft tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --doctest-modules src/weft
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests
 
 docs: $(READY)   ## the documentation as a site, in site/
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -64,6 +64,8 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
 
     # options of a subclass that select callbacks: a group may set its own, at any time
     chain_options: ClassVar[tuple[str, ...]] = ()
+    # whether the same parameter twice in a group is an error; torch's own optimizers warn of it
+    refuses_twice: ClassVar[bool] = True
 
     _on_nonfinite = "keep"
     skipped_steps = 0  # how many steps on_nonfinite="skip" has left out
@@ -157,7 +159,8 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
         """torch's own check and registration, undone where the chain does not fit a parameter."""
         ours = {"lr", "differentiable", *group}
         ours |= {name for w in self._wrappers for name in w.group_defaults()}
-        refuse_twice(group, len(self.param_groups))
+        if self.refuses_twice:
+            refuse_twice(group, len(self.param_groups))
         try:
             super().add_param_group(group)
         except ValueError as e:

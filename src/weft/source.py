@@ -8,8 +8,12 @@ import ast
 import dis
 import functools
 import linecache
+import threading
 from types import CodeType, FunctionType, ModuleType
 from typing import NamedTuple
+
+# Python 3.11 counts the depth of all threads' parsing together, and then finds it wrong
+_one_at_a_time = threading.Lock()
 
 __all__ = ["Returned", "constants", "may_write", "returned"]
 
@@ -174,10 +178,18 @@ def _first_lines(node: ast.FunctionDef) -> tuple[int, ...]:
     return (node.lineno, *(d.lineno for d in node.decorator_list))
 
 
+def _parse(text: str, filename: str) -> ast.Module:
+    with _one_at_a_time:
+        try:
+            return ast.parse(text, filename)
+        except SystemError:  # another library's thread was parsing too
+            return ast.parse(text, filename)
+
+
 @functools.lru_cache(maxsize=64)
 def _functions(filename: str, lines: tuple[str, ...]) -> tuple[ast.FunctionDef | ast.Lambda, ...]:
     try:
-        tree = ast.parse("".join(lines), filename)
+        tree = _parse("".join(lines), filename)
     except (SyntaxError, ValueError):
         return ()
     return tuple(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.Lambda))

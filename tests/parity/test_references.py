@@ -720,6 +720,7 @@ def test_optax(case):
 # What no installed implementation follows, or not wholly: the reason, and the tests below that
 # hold the reference to its limits instead.
 DIFFERENT = {
+    "adamh": "no implementation installed: held to its paper's equations by weft's case",
     "adamc": "pytorch_optimizer's is told by group which layers: compared in a test of its own",
     "adam_atan2": "no implementation installed (pytorch_optimizer's Prodigy has the formula in it)",
     "alig": "pytorch_optimizer's wants a closure: compared in a test of its own",

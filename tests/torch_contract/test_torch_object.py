@@ -337,8 +337,10 @@ def test_mistakes_are_refused_in_torchs_words(i, name):
             make(getattr(torch.optim, name))
 
 
-def test_a_parameter_given_twice_in_a_group_is_the_error_that_torch_announces():
+def test_a_parameter_given_twice_in_a_group_warns_where_torch_warns():
     with pytest.raises(ValueError, match="a parameter group with duplicate parameters"):
+        weft.Lion([P, P])
+    with pytest.warns(UserWarning, match="a parameter group with duplicate parameters"):
         weft.SGD([P, P])
 
 

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
+
 from weft.binding import bind
 from weft.chain import Chain, chain
 from weft.errors import did_you_mean
@@ -37,6 +39,7 @@ class Algorithm(Optimizer):
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         cls._chains = {}
+        cls.refuses_twice = not hasattr(torch.optim, cls.__name__)
         if cls.__module__.startswith("weft."):
             _REGISTRY[cls.__name__.lower()] = cls
 
