@@ -1,9 +1,13 @@
-/* Runs the phases of a plan over a table of tensors, on a small pool of threads.
+/* Runs the phases of a plan over a table of tensors, on torch's threads or a small pool of its own.
  *
- * Not OpenMP: a child forked after an OpenMP region hangs, and not every compiler has it. Which
+ * torch's are those of the OpenMP that is in the process already: after a backward pass they still
+ * spin on their cores, where threads of ours would have to wait for them. A child forked after an
+ * OpenMP region would hang in the next one, and some systems have none: there the pool serves. Which
  * thread takes which unit is left to chance; results are by chunk, so bits do not depend on it. */
+#define _GNU_SOURCE
 #include "weft.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -31,17 +35,21 @@ static int places;                  /* that the open region still takes */
 static int sleeping;
 static atomic_long generation;      /* counts regions */
 static atomic_int busy;             /* workers inside the region */
-static atomic_long next_unit;
-static struct { unit_fn *fn; void *ctx; int64_t units; } region;
 
-static void take_units(void) {
-    unit_fn *fn = region.fn;
-    void *ctx = region.ctx;
-    int64_t units = region.units;
+typedef struct {
+    unit_fn *fn;
+    void *ctx;
+    int64_t units;
+    atomic_long next;
+} work_left;
+static work_left *region;
+
+static void take_units(void *of) {
+    work_left *w = of;
     for (;;) {
-        int64_t u = atomic_fetch_add_explicit(&next_unit, 1, memory_order_relaxed);
-        if (u >= units) return;
-        fn(ctx, u);
+        int64_t u = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
+        if (u >= w->units) return;
+        w->fn(w->ctx, u);
     }
 }
 
@@ -59,21 +67,27 @@ static void *work(void *unused) {
         }
         seen = atomic_load(&generation);
         int joined = places > 0;
+        work_left *w = region;
         if (joined) {
             places--;
             atomic_fetch_add(&busy, 1);
         }
         pthread_mutex_unlock(&gate);
         if (joined) {
-            take_units();
+            take_units(w);
             atomic_fetch_sub_explicit(&busy, 1, memory_order_release);
         }
     }
     return NULL;
 }
 
+/* The entry to OpenMP's threads that GNU's and LLVM's runtimes share. */
+typedef void team_fn(void (*fn)(void *), void *ctx, unsigned threads, unsigned flags);
+static team_fn *team;
+
 /* A forked child has none of its parent's threads, and locks in whatever state they were. */
 static void in_child(void) {
+    team = NULL;
     pthread_mutex_init(&owner, NULL);
     pthread_mutex_init(&gate, NULL);
     pthread_cond_init(&opened, NULL);
@@ -81,7 +95,10 @@ static void in_child(void) {
     atomic_store(&busy, 0);
 }
 
-__attribute__((constructor)) static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
+__attribute__((constructor)) static void look_around(void) {
+    team = (team_fn *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
+    pthread_atfork(NULL, NULL, in_child);
+}
 
 static void hire(int wanted) {
     pthread_attr_t detached;
@@ -97,20 +114,24 @@ static void hire(int wanted) {
 
 /* fn(ctx, u) for every u < units; the caller works too, and alone where the pool is taken. */
 static void spread(unit_fn *fn, void *ctx, int64_t units, int threads) {
+    work_left w = {fn, ctx, units, 0};
     if (threads > units) threads = (int)units;
+    if (threads >= 2 && team) {
+        team(take_units, &w, (unsigned)threads, 0);
+        return;
+    }
     if (threads < 2 || pthread_mutex_trylock(&owner)) {
-        for (int64_t u = 0; u < units; u++) fn(ctx, u);
+        take_units(&w);
         return;
     }
     pthread_mutex_lock(&gate);
     hire(threads - 1);
-    region.fn = fn, region.ctx = ctx, region.units = units;
-    atomic_store_explicit(&next_unit, 0, memory_order_relaxed);
+    region = &w;
     places = threads - 1;
     atomic_fetch_add(&generation, 1);
     if (sleeping) pthread_cond_broadcast(&opened);
     pthread_mutex_unlock(&gate);
-    take_units();
+    take_units(&w);
     pthread_mutex_lock(&gate);
     places = 0; /* who has not come by now is not needed */
     pthread_mutex_unlock(&gate);
