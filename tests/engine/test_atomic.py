@@ -7,7 +7,7 @@ import torch
 
 import weft
 from weft.engine.backends.c.kernel import Kernel
-from weft.engine.run import schedule
+from weft.engine.run import work
 from weft.engine.run.commit import Uninterrupted
 
 
@@ -75,7 +75,7 @@ def test_an_allocation_that_fails_comes_before_the_first_write(monkeypatch, n):
     )  # new buffers in one group, torch's work in the other
     before = picture(opt)
     with monkeypatch.context() as patch:
-        patch.setattr(schedule, "_like", Failing(schedule._like, n, MemoryError("no memory")))
+        patch.setattr(work, "_like", Failing(work._like, n, MemoryError("no memory")))
         with pytest.raises(MemoryError):
             opt.step()
     assert same(picture(opt), before)
