@@ -2,9 +2,14 @@
 
 import json
 import os
+from types import SimpleNamespace
+
+import pytest
 
 from weft.bench import child, measure, report, rivals, suite
 from weft.bench.shapes import tiny
+
+Figure = pytest.importorskip("matplotlib.figure").Figure
 
 
 def test_sides_take_turns():
@@ -32,6 +37,47 @@ def test_verdicts_and_figures():
     assert json.loads(json.dumps(row.as_dict()))["met"] is False
     assert suite.Row("host", "x", 0.5, "x").met is None
     assert report.table([row]).row_count == 1
+    nothing = suite.Row("public", "x", None, "x", 0.2)
+    assert nothing.met is None
+    assert report.shown(nothing.value, nothing.unit) == "-"
+
+
+def test_the_picture_has_every_row(tmp_path):
+    rows = [
+        suite.Row("torch", "a", 0.5, "x", 0.3),
+        suite.Row("price", "b", 1.5, "x"),
+        suite.Row("first step", "c", 0.5, "s", 1.2),
+        suite.Row("machine", "d", 2e10, "B/s"),
+        suite.Row("public", "e", None, "x", 0.2),
+    ]
+    drawn = []
+
+    class Kept(Figure):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            drawn.append(self)
+
+    report.draw(rows, SimpleNamespace(Figure=Kept), tmp_path / "out.png")
+    names = [t.get_text() for ax in drawn[0].axes for t in ax.get_yticklabels()]
+    assert sorted(names) == [r.name for r in rows]
+    assert (tmp_path / "out.png").stat().st_size
+
+
+def test_hypers_all_move_and_nothing_is_built_for_it():
+    opt = rivals.ours("AdamW")(measure.parameters([(4, 3)]))
+    step = suite._moving(opt)
+    seen = []
+    for _ in range(4):
+        step()
+        group = opt.param_groups[0]
+        seen.append((group["lr"], *group["betas"], group["eps"], group["weight_decay"]))
+    assert all(len(set(column)) == 4 for column in zip(*seen, strict=True))
+    assert opt.explain().builds == 1
+
+
+def test_the_rivals_are_others():
+    for case in rivals.PUBLIC:
+        assert not any(module.startswith("weft") for module, *_ in case.rivals)
 
 
 def test_a_first_step_in_a_process_of_its_own(tmp_path):

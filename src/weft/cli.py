@@ -163,8 +163,9 @@ def bench(
     """Time steps against torch's own and against public implementations, interleaved.
 
     Ratios are medians over rounds in which all take one step each. Prints targets beside what was
-    measured, the machine's bandwidth, first steps, host time and memory. About five minutes on two
-    cores that do nothing else. `pip install weft[bench]` brings the public implementations.
+    measured, the machine's bandwidth, first steps, host time, memory, and what norms and a look at
+    grads cost. About six minutes on two cores that do nothing else. `pip install
+    weft[bench]` brings the public implementations.
 
     Examples:
 

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def run(options: Options, threads: int | None, out: Path, as_json: bool) -> None
     about = described()
     console.print(", ".join(f"{k} {v}" for k, v in about.items()))
     rows: list[Row] = []
+    begin = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="weft-inductor-") as folder,
         warnings.catch_warnings(),
@@ -50,7 +52,8 @@ def run(options: Options, threads: int | None, out: Path, as_json: bool) -> None
         print(json.dumps({"machine": about, "rows": [r.as_dict() for r in rows]}, indent=2))
     else:
         console.print(table(rows))
-    console.print(f"picture: {out}", soft_wrap=True)
+    minutes = (time.monotonic() - begin) / 60
+    console.print(f"{minutes:.1f} minutes; picture: {out}", soft_wrap=True)
 
 
 def columns(rich: Any) -> list[Any]:
@@ -88,12 +91,14 @@ def table(rows: list[Row]) -> Any:
     return out
 
 
-def shown(value: float, unit: str) -> str:
+def shown(value: float | None, unit: str) -> str:
     """A figure as people write it.
 
     >>> shown(0.253, "x"), shown(3.2e-05, "s"), shown(0.5, "s"), shown(2e10, "B/s")
     ('0.25x', '32 us', '0.5 s', '20 GB/s')
     """
+    if value is None:
+        return "-"
     if unit == "x":
         return f"{value:.2f}x"
     if unit == "s":
@@ -105,18 +110,27 @@ def shown(value: float, unit: str) -> str:
 
 
 def draw(rows: list[Row], figure: Any, out: Path) -> None:
-    """Ratios and their targets, as bars."""
-    shown_ = [r for r in rows if r.unit == "x" and r.target is not None and r.value == r.value]
-    picture = figure.Figure(figsize=(8, 0.35 * len(shown_) + 1.2), layout="constrained")
-    ax = picture.subplots()
-    ax.barh(range(len(shown_)), [r.value for r in shown_], color="#4477aa", label="measured")
-    targets = [r.target for r in shown_]
-    ax.scatter(
-        targets, range(len(shown_)), color="#cc3311", marker="|", s=200, label="at most", zorder=3
-    )
-    ax.set_yticks(range(len(shown_)), [r.name for r in shown_])
-    ax.invert_yaxis()
-    ax.axvline(1, color="gray", linewidth=0.8)
-    ax.set_xlabel("time of a step, relative to the other")
-    ax.legend(loc="lower right")
+    """Every row: ratios as bars with their targets, and the rest by its share of the target."""
+    ratios = [r for r in rows if r.unit == "x"]
+    rest = [r for r in rows if r.unit != "x"]
+    heights = [len(ratios) + 3, len(rest) + 3]
+    picture = figure.Figure(figsize=(11, 0.3 * sum(heights)), layout="constrained")
+    upper, lower = picture.subplots(2, height_ratios=heights)
+    bars(upper, ratios, [(r.value, r.target) for r in ratios])
+    upper.set_xlabel("time of a step, relative to the other")
+    bars(lower, rest, [(r.value / r.target if r.value and r.target else None, 1) for r in rest])
+    lower.set_xlabel("relative to the target; no bar where there is none")
     picture.savefig(out, dpi=120)
+
+
+def bars(ax: Any, rows: list[Row], lengths: list[tuple[float | None, float | None]]) -> None:
+    """A bar for each row, with its figure; red where a target is missed."""
+    colors = ["#cc3311" if r.met is False else "#4477aa" for r in rows]
+    ax.barh(range(len(rows)), [length or 0 for length, _ in lengths], color=colors)
+    for i, (row, (length, target)) in enumerate(zip(rows, lengths, strict=True)):
+        ax.text(length or 0, i, f" {shown(row.value, row.unit)}", va="center", fontsize=7)
+        if row.target is not None:
+            ax.plot([target] * 2, [i - 0.4, i + 0.4], color="black")
+    ax.set_yticks(range(len(rows)), [r.name for r in rows], fontsize=7)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.axvline(1, color="gray", linewidth=0.8)

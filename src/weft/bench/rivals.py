@@ -20,10 +20,10 @@ class Case(NamedTuple):
     target: float
 
 
-def _rivals(*names: str) -> tuple[tuple[str, str, dict[str, Any]], ...]:
+def _rivals(*names: str, **hypers: Any) -> tuple[tuple[str, str, dict[str, Any]], ...]:
     """Each of these classes, with foreach and without: which is faster depends on the shapes."""
-    split = [name.split(".") for name in names]
-    return tuple((m, c, {"foreach": flag}) for m, c in split for flag in (True, False))
+    split = [name.rpartition(".") for name in names]
+    return tuple((m, c, {"foreach": flag, **hypers}) for m, _, c in split for flag in (True, False))
 
 
 TORCH: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
@@ -42,33 +42,17 @@ PUBLIC = (
     Case("Adan", _rivals("optimi.Adan", "pytorch_optimizer.Adan"), 0.18),
     Case("LAMB", _rivals("pytorch_optimizer.Lamb"), 0.22),
     Case("Lion", _rivals("optimi.Lion", "pytorch_optimizer.Lion"), 0.42),
-    Case("CautiousAdamW", (("weft.bench.rivals", "CautiousLoop", {}),), 0.25),
+    Case(
+        "CautiousAdamW",
+        (
+            *_rivals("timm.optim.AdamWLegacy", caution=True),
+            # the cautious one there whose work is most like AdamW's
+            *_rivals("pytorch_optimizer.LaProp", cautious=True),
+        ),
+        0.25,
+    ),
     Case("StableAdamW", _rivals("optimi.StableAdamW", "pytorch_optimizer.StableAdamW"), 0.25),
 )
-
-
-class CautiousLoop(torch.optim.Optimizer):
-    """Cautious AdamW tensor by tensor, as published code has it: no package above brings one."""
-
-    def __init__(self, params: Any, lr: float = 1e-3):
-        super().__init__(params, {"lr": lr})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """One step, with AdamW's defaults."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                own = self.state[p]
-                if not own:
-                    own.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
-                own["step"] += 1
-                own["m"].mul_(0.9).add_(p.grad, alpha=0.1)
-                own["v"].mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
-                size = group["lr"] * (1 - 0.999 ** own["step"]) ** 0.5 / (1 - 0.9 ** own["step"])
-                mask = (own["m"] * p.grad > 0).to(p.dtype)
-                mask.div_(mask.mean().clamp_(min=1e-3))
-                p.mul_(1 - group["lr"] * 0.01)
-                p.addcdiv_(own["m"] * mask, own["v"].sqrt().add_(1e-8), value=-size)
 
 
 def ours(name: str, **hypers: Any) -> Make:
@@ -100,15 +84,15 @@ class _Compiled:
 
 
 def installed(case: Case) -> dict[str, Make]:
-    """The rivals of a case that can be imported and built."""
+    """The rivals of a case that can be imported."""
     out: dict[str, Make] = {}
     for module, name, hypers in case.rivals:
         try:
             cls = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
+        except (ImportError, AttributeError, RuntimeError):  # RuntimeError: built for another torch
             continue
         words = " foreach" if hypers.get("foreach") else ""
-        title = "torch ops, one by one" if name == "CautiousLoop" else module
+        title = module if name.lower() == case.name.lower() else f"{module}.{name}"
         out[title + words] = _make(cls, hypers)
     return out
 

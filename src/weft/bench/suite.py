@@ -2,9 +2,11 @@
 
 import compileall
 import os
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,14 @@ __all__ = ["PARTS", "Options", "Row"]
 
 WEFT = "weft"
 MOST_COMPILED = 150  # tensors; torch.compile takes minutes for more
+PRICED = {
+    "with stats": "stats collected",
+    "stats()": "stats collected and read at each step",
+    "skip": 'on_nonfinite="skip"',
+}
+TRIES = 3  # of a first step
+NO_SLOWER = 1.05  # "no slowdown", and the noise of a median
+NOT_MORE = 4 << 20  # bytes: some pages, and nothing that grows with the model
 
 
 @dataclass(frozen=True)
@@ -42,15 +52,17 @@ class Row:
 
     part: str
     name: str
-    value: float
+    value: float | None
     unit: str
     target: float | None = None
     detail: str = ""
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None where there is none."""
-        return None if self.target is None else self.value <= self.target
+        """Whether the target is reached; None where there is none, or nothing to measure."""
+        if self.target is None or self.value is None:
+            return None
+        return self.value <= self.target
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -80,37 +92,74 @@ def against_torch(options: Options) -> Iterator[Row]:
 
 def against_public(options: Options) -> Iterator[Row]:
     """Others against the fastest public eager implementation that is installed."""
-    shapes = SHAPES["tiny" if options.quick else "resnet"]()
+    shape = "tiny" if options.quick else "resnet"
+    shapes = SHAPES[shape]()
     for case in PUBLIC:
-        rivals = installed(case)
+        rivals, name = installed(case), f"{case.name} {shape}"
+        target = case.target if shape == "resnet" else None
         if not rivals:
-            yield Row("public", case.name, float("nan"), "x", case.target, "no rival is installed")
+            yield Row("public", name, None, "x", target, "no rival is installed")
             continue
         sides = {k: make(parameters(shapes)).step for k, make in rivals.items()}
         opt = ours(case.name)(parameters(shapes))
         result = race({WEFT: opt.step, **sides}, options.seconds)
-        yield _ratio("public", case.name, result, result.fastest(rivals), case.target)
+        yield _ratio("public", name, result, result.fastest(rivals), target)
 
 
 def changing(options: Options) -> Iterator[Row]:
     """Hypers that change at each step against hypers that stay."""
-    shapes = SHAPES["tiny"]()
-    still, moved = (ours("AdamW")(parameters(shapes)) for _ in range(2))
+    for name, hypers in (
+        ("AdamW", {}),
+        ("SGD", {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}),
+    ):
+        still, moved = (ours(name, **hypers)(parameters(SHAPES["tiny"]())) for _ in range(2))
+        step = _moving(moved)
+        for _ in range(3):  # a first step may be another kernel's
+            step()
+        before = moved.explain().builds
+        result = race({WEFT: step, "still": still.step}, options.seconds)
+        title = f"{name} tiny, every hyper changed at each step"
+        yield _ratio("host", title, result, "still", NO_SLOWER)
+        builds = moved.explain().builds - before
+        yield Row("host", f"{title}: kernels built meanwhile", builds, "", 0)
+
+
+def _moving(opt: Any) -> Callable[[], None]:
+    """A step before which each number of the group changes."""
+    (group,) = opt.param_groups
+    first: dict[str, Any] = {k: v for k, v in group.items() if type(v) is float or type(v) is tuple}
     count = 0
 
     def step() -> None:
         nonlocal count
         count += 1
-        x = 1 / (1 + count)
-        group = moved.param_groups[0]
-        group.update(lr=1e-4 * x, betas=(0.9 - 0.1 * x, 0.999 - 0.1 * x), weight_decay=0.01 + x)
-        group["eps"] = 1e-8 + 1e-9 * x
-        moved.step()
+        scale = 1 - 0.1 / count
+        for name, value in first.items():
+            many = type(value) is tuple
+            group[name] = tuple(x * scale for x in value) if many else value * scale
+        opt.step()
 
-    result = race({WEFT: step, "still": still.step}, options.seconds)
-    yield _ratio("host", "lr, betas, decay, eps changed at each step", result, "still", None)
-    builds = moved.explain().builds
-    yield Row("host", "kernels built meanwhile", builds, "kernels", 1)
+    return step
+
+
+def prices(options: Options) -> Iterator[Row]:
+    """What looking costs: norms of each step, and grads that are not finite."""
+    for shape in ("tiny",) if options.quick else ("resnet", "gpt2"):
+        params = parameters(SHAPES[shape]())  # all step the same: gpt2 is large
+        opts = {k: ours("AdamW")(params) for k in ("with stats", "stats()", "skip", "without")}
+        opts["with stats"].collect_stats()
+        opts["skip"].on_nonfinite = "skip"
+        sides = {k: opt.step for k, opt in opts.items()}
+        sides["stats()"] = partial(_read, opts["stats()"])
+        result = race(sides, options.seconds)
+        for side, words in PRICED.items():
+            yield _ratio("price", f"AdamW {shape}, {words}", result, "without", None, side)
+
+
+def _read(opt: Any) -> None:
+    """A step whose norms are looked at."""
+    opt.step()
+    opt.stats()
 
 
 def host(options: Options) -> Iterator[Row]:
@@ -127,34 +176,42 @@ def host(options: Options) -> Iterator[Row]:
 def first_steps(options: Options) -> Iterator[Row]:
     """The first step with nothing cached, and with the disk cache warm, in processes of their own."""
     compileall.compile_dir(str(Path(__file__).parents[1]), quiet=2)  # as an installation does
-    sizes = (
-        ((150, 10, 1.2, 0.15),) if options.quick else ((150, 10, 1.2, 0.15), (1500, 100, 1.5, None))
-    )
-    for parameters_, distinct, cold, warm in sizes:
-        with tempfile.TemporaryDirectory(prefix="weft-bench-") as folder:
-            env = {**os.environ, "WEFT_CACHE_DIR": folder}
-            what = {"name": "AdamW", "parameters": parameters_, "distinct": distinct}
-            name = f"AdamW, {parameters_} parameters of {distinct} shapes"
-            took = child.ask(env, kind="first_step", **what)["first"]
-            yield Row("first step", f"{name}, nothing cached", took, "s", cold)
-            tries = [child.ask(env, kind="first_step", **what)["first"] for _ in range(3)]
-            yield Row("first step", f"{name}, disk cache warm", min(tries), "s", warm, "best of 3")
+    sizes = ((150, 10, 1.2, 0.15), (1500, 100, 1.5, None))
+    for parameters_, distinct, cold, warm in sizes[: 1 if options.quick else None]:
+        took: dict[str, list[float]] = {"nothing cached": [], "disk cache warm": []}
+        for _ in range(1 if options.quick else TRIES):
+            with tempfile.TemporaryDirectory(prefix="weft-bench-") as folder:
+                env = {**os.environ, "WEFT_CACHE_DIR": folder}
+                for seconds in took.values():  # the first fills the folder for the second
+                    what = {"name": "AdamW", "parameters": parameters_, "distinct": distinct}
+                    seconds.append(child.ask(env, kind="first_step", **what)["first"])
+        for (state, seconds), target in zip(took.items(), (cold, warm), strict=True):
+            yield Row(
+                "first step",
+                f"AdamW, {parameters_} parameters of {distinct} shapes, {state}",
+                statistics.median(seconds),
+                "s",
+                target,
+                f"median of {len(seconds)}; least {min(seconds):.3g} s",
+            )
 
 
 def memory(options: Options) -> Iterator[Row]:
     """How far a step raises the peak of the process's memory."""
-    shape = "tiny" if options.quick else "resnet"
-    for name in ("AdamW", "LAMB"):
-        extra = child.ask(dict(os.environ), kind="peak", name=name, shapes=shape)["extra"]
-        yield Row(
-            "memory", f"{name} {shape}, above what is held between steps", extra, "B", 4 << 20
-        )
+    for shape in ("tiny",) if options.quick else ("resnet", "gpt2"):
+        for name in ("AdamW", "LAMB"):
+            extra = child.ask(dict(os.environ), kind="peak", name=name, shapes=shape)["extra"]
+            yield Row(
+                "memory", f"{name} {shape}, above what is held between steps", extra, "B", NOT_MORE
+            )
 
 
-def _ratio(part: str, name: str, result: Race, rival: str, target: float | None) -> Row:
-    detail = f"{_ms(result.median(WEFT))}, {rival} {_ms(result.median(rival))}"
-    detail += f"; least {result.least(WEFT) / result.least(rival):.2f}x"
-    return Row(part, f"{name} / {rival}", result.ratio(WEFT, rival), "x", target, detail)
+def _ratio(
+    part: str, name: str, result: Race, rival: str, target: float | None, side: str = WEFT
+) -> Row:
+    detail = f"{_ms(result.median(side))}, {rival} {_ms(result.median(rival))}"
+    detail += f"; least {result.least(side) / result.least(rival):.2f}x"
+    return Row(part, f"{name} / {rival}", result.ratio(side, rival), "x", target, detail)
 
 
 def _ms(seconds: float) -> str:
@@ -162,5 +219,5 @@ def _ms(seconds: float) -> str:
 
 
 PARTS: tuple[Callable[[Options], Iterator[Row]], ...] = (
-    machine, host, changing, first_steps, memory, against_torch, against_public,
+    machine, host, changing, prices, first_steps, memory, against_torch, against_public,
 )  # fmt: skip
