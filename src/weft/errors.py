@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ChainError",
+    "NoNumber",
     "NonFiniteError",
     "StateError",
     "StepError",
@@ -40,6 +41,10 @@ class NonFiniteError(StepError):
 
     def __str__(self) -> str:
         return self.args[0]
+
+
+class NoNumber(Exception):
+    """Arithmetic on hypers that fails for the values of now; between engines, never the user's."""
 
 
 class WeftWarning(UserWarning):

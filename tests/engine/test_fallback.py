@@ -13,6 +13,7 @@ import torch
 
 import weft
 from weft.callbacks import descend
+from weft.errors import NoNumber
 
 SHAPES = ((4, 3), (5,), ())
 
@@ -426,3 +427,65 @@ def test_a_check_leaves_the_users_generators_alone():
         assert torch.equal(ends[0][1], ends[1][1])
         for x, y in zip(values(a), values(b), strict=True):
             torch.testing.assert_close(x, y)
+
+
+# ---------------------------------------------------------------- numbers that cannot be computed
+
+
+def test_arithmetic_that_fails_eagerly_too_is_the_eager_loops_to_tell():
+    def scale(update, lr, wide=1.0):
+        return {"update": update * (1 / wide)}
+
+    opt = make([scale, descend])
+    assert train(opt, 1) == []
+    before = values(opt)
+    opt.set_hyper("wide", 0.0)
+    with pytest.raises(weft.errors.StepError, match=r"scale .* raised ZeroDivisionError"):
+        train(opt, 1)
+    for x, y in zip(before, values(opt), strict=True):
+        assert torch.equal(x, y)
+    opt.set_hyper("wide", 2.0)
+    assert train(opt, 1) == []
+    assert not opt.explain().fallbacks
+
+
+def test_arithmetic_that_fails_for_kernels_only_warns_once(monkeypatch):
+    from weft.engine.run.lanes import Lane
+
+    def refuse(self, *args):
+        raise NoNumber("ZeroDivisionError: by zero")
+
+    a, b = make([descend], "eager"), make([descend])
+    train(a), train(b, 1)
+    monkeypatch.setattr(Lane, "_one", refuse)
+    (said,) = train(b, 2)
+    assert "a number of this step cannot be computed (ZeroDivisionError: by zero)" in said
+    assert not b.explain().fallbacks
+    with pytest.raises(weft.errors.StepError, match="cannot be computed"):
+        train(make([descend], "fused"), 1)
+
+
+@pytest.mark.parametrize("bad", [None, "0.1", 10**400])
+def test_a_hyper_that_is_no_number(bad):
+    opt = make([descend])
+    train(opt, 1)
+    opt.param_groups[0]["lr"] = bad
+    with pytest.raises(weft.errors.StepError, match=r"descend .* raised"):
+        train(opt, 1)
+    opt.param_groups[0]["lr"] = 0.1
+    assert train(opt, 1) == []
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, ZeroDivisionError, KeyError])
+def test_a_mistake_of_the_engine_does_not_hide_in_an_eager_step(monkeypatch, error):
+    from weft.engine.run import schedule
+
+    opt = make([descend])
+    train(opt, 1)
+
+    def broken(self, *args):
+        raise error("a mistake")
+
+    monkeypatch.setattr(schedule.Schedule, "run", broken)
+    with pytest.raises(error, match="a mistake"):
+        train(opt, 1)

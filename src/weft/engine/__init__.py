@@ -10,7 +10,7 @@ from weft.binding import Binding
 from weft.engine import eager
 from weft.engine.explain import Explanation, explain
 from weft.engine.norms import Norms
-from weft.errors import StepError, WeftWarning, depth_of_user
+from weft.errors import NoNumber, StepError, WeftWarning, depth_of_user
 from weft.groups import BoundGroup, check_grads
 
 __all__ = ["Engine", "Explanation", "engine_named"]
@@ -33,6 +33,7 @@ class Engine:
         self.norms: dict[torch.Tensor, Norms] | None = None
         self.fallen: dict[Any, tuple[str, str, int, str]] = {}
         self._unsaid: list[str] = []
+        self._doubted: set[str] = set()  # why single steps ran eagerly
         self._lost = ""  # why no chain at all runs fused
 
     def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
@@ -52,6 +53,7 @@ class Engine:
                 eager.step(_only(groups, slow), state, loss, self.norms)
             except Exception:  # what fails eagerly too may run fused once that is mended
                 self.fallen, self._lost = before
+                self._doubted.clear()
                 self._unsaid.clear()
                 raise
         while self._unsaid:  # after the step: a chain that fails eagerly too has an error to tell
@@ -75,13 +77,22 @@ class Engine:
             try:
                 self.fused.step(groups, fast, state, loss, self.norms)
                 break
-            except (ArithmeticError, ValueError, TypeError) as e:
+            except NoNumber as e:
                 if self.name == "fused":
                     raise StepError(f"a number of this step cannot be computed: {e}") from e
+                self._doubt(str(e))
                 return groups  # the eager loop says which callback it was, or gets by
             except self.fused.reasons as e:
                 self._fall(e, fast)
         return [g for g in groups if g not in fast]
+
+    def _doubt(self, reason: str) -> None:
+        """Have it said, once for each reason, that a step ran eagerly."""
+        if reason not in self._doubted:
+            self._doubted.add(reason)
+            self._unsaid.append(
+                f"a number of this step cannot be computed ({reason}): it ran eagerly"
+            )
 
     def _unfallen(self, groups: list[BoundGroup]) -> list[BoundGroup]:
         """The groups whose chain runs fused, and that share no value over all with one that does not."""

@@ -8,8 +8,12 @@ from typing import Any, NamedTuple
 
 from weft.engine.run.program import Family, Variant
 from weft.engine.run.seat import Seat
+from weft.errors import NoNumber
 
 __all__ = ["Lane", "Numbers", "Untold", "make_lanes"]
+
+# what arithmetic on hypers raises: by zero, out of range, on a None or a string, past a tuple's end
+OF_ARITHMETIC = (ArithmeticError, ValueError, TypeError, LookupError)
 
 
 class Untold(Exception):
@@ -79,7 +83,10 @@ class Lane:
         group, own = seat.bound.group, seat.own
         for i in live:
             v = self.variants[i]
-            row = v.host(*v.leaves(group, own, step, loss))
+            try:
+                row = v.host(*v.leaves(group, own, step, loss))
+            except OF_ARITHMETIC as e:
+                raise NoNumber(f"{type(e).__name__}: {e}") from e
             if row is not None:
                 return i, row
         raise Untold([(s if s is not self.first else seat, step) for s in self.families.values()])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from weft.engine.backends.c.kernel import Table as CTable
 from weft.engine.plan import Plan
+from weft.errors import NoNumber
 
 __all__ = ["CHUNK", "Launch", "Part"]
 
@@ -97,7 +98,10 @@ class Launch:
             self.c.rows = ctypes.addressof(self.rows)
         for i, row in enumerate(rows):
             row = row[: self.plan.scalars]
-            self.rows[i * self.scalars : i * self.scalars + len(row)] = row
+            try:
+                self.rows[i * self.scalars : i * self.scalars + len(row)] = row
+            except (TypeError, OverflowError) as e:  # a hyper that nothing was computed from
+                raise NoNumber(f"{type(e).__name__}: {e}") from e
         if row_of is not None:
             self.row_of[:] = row_of
 
