@@ -23,6 +23,7 @@ from weft.groups import (
     describe,
     refuse_twice,
 )
+from weft.hooks import hooked
 from weft.original import Original
 from weft.state_dict import load
 from weft.stats import Watched
@@ -233,7 +234,7 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
 
     # ------------------------------------------------------------ the step
 
-    @torch._disable_dynamo  # a compiled training step breaks its graph here
+    @hooked
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
         """Take one step of every parameter that has a grad.
 

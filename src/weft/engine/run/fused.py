@@ -17,10 +17,11 @@ from weft.engine.norms import Norms
 from weft.engine.plan import Plan, Unplannable
 from weft.engine.run.commit import Uninterrupted
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
+from weft.engine.run.look import Grads, watch_grads
 from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
-from weft.engine.run.roster import Roster, data_ptr, grads_of
+from weft.engine.run.roster import Roster
 from weft.engine.run.schedule import Schedule
-from weft.engine.run.seat import PLAIN, Seat, Unfit, take_seats
+from weft.engine.run.seat import Seat, Unfit, take_seats
 from weft.engine.trace import Example, Untraceable
 from weft.engine.trace.api import static
 from weft.groups import NOT_HYPERS, BoundGroup, check_grads
@@ -41,6 +42,7 @@ class Fused:
         self.library = Library()
         self.rosters: OrderedDict[Any, _Cast] = OrderedDict()
         self.params: list[torch.Tensor] = []
+        self.grads = Grads([])
 
     def step(
         self,
@@ -74,19 +76,13 @@ class Fused:
         """The roster of this step: the one that is there, if it holds, or a new one."""
         params = list(chain.from_iterable([g.group["params"] for g in groups]))
         if len(params) != len(self.params) or not all(map(is_, params, self.params)):
-            self.params = params
+            self.params, self.grads = params, watch_grads(params)
             self.rosters.clear()
-        grads = list(map(grads_of, params))
-        try:
-            grad_at = list(map(data_ptr, grads))
-            key: Any = b""
-        except (TypeError, RuntimeError):  # one is None, or has no memory of its own
-            key = bytes(g is not None for g in grads)
-            grads = [g for g in grads if g is not None]
-            grad_at = _addresses(groups, grads)
-        key = (key, static(loss), self.library.norms is None)
+        grads = self.grads
+        have_memory = grads.look()
+        key = (grads.which, static(loss), self.library.norms is None)
         cast = self.rosters.get(key)
-        if cast is not None and cast.roster.holds(state, grads, grad_at):
+        if have_memory and cast is not None and cast.roster.holds(state, grads):
             self.rosters.move_to_end(key)
             return cast
         check_grads(groups)
@@ -94,9 +90,11 @@ class Fused:
         seats = take_seats(groups, state, self.library, loss)
         if not seats:
             return None
+        if not have_memory:
+            raise Unfit("a grad has no memory of its own")
         eager.agree_on_order({s.bound.binding.over for s in seats})
         self.rosters.clear()  # states may have moved: the others would find that out, one by one
-        cast = self.rosters[key] = _Cast(Roster(seats, state))
+        cast = self.rosters[key] = _Cast(Roster(seats, state, grads))
         if cast.roster.overlap:
             self.rosters.clear()
             raise Unfit("parameters, grads or states share memory")
@@ -166,15 +164,6 @@ class Fused:
     def source(self) -> str:
         """The C of all programs."""
         return "\n".join(p.kernel.source for p in self.library.programs.values())
-
-
-def _addresses(groups: list[BoundGroup], grads: list[torch.Tensor]) -> list[int]:
-    """Where grads are; 0 for one that kernels cannot read, which whoever takes seats refuses."""
-    try:
-        return list(map(data_ptr, grads))
-    except RuntimeError:
-        check_grads(groups)
-        return [g.data_ptr() if type(g) in PLAIN else 0 for g in grads]
 
 
 def _example(seat: Seat, step: int, loss: Any) -> Example:

@@ -1,26 +1,24 @@
 """Who steps: the seats of one pattern of grads, with everything that a step has to look at again.
 
-Looking is done a column at a time with `map`, at about 0.05 us a look. A step reads the addresses
-of parameters, grads and states, the strides of grads and the sizes of parameters; the roster is
-made anew where anything but an address of a grad differs.
+A step looks at the addresses and sizes of parameters and states, at the addresses, dtypes and
+strides of grads, and at which objects hold the states; the roster is made anew where anything but an
+address of a grad differs.
 """
 
+from array import array
 from bisect import bisect_right
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from itertools import chain, pairwise
-from operator import attrgetter, is_, itemgetter
+from operator import is_
 from typing import Any
 
 import torch
 
+from weft.engine.backends.c.kernel import looks
+from weft.engine.run.look import Grads, Holders, data_ptr, watch_holders, watch_memory
 from weft.engine.run.seat import PLAIN, Seat, fit
 
-__all__ = ["Roster", "grads_of"]
-
-Base = torch._C.TensorBase
-data_ptr, stride, numel = Base.data_ptr, Base.stride, Base.numel
-grads_of = attrgetter("grad")
-STEP = itemgetter("step")
+__all__ = ["Roster"]
 
 
 class Roster:
@@ -31,22 +29,19 @@ class Roster:
         steps: the step counts before this step, or None where no chain reads them.
     """
 
-    def __init__(self, seats: list[Seat], state: MutableMapping):
+    def __init__(self, seats: list[Seat], state: MutableMapping, grads: Grads):
         self.seats = seats
         self.params = [s.p for s in seats]
         self.owns = [s.own for s in seats]
         self.state, self.entries = state, list(state.values())
-        self.sizes = list(map(numel, self.params))
+        self.sizes = [p.numel() for p in self.params]
         self.counted = [i for i, s in enumerate(seats) if s.bound.binding.keeps_step]
         self._adopt_steps()
-        self.lengths = list(map(len, self.owns))
         self.p_at = list(map(data_ptr, self.params))
-        grads = list(map(grads_of, self.params))
-        self.grad_at = list(map(data_ptr, grads))
-        self.grad_strides = list(map(stride, grads))
-        self.grad_dtypes = [g.dtype for g in grads]
-        self.columns: dict[str, tuple[list[int], Any, list[dict], list[int], list[Any]]] = {}
-        self.addresses: dict[str, list[int]] = {"p": self.p_at, "grad": self.grad_at}
+        self.grad_at, self.grads_as = grads.at[:], grads.remember()
+        self.grad_dtypes = [s.tensor("grad").dtype for s in seats]
+        self.columns: dict[str, Holders] = {}
+        self.addresses: dict[str, list[int] | array] = {"p": self.p_at, "grad": self.grad_at}
         self.bounds = list({id(s.bound): s.bound for s in seats}.values())
         self.hypers = [
             (b, b.binding, b.group, list(b.group.values()), list(map(type, b.group.values())))
@@ -61,7 +56,11 @@ class Roster:
             if not isinstance(v, torch.Tensor)
         ]
         self._states()
-        self.held_at = [*self.p_at, *chain(*[c[3] for c in self.columns.values()])]
+        self.memory = watch_memory([*self.params, *chain(*[c.held for c in self.columns.values()])])
+        self.holders = [*self.columns.values(), watch_holders("step", self.counted_owns)]
+        held = {id(own) for holders in self.holders for own in holders.dicts}
+        self.bare = [own for own in self.owns if id(own) not in held]
+        self.lengths = list(map(len, self.bare))
         self._written()
         self.any_staged = any(s.staged for s in seats)
 
@@ -73,7 +72,12 @@ class Roster:
         self.views = list(self.buffer.unbind()) if counts else []
         for own, view in zip(owns, self.views, strict=True):
             own["step"] = view
-        self.counted_owns = owns
+        self.counted_owns, self.buffer_at = owns, self.buffer.data_ptr()
+
+    def count(self) -> None:
+        """One more step for all that count."""
+        if self.views:
+            looks().count(self.buffer_at, len(self.views))
 
     def _states(self) -> None:
         names: dict[str, list[int]] = {}
@@ -84,13 +88,12 @@ class Roster:
                 ):
                     names.setdefault(k, []).append(i)
         for name, at in names.items():
-            owns = [self.owns[i] for i in at]
-            held = [own[name] for own in owns]  # kept: an address stays theirs as long as they live
-            ptrs = list(map(data_ptr, held))
-            self.columns[name] = (at, itemgetter(name), owns, ptrs, held)
-            column = self.addresses.setdefault(name, [0] * len(self.seats))
+            # it keeps the tensors: an address stays theirs as long as they live
+            column = self.columns[name] = watch_holders(name, [self.owns[i] for i in at])
+            ptrs = list(map(data_ptr, column.held))
+            addresses = self.addresses[name] = [0] * len(self.seats)
             for i, ptr in zip(at, ptrs, strict=True):
-                column[i] = ptr
+                addresses[i] = ptr
         step = self.addresses.setdefault("step", [0] * len(self.seats))
         for i, view in zip(self.counted, self.views, strict=True):
             step[i] = view.data_ptr()
@@ -98,14 +101,14 @@ class Roster:
     def _written(self) -> None:
         """The memory that steps write, sorted; two that overlap cannot be run by kernels."""
         spans = [(t.data_ptr(), _end(t)) for t in self.params if t.numel()]
-        for *_, held in self.columns.values():
-            spans += [(t.data_ptr(), _end(t)) for t in held if t.numel()]
+        for c in self.columns.values():
+            spans += [(t.data_ptr(), _end(t)) for t in c.held if t.numel()]
         spans.sort()
         self.overlap = any(a[1] > b[0] for a, b in pairwise(spans))
         self.begins, self.ends = [a for a, _ in spans], [b for _, b in spans]
         self.overlap = self.overlap or not self._apart(range(len(self.seats)), self.grad_at)
 
-    def _apart(self, which: Any, grad_at: list[int]) -> bool:
+    def _apart(self, which: Any, grad_at: Sequence[int]) -> bool:
         """Whether grads share no memory with what is written."""
         for i in which:
             begin = grad_at[i]
@@ -119,19 +122,17 @@ class Roster:
 
     # ------------------------------------------------------------ at each step
 
-    def holds(self, state: MutableMapping, grads: list[Any], grad_at: list[int]) -> bool:
+    def holds(self, state: MutableMapping, grads: Grads) -> bool:
         """Whether all is as it was, but for the addresses of grads, which are taken up."""
         if state is not self.state or len(state) != len(self.entries):
             return False
-        held = chain(self.params, *[map(get, owns) for _, get, owns, *_ in self.columns.values()])
         try:
             same = (
-                list(map(data_ptr, held)) == self.held_at
-                and list(map(numel, self.params)) == self.sizes
-                and list(map(stride, grads)) == self.grad_strides
-                and list(map(len, self.owns)) == self.lengths
-                and all(map(is_, state.values(), self.entries))
-                and all(map(is_, map(STEP, self.counted_owns), self.views))
+                all(map(is_, state.values(), self.entries))
+                and list(map(len, self.bare)) == self.lengths
+                and all(holders.hold() for holders in self.holders)
+                and self.memory.unmoved()
+                and grads.laid_out(self.grads_as)
                 and not (self.plain and self._other_plain())
                 and not (self.set and any(b.is_set(k) != was for b, k, was in self.set))
             )
@@ -139,7 +140,7 @@ class Roster:
                 same = same and self._same_group(*h)
         except (KeyError, TypeError, AttributeError):
             return False
-        return same and (grad_at == self.grad_at or self._take_grads(grads, grad_at))
+        return same and (grads.at == self.grad_at or self._take_grads(grads.at))
 
     def _other_plain(self) -> bool:
         """Whether a state that is no tensor is of another kind, or another one where that matters."""
@@ -166,12 +167,13 @@ class Roster:
         values[:] = now
         return True
 
-    def _take_grads(self, grads: list[Any], grad_at: list[int]) -> bool:
+    def _take_grads(self, grad_at: array) -> bool:
         changed = [i for i, (a, b) in enumerate(zip(grad_at, self.grad_at, strict=True)) if a != b]
         for i in changed:
-            if grads[i].dtype is not self.grad_dtypes[i] or type(grads[i]) not in PLAIN:
+            grad = self.seats[i].tensor("grad")
+            if type(grad) not in PLAIN:
                 return False
-            fit(grads[i], self.params[i], "a grad")
+            fit(grad, self.params[i], "a grad")
         if not self._apart(changed, grad_at):
             return False
         self.grad_at[:] = grad_at
@@ -180,14 +182,13 @@ class Roster:
     def counts(self) -> tuple[list[int], bool]:
         """For each seat the step that it takes now, 1 where its chain does not count; and whether
         all are the same."""
-        held = self.buffer.tolist()
-        seats = len(self.seats)
-        if len(held) == seats and held.count(held[0]) == seats:
-            return [int(held[0]) + 1] * seats, True
+        seats, n = len(self.seats), len(self.views)
+        if n == seats and (count := looks().count_of_all(self.buffer_at, n)) >= 0:
+            return [int(count) + 1] * seats, True
         out = [1] * seats
-        for i, s in zip(self.counted, held, strict=True):
+        for i, s in zip(self.counted, self.buffer.tolist(), strict=True):
             out[i] = int(s) + 1
-        return out, not held
+        return out, not n
 
 
 def _same_kind(old: Any, new: Any) -> bool:

@@ -71,9 +71,7 @@ class Schedule:
             self._run_in_turns(threads)
             for w in self.works:
                 w.store(shared)
-        if self.roster.counted:
-            buffer = self.roster.buffer
-            self.works[0].program.kernel.count(buffer.data_ptr(), buffer.numel())
+        self.roster.count()
         if self.written:
             torch.autograd.graph.increment_version(self.written)
         if self.writes_grads:

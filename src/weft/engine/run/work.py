@@ -1,7 +1,7 @@
 """The seats of one program: their launch, what it needs made, the regions that torch computes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -64,7 +64,7 @@ class Work:
             for slot, s in enumerate(plan.slots)
             if s.name in seat.staged and s.role in ("p", "grad", "state")
         ]  # fmt: skip
-        self.grads_seen: list[int] = list(roster.grad_at)
+        self.grads_seen = roster.grad_at[:]
         lanes = dict.fromkeys(lane for lane, _ in self.sources)
         self.lane_order = list(lanes)
         place = {lane: i for i, lane in enumerate(self.lane_order)}
@@ -73,7 +73,7 @@ class Work:
         self.launch.row_of[:] = self.static_rows
         self.rows: list[tuple[Any, ...]] = []
 
-    def _column(self, column: list[int]) -> list[int]:
+    def _column(self, column: Sequence[int]) -> Sequence[int]:
         return column if self.whole else [column[i] for i in self.seats]
 
     def take_numbers(self, numbers: list[Numbers]) -> None:
@@ -98,7 +98,7 @@ class Work:
         """Take up the grads' addresses of this step."""
         if self.grad_slot is not None and self.grads_seen != self.roster.grad_at:
             self.launch.point(self.grad_slot, self._column(self.roster.grad_at))
-            self.grads_seen = list(self.roster.grad_at)
+            self.grads_seen = self.roster.grad_at[:]
 
     # ------------------------------------------------------------ what a step makes
 

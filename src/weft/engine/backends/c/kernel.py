@@ -41,12 +41,11 @@ _runtime_lock = threading.Lock()
 
 @functools.cache
 def _runtime() -> Any:
-    source = (HERE / "runtime.c").read_text(encoding="utf-8").replace('#include "weft.h"', header())
-    lib = library(source).lib
+    parts = [(HERE / name).read_text(encoding="utf-8") for name in ("runtime.c", "looks.c")]
+    lib = library("\n".join(parts).replace('#include "weft.h"', header())).lib
     lib.weft_run.argtypes = [POINTER, POINTER, POINTER, ctypes.c_int, ctypes.c_int, ctypes.c_int]
     lib.weft_tie.argtypes = [POINTER, POINTER, ctypes.c_int]
-    lib.weft_count.argtypes = [POINTER, LONG]
-    lib.weft_run.restype = lib.weft_tie.restype = lib.weft_count.restype = None
+    lib.weft_run.restype = lib.weft_tie.restype = None
     return lib
 
 
@@ -54,6 +53,37 @@ def runtime() -> Any:
     """The library that runs phases on the pool; one for all kernels of the process."""
     with _runtime_lock:
         return _runtime()
+
+
+class Looks:
+    """What is called for a few microseconds: Python's lock is kept, so that nothing moves meanwhile."""
+
+    def __init__(self, lib: Any):
+        self.count = self._bind(lib, "count", None, POINTER, LONG)
+        self.count_of_all = self._bind(lib, "count_of_all", ctypes.c_double, POINTER, LONG)
+        self.hold = self._bind(
+            lib, "hold", ctypes.c_int, POINTER, POINTER, ctypes.py_object, POINTER, LONG
+        )
+        self.can_look = self._bind(lib, "can_look", ctypes.c_int)
+        self.point_to = self._bind(lib, "point_to", ctypes.c_int, POINTER, LONG, POINTER, LONG)
+        self.unmoved = self._bind(
+            lib, "unmoved", ctypes.c_int, POINTER, LONG, POINTER, POINTER, LONG
+        )
+        self.grads = self._bind(lib, "grads", LONG, POINTER, LONG, LONG, POINTER, POINTER, POINTER)
+        self.dtypes = self._bind(lib, "dtypes", None, POINTER, LONG, POINTER)
+        self.laid_out = self._bind(
+            lib, "laid_out", ctypes.c_int, POINTER, LONG, POINTER, POINTER, POINTER
+        )
+
+    @staticmethod
+    def _bind(lib: Any, name: str, gives: Any, *takes: Any) -> Any:
+        return ctypes.PYFUNCTYPE(gives, *takes)((f"weft_{name}", lib))
+
+
+@functools.cache
+def looks() -> Looks:
+    """The functions that look at tensors, and at step counts."""
+    return Looks(runtime())
 
 
 def warm_up() -> None:
@@ -81,15 +111,11 @@ class Kernel:
         self.chunk = ctypes.cast(entry.lib.weft_chunk, POINTER).value
         self.knot = ctypes.cast(entry.lib.weft_knot, POINTER).value
         lib = runtime()
-        self._run, self._tie, self._count = lib.weft_run, lib.weft_tie, lib.weft_count
+        self._run, self._tie = lib.weft_run, lib.weft_tie
 
     def run(self, table: int, begin: int, end: int, threads: int) -> None:
         """Phases `begin` to `end` of the table at this address, each with the knot after it."""
         self._run(table, self.chunk, self.knot, begin, end, threads)
-
-    def count(self, steps: int, n: int) -> None:
-        """Add 1 to `n` float32 step counts at this address."""
-        self._count(steps, n)
 
     def tie(self, table: int, phase: int) -> None:
         """The knot before `phase`, again."""

@@ -21,7 +21,7 @@
 #define PAUSE() ((void)0)
 #endif
 
-enum { MAX_WORKERS = 255, SPIN = 4000 };
+enum { MAX_WORKERS = 256, SPIN = 4000 };
 
 /* ---------------------------------------------------------------- the pool */
 
@@ -36,20 +36,32 @@ static int sleeping;
 static atomic_long generation;      /* counts regions */
 static atomic_int busy;             /* workers inside the region */
 
+/* A thread's share of the units: a run of neighbours, so that it walks on in the same memory. */
+typedef struct {
+    _Alignas(64) atomic_long next;
+    long end;
+} share;
+
 typedef struct {
     unit_fn *fn;
     void *ctx;
-    int64_t units;
-    atomic_long next;
+    int shares;
+    atomic_int came;
+    share of[MAX_WORKERS];
 } work_left;
 static work_left *region;
 
-static void take_units(void *of) {
-    work_left *w = of;
-    for (;;) {
-        int64_t u = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
-        if (u >= w->units) return;
-        w->fn(w->ctx, u);
+/* Each thread takes its own share, then what is left of the others'. */
+static void take_units(void *left) {
+    work_left *w = left;
+    int own = atomic_fetch_add_explicit(&w->came, 1, memory_order_relaxed);
+    for (int i = 0; i < w->shares; i++) {
+        share *s = &w->of[(own + i) % w->shares];
+        for (;;) {
+            long u = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
+            if (u >= s->end) break;
+            w->fn(w->ctx, u);
+        }
     }
 }
 
@@ -114,13 +126,24 @@ static void hire(int wanted) {
 
 /* fn(ctx, u) for every u < units; the caller works too, and alone where the pool is taken. */
 static void spread(unit_fn *fn, void *ctx, int64_t units, int threads) {
-    work_left w = {fn, ctx, units, 0};
     if (threads > units) threads = (int)units;
-    if (threads >= 2 && team) {
+    if (threads > MAX_WORKERS) threads = MAX_WORKERS;
+    if (threads < 2) {
+        for (int64_t u = 0; u < units; u++) fn(ctx, u);
+        return;
+    }
+    work_left w;
+    w.fn = fn, w.ctx = ctx, w.shares = threads;
+    atomic_init(&w.came, 0);
+    for (int i = 0; i < threads; i++) {
+        atomic_init(&w.of[i].next, units * i / threads);
+        w.of[i].end = units * (i + 1) / threads;
+    }
+    if (team) {
         team(take_units, &w, (unsigned)threads, 0);
         return;
     }
-    if (threads < 2 || pthread_mutex_trylock(&owner)) {
+    if (pthread_mutex_trylock(&owner)) {
         take_units(&w);
         return;
     }
@@ -194,11 +217,6 @@ void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_knot_fn *knot, int
 void weft_tie(const weft_table *T, weft_knot_fn *knot, int phase) {
     job j = {T, 0, knot, 0, 0, 0, 0};
     for (int64_t a = 0; a < T->active; a++) tie(&j, phase, a);
-}
-
-/* One more step for each count: a call to torch would take four times as long. */
-void weft_count(float *steps, int64_t n) {
-    for (int64_t i = 0; i < n; i++) steps[i] += 1;
 }
 
 int weft_workers(void) { return workers; }
