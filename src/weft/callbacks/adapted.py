@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from weft.callback import copy_of_param, mark, over_params, shared, zeros
+from weft.callbacks.decay import spared
 
 __all__ = [
     "dadapt_distance",
@@ -36,16 +37,21 @@ grad_sum_l1: Any = over_params("grad_sum_l1", l1)
 
 @mark(place="decay")
 def distance_decay(
-    p, lr, d, step, betas=(0.9, 0.999), weight_decay=0.0, d0=1e-6, use_bias_correction=False
-):
+    p, lr, d, step, betas=(0.9, 0.999), weight_decay=0.0, d0=1e-6, use_bias_correction=False,
+    do_wd=None,
+):  # fmt: skip
     """Decoupled decay at the adapted rate: p <- p * (1 - lr * d * weight_decay)."""
+    if spared(do_wd):
+        return None
     rate = rate_of(lr, d, d0, step, betas, use_bias_correction)
     return {"p": p * (1 - rate * weight_decay)}
 
 
 @mark(place="after")
-def distance_proximal_decay(p, lr, d, weight_decay=0.0, d0=1e-6):
+def distance_proximal_decay(p, lr, d, weight_decay=0.0, d0=1e-6, do_wd=None):
     """Decay after the step, by a proximal operator: p <- p / (1 + lr * d * weight_decay)."""
+    if spared(do_wd):
+        return None
     return {"p": p / (1 + rate_of(lr, d, d0) * weight_decay)}
 
 

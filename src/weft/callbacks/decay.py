@@ -6,7 +6,15 @@ from decay.
 
 from weft.callback import mark
 
-__all__ = ["ascend", "decay_update", "l2", "proximal_decay", "weight_decay"]
+__all__ = [
+    "ascend",
+    "decay_for",
+    "decay_update",
+    "l2",
+    "proximal_decay",
+    "spared",
+    "weight_decay",
+]
 
 
 @mark(place="decay")
@@ -17,7 +25,7 @@ def weight_decay(p, lr, weight_decay=0.01, do_wd=None):
 
     Loshchilov and Hutter, 2017, arXiv:1711.05101.
     """
-    if _spared(do_wd):
+    if spared(do_wd):
         return None
     return {"p": p * (1 - lr * weight_decay)}
 
@@ -28,7 +36,7 @@ def l2(p, grad, weight_decay=0.0, do_wd=None):
 
     g <- g + weight_decay * p
     """
-    if weight_decay == 0 or _spared(do_wd):
+    if weight_decay == 0 or spared(do_wd):
         return None
     return {"grad": grad + weight_decay * p}
 
@@ -39,7 +47,7 @@ def decay_update(p, update, weight_decay=0.0, do_wd=None):
 
     u <- u + weight_decay * p
     """
-    if _spared(do_wd):
+    if spared(do_wd):
         return None
     return {"update": update + weight_decay * p}
 
@@ -61,11 +69,16 @@ def proximal_decay(p, lr, weight_decay=0.0, do_wd=None):
 
     Xie et al., 2022, arXiv:2208.06677 (Adan).
     """
-    if _spared(do_wd):
+    if spared(do_wd):
         return None
     return {"p": p / (1 + lr * weight_decay)}
 
 
-def _spared(do_wd):
+def spared(do_wd):
     """Whether a parameter's state keeps it from decay."""
     return do_wd is not None and not do_wd
+
+
+def decay_for(weight_decay, do_wd):
+    """The decay of a parameter: none where its state keeps it from decay."""
+    return 0.0 if spared(do_wd) else weight_decay

@@ -7,6 +7,7 @@ Vectors have none, and stay as they are. The first gradient is spent on factors 
 import torch
 
 from weft.callback import mark, state, zeros
+from weft.callbacks.decay import decay_for
 from weft.callbacks.kronecker import along, matrices_only, pack, unpack
 from weft.callbacks.momentum import nesterov_product
 
@@ -79,12 +80,13 @@ def nesterov_late(
 
 
 @mark(place="descend")
-def descend_late(p, update, lr, step, weight_decay=0.0):
+def descend_late(p, update, lr, step, weight_decay=0.0, do_wd=None):
     """Step, then decay, but not with the gradient that the bases are made of.
 
     p <- (p - lr * u) * (1 - lr * weight_decay)
     """
-    return {"p": (p - lr * update) * (1 - lr * weight_decay)} if step > 0 else None
+    kept = 1 - lr * decay_for(weight_decay, do_wd)
+    return {"p": (p - lr * update) * kept} if step > 0 else None
 
 
 @mark(place="after")

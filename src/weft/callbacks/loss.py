@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from weft.callback import mark, over_params, shared, zeros
+from weft.callbacks.decay import decay_for
 from weft.callbacks.units import grad_sq_norm
 
 __all__ = ["alig", "deep_ema", "grok", "momo", "momo_adam", "plain_ema", "polyak_rate"]
@@ -70,6 +71,7 @@ def plain_ema(update, step, beta=0.9, exp_avg=zeros):
 def momo(
     p, update, loss, lr, step, beta=0.9, f_min=0.0, weight_decay=0.0, loss_avg=shared(0.0),
     dot_avg=shared(0.0), grad_dot=grad_dot, average_dot=average_dot, average_norm=average_norm,
+    do_wd=None,
 ):  # fmt: skip
     """As far as a linear model of the averaged loss goes down to f_min, at most lr.
 
@@ -78,7 +80,7 @@ def momo(
 
     Schaipp et al., 2023, arXiv:2305.07583. The update is m.
     """
-    keep, shrink = (beta if step > 1 else 0.0), 1 + lr * weight_decay
+    keep, shrink = (beta if step > 1 else 0.0), 1 + lr * decay_for(weight_decay, do_wd)
     loss_avg, dot_avg = keep * loss_avg + (1 - keep) * loss, keep * dot_avg + (1 - keep) * grad_dot
     above = (shrink * (loss_avg - f_min - dot_avg) + average_dot).clamp(min=0.0)
     moved = p / shrink - (above / average_norm).clamp(max=lr) * update
@@ -89,7 +91,7 @@ def momo(
 def momo_adam(
     p, update, loss, lr, step, betas=(0.9, 0.999), f_min=0.0, weight_decay=0.0,
     loss_avg=shared(0.0), dot_avg=shared(0.0), grad_dot=grad_dot, average_dot=average_dot,
-    average_norm=average_norm,
+    average_norm=average_norm, do_wd=None,
 ):  # fmt: skip
     """MoMo in Adam's norm, its averages started at zero: f_min and lr are weighed alike.
 
@@ -98,7 +100,8 @@ def momo_adam(
 
     Schaipp et al., 2023, arXiv:2305.07583, algorithm 4. The update is m / D.
     """
-    b, shrink, rest = 1 - betas[0] ** step, 1 + lr * weight_decay, 1 - betas[0]
+    b, rest = 1 - betas[0] ** step, 1 - betas[0]
+    shrink = 1 + lr * decay_for(weight_decay, do_wd)
     loss_avg, dot_avg = betas[0] * loss_avg + rest * loss, betas[0] * dot_avg + rest * grad_dot
     above = (shrink * (loss_avg - b * f_min - dot_avg) + average_dot).clamp(min=0.0)
     moved = p / shrink - (above / average_norm).clamp(max=lr / b) * update

@@ -1,6 +1,7 @@
 """Masks and signs: what the update and the gradient agree on."""
 
 from weft.callback import mark, zeros
+from weft.callbacks.decay import decay_for, spared
 
 __all__ = ["attract", "borrow_sign", "borrow_size", "cautious", "cautious_weight_decay"]
 
@@ -19,13 +20,15 @@ def cautious(update, grad):
 
 
 @mark(place="update")
-def cautious_weight_decay(p, update, weight_decay=0.01):
+def cautious_weight_decay(p, update, weight_decay=0.01, do_wd=None):
     """Decay where the update points that way too.
 
         u <- u + weight_decay * [u * p > 0] * p
 
     Chen et al., 2025, arXiv:2510.12402. In a chain it takes the place of `weight_decay`.
     """
+    if spared(do_wd):
+        return None
     agree = (update * p > 0).to(p.dtype)
     return {"update": update + weight_decay * agree * p}
 
@@ -49,7 +52,9 @@ def borrow_size(update, grad):
 
 
 @mark(place="update")
-def attract(p, update, lr, step, betas=(0.9, 0.999), gamma=0.1, weight_decay=0.0, pbar=zeros):
+def attract(
+    p, update, lr, step, betas=(0.9, 0.999), gamma=0.1, weight_decay=0.0, pbar=zeros, do_wd=None
+):
     """Be drawn to the average of the parameter, by its sign; the decay is towards zero from there.
 
         a <- beta2 * a + (1 - beta2) * p,   a' = a / (1 - beta2^t)
@@ -59,5 +64,6 @@ def attract(p, update, lr, step, betas=(0.9, 0.999), gamma=0.1, weight_decay=0.0
     """
     pbar = pbar.lerp(p, 1 - betas[1])
     average = pbar / (1 - betas[1] ** step)
-    pull = (p - (1 + lr * weight_decay) * average).sign()
-    return {"pbar": pbar, "update": update + weight_decay * average + gamma * pull}
+    decay = decay_for(weight_decay, do_wd)
+    pull = (p - (1 + lr * decay) * average).sign()
+    return {"pbar": pbar, "update": update + decay * average + gamma * pull}

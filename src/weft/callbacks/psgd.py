@@ -8,6 +8,7 @@ import math
 import torch
 
 from weft.callback import mark
+from weft.callbacks.decay import spared
 from weft.callbacks.kronecker import unfold
 
 __all__ = ["cap_rms", "decay_matrices", "fit_whitener", "kron_schedule", "whiten"]
@@ -107,6 +108,8 @@ def cap_rms(update, max_rms=1.1):
 
 
 @mark(place="update")
-def decay_matrices(p, update, weight_decay=0.0):
+def decay_matrices(p, update, weight_decay=0.0, do_wd=None):
     """Decay as part of the update, of what has two axes or more: u <- u + weight_decay * p."""
-    return {"update": update + weight_decay * p} if p.ndim > 1 else None
+    if p.ndim < 2 or spared(do_wd):
+        return None
+    return {"update": update + weight_decay * p}

@@ -5,6 +5,7 @@ import math
 import torch
 
 from weft.callback import mark, zeros
+from weft.callbacks.decay import spared
 from weft.callbacks.units import scalar_zero
 
 __all__ = [
@@ -139,13 +140,15 @@ def cap_rate(update, lr, step):
 
 
 @mark(place="decay")
-def corrected_decay(p, lr, weight_decay=0.01, max_lr=1e-3):
+def corrected_decay(p, lr, weight_decay=0.01, max_lr=1e-3, do_wd=None):
     """Decoupled decay that falls with the square of the schedule.
 
         p <- p * (1 - lr^2 / max_lr * weight_decay)
 
     Defazio, 2025, arXiv:2506.02285 (AdamC). max_lr is the schedule's peak.
     """
+    if spared(do_wd):
+        return None
     return {"p": p * (1 - lr**2 / max_lr * weight_decay)}
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 
 from weft.callback import mark, zeros
+from weft.callbacks.decay import decay_for
 from weft.callbacks.units import grad_sq_norm, rms, scalar_inf, unit_dims, unit_norm
 
 __all__ = [
@@ -104,7 +105,7 @@ def tangent(p, grad, update, delta, eps):
 
 
 @mark(place="update")
-def project(p, grad, update, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8):
+def project(p, grad, update, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8, do_wd=None):
     """Drop the radial part of a scale-invariant weight's update, and most of its decay.
 
         u <- u - <p, u> p / |p|^2 + weight_decay * wd_ratio * p   where cos(p, g) < delta / sqrt(n)
@@ -112,20 +113,21 @@ def project(p, grad, update, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8
 
     Heo et al., 2020, arXiv:2006.08217. Scale invariance is asked of units first, then of the tensor.
     """
+    decay = decay_for(weight_decay, do_wd)
     if p.ndim < 2:
-        return {"update": update + weight_decay * p}
+        return {"update": update + decay * p}
     update, projected = tangent(p, grad, update, delta, eps)
     ratio = torch.where(projected, wd_ratio, 1.0).to(p.dtype)
-    return {"update": update + weight_decay * ratio * p}
+    return {"update": update + decay * ratio * p}
 
 
 @mark(place="update")
 def project_damped(
-    p, grad, update, momentum=0.9, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8
+    p, grad, update, momentum=0.9, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8, do_wd=None
 ):
     """`project` for SGD: the decay is divided by 1 - momentum, to last as long as a gradient does."""
     decay = weight_decay / (1 - momentum)
-    return {"update": project(p, grad, update, delta, wd_ratio, decay, eps)["update"]}
+    return {"update": project(p, grad, update, delta, wd_ratio, decay, eps, do_wd)["update"]}
 
 
 @mark(place="grad")

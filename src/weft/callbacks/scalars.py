@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from weft.callback import copy_of_param, mark, over_params, shared, zeros
+from weft.callbacks.decay import spared
 from weft.callbacks.units import grad_sq_norm
 
 __all__ = [
@@ -33,7 +34,7 @@ exp_avg_sq_sum: Any = over_params("exp_avg_sq_sum", total)
 @mark(place="decay")
 def stable_decay(
     p, step, lr, betas=(0.9, 0.999), weight_decay=1e-4,
-    exp_avg_sq_sum=exp_avg_sq_sum, n_entries=n_entries,
+    exp_avg_sq_sum=exp_avg_sq_sum, n_entries=n_entries, do_wd=None,
 ):  # fmt: skip
     """Decay relative to the mean step: divided by the root of the mean second moment of all.
 
@@ -41,6 +42,8 @@ def stable_decay(
 
     Xie et al., 2020, arXiv:2011.11152.
     """
+    if spared(do_wd):
+        return None
     mean = exp_avg_sq_sum / n_entries / (1 - betas[1] ** step)
     rate = torch.where(mean > 0, weight_decay / mean.sqrt(), torch.zeros_like(mean))
     return {"p": p * (1 - lr * rate)}

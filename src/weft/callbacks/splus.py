@@ -3,6 +3,7 @@
 import torch
 
 from weft.callback import mark, state, zeros
+from weft.callbacks.decay import spared
 from weft.callbacks.kronecker import pack, packed, unpack
 
 __all__ = ["average_param", "decay_by_shape", "refresh_eigenbases", "scale_by_shape"]
@@ -32,8 +33,10 @@ def scale_by_shape(update, nonstandard_constant=1e-3):
 
 
 @mark(place="after")
-def decay_by_shape(p, lr, weight_decay=0.01, nonstandard_constant=1e-3):
+def decay_by_shape(p, lr, weight_decay=0.01, nonstandard_constant=1e-3, do_wd=None):
     """Decay with the same scale: p <- p * (1 - lr * 2 / (m + n) * weight_decay)."""
+    if spared(do_wd):
+        return None
     return {"p": p * (1 - lr * size(p, nonstandard_constant) * weight_decay)}
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 
 from weft.callback import mark
+from weft.callbacks.decay import decay_for
 
 __all__ = ["lars_scale", "trust_ratio"]
 
@@ -23,7 +24,9 @@ def trust_ratio(p, update, max_ratio=math.inf):
 
 
 @mark(place="decay")
-def lars_scale(p, grad, lr, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8, clip=False):
+def lars_scale(
+    p, grad, lr, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8, clip=False, do_wd=None
+):
     """LARS' layer-wise rate, times the decayed gradient.
 
         r = trust_coefficient * |p| / (|g| + weight_decay * |p| + eps)
@@ -32,8 +35,9 @@ def lars_scale(p, grad, lr, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8,
     You et al., 2017, arXiv:1708.03888. With `clip` (LARC), lr * r is at most lr.
     """
     p_norm, g_norm = p.norm(), grad.norm()
-    ratio = trust_coefficient * p_norm / (g_norm + weight_decay * p_norm + eps)
+    decay = decay_for(weight_decay, do_wd)
+    ratio = trust_coefficient * p_norm / (g_norm + decay * p_norm + eps)
     ratio = torch.where((p_norm > 0) & (g_norm > 0), ratio, torch.ones_like(ratio))
     if clip:
         ratio = (ratio / lr).clamp(max=1.0)
-    return {"grad": (grad + weight_decay * p) * ratio}
+    return {"grad": (grad + decay * p) * ratio}

@@ -3,6 +3,7 @@
 import torch
 
 from weft.callback import mark, ones, zeros
+from weft.callbacks.decay import spared
 from weft.callbacks.units import rms
 
 __all__ = [
@@ -218,10 +219,14 @@ def natural(update, grad, fim, clip=1.0, power=0.5, eps=1e-8, eps2=1e-2):
 
 
 @mark(place="update")
-def natural_decay(p, update, grad, fim, weight_decay=0.1, clip=1.0, power=0.5, eps=1e-8, eps2=1e-2):
+def natural_decay(
+    p, update, grad, fim, weight_decay=0.1, clip=1.0, power=0.5, eps=1e-8, eps2=1e-2, do_wd=None
+):
     """Decay in the natural direction: u <- u + weight_decay * w, w being p as `natural` turns it.
 
     Hwang, 2024, arXiv:2405.12807.
     """
+    if spared(do_wd):
+        return None
     decay = _natural(p, grad, fim, clip, power, eps, eps2)
     return {"update": update + weight_decay * decay}
