@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from weft.engine import interpret
 from weft.engine.graph import Node, Output
 from weft.engine.norms import Norms
-from weft.engine.plan import TORCH, Plan, Region
+from weft.engine.plan import TORCH, Region, Slot
 from weft.engine.run.lanes import Numbers
 from weft.engine.run.program import Program, Variant
+from weft.engine.run.regions import Given, TorchRegion
 from weft.engine.run.roster import Roster
-from weft.engine.run.seat import Seat
+from weft.engine.run.seat import Seat, alike
 from weft.engine.run.table import Launch
 from weft.engine.trace.api import TensorSpec
 
@@ -36,6 +36,8 @@ class Work:
         self.seats: list[int] = []
         self.variants: list[Variant] = []
         self.sources: list[tuple[int, int]] = []  # (lane, seat's place in it)
+        self.torchs: dict[int, list[TorchRegion]] = {}  # of each region, one a seat
+        self.release()
 
     def finish(self) -> None:
         """All seats are here: lay out the launch."""
@@ -105,14 +107,13 @@ class Work:
     def prepare(self) -> None:
         """Allocate what the step makes, and copy what is laid out in another way."""
         launch, n = self.launch, self.launch.tensors
-        self.made: list[tuple[int, str, torch.Tensor]] = []
+        self.release()
         for slot, s in self.fresh:
             for k, seat in enumerate(self.members):
                 spec = self.variants[k].traced.stores[s.name]
                 t = _like(seat, s.dtype) if s.full else torch.empty(spec.shape, dtype=s.dtype)
                 launch.ptr[slot * n + k] = t.data_ptr()
                 self.made.append((k, s.name, t))
-        self.copies: list[tuple[torch.Tensor, torch.Tensor, int]] = []
         for k, slot in self.staged:
             seat, s = self.members[k], self.plan.slots[slot]
             held = seat.tensor(s.name).detach()
@@ -120,50 +121,70 @@ class Work:
             t.copy_(held)
             launch.ptr[slot * n + k] = t.data_ptr()
             self.copies.append((held, t, slot))
-        self.temps: list[torch.Tensor] = []
-        self.stored: list[tuple[int, Output, torch.Tensor]] = []
 
     def run_region(self, region: Region, over: dict[tuple[int, str], torch.Tensor]) -> None:
-        """Let torch compute a region for each tensor."""
-        launch, n = self.launch, self.launch.tensors
-        for k, seat in enumerate(self.members):
-            plan = self.variants[k].plan
-            mine = plan.regions[self.plan.regions.index(region)]
-            values = self._compute(plan, mine, k, seat, over)
-            for node in mine.gives:
-                value = values[node.index]
-                if node.index in plan.memory:
-                    slot, _ = plan.memory[node.index]
-                    s = plan.slots[slot]
-                    t = _like(seat, s.dtype) if s.full else torch.empty((), dtype=s.dtype)
-                    t.copy_(value)
-                    self.temps.append(t)
-                    launch.ptr[slot * n + k] = t.data_ptr()
-                for o in plan.graph.outputs:
-                    if o.node is node:
-                        self.stored.append((k, o, value))
+        """Let torch compute a region for all seats, batch by batch."""
+        at = self.plan.regions.index(region)
+        for torchs, members in self._batches(at, over):
+            first = members[0]
+            row, index = self.rows[self.row_of[first]], self.members[first].bound.index
+            seats = [self.members[k] for k in members]
+            for given in torchs.run(seats, row, lambda name, index=index: over[index, name]):
+                for k, value in zip(members, given.values, strict=True):
+                    self._take(k, given, value)
 
-    def _compute(self, plan: Plan, region: Region, k: int, seat: Seat, over: Any) -> dict[int, Any]:
-        row = self.rows[self.row_of[k]]
-        values: dict[int, Any] = {}
-        for node in region.nodes:
-            args = [
-                values[a.index] if a.index in values
-                else row[plan.rows[a.index]] if a.index in plan.rows else a.attr("value")
-                for a in node.args
-            ]  # fmt: skip
-            if node.op == "load":
-                values[node.index] = (
-                    seat.tensor(node.attr("slot")).detach().to(node.dtype, copy=True)
-                )
-            elif node.op == "over":
-                value = over[seat.bound.index, node.attr("name")]
-                values[node.index] = value.item() if node.is_host else value.to(node.dtype)
-            elif node.is_host:
-                values[node.index] = interpret._host(node, args, lambda n: row[plan.rows[n.index]])
+    def _batches(self, at: int, over: Any) -> Iterator[tuple[TorchRegion, list[int]]]:
+        """The seats of region `at` that torch computes together."""
+        torchs = self._torchs(at)
+        if any(t.draws for t in torchs):
+            yield from ((t, [k]) for k, t in enumerate(torchs))
+            return
+        apart: dict[Any, Any] = {}
+        alike: dict[Any, tuple[TorchRegion, list[int]]] = {}
+        for k, t in enumerate(torchs):
+            index = self.members[k].bound.index
+            like = (id(t), self.row_of[k], index if t.combined else None)
+            if like not in apart:
+                row = self.rows[self.row_of[k]]
+                apart[like] = t.apart(row, lambda name, index=index: over[index, name])
+            alike.setdefault((id(t), apart[like]), (t, []))[1].append(k)
+        for t, members in alike.values():
+            for begin in range(0, len(members), t.most):
+                yield t, members[begin : begin + t.most]
+
+    def _torchs(self, at: int) -> list[TorchRegion]:
+        """Region `at` of each seat's variant."""
+        found = self.torchs.get(at)
+        if found is None:
+            known = {id(v): v.plan for v in self.variants}
+            of = {i: TorchRegion(plan, plan.regions[at]) for i, plan in known.items()}
+            found = self.torchs[at] = [of[id(v)] for v in self.variants]
+        return found
+
+    def _take(self, k: int, given: Given, value: torch.Tensor) -> None:
+        """Keep what a region gives where kernels find it, and so that storing it cannot fail."""
+        seat, variant = self.members[k], self.variants[k]
+        if given.node.index in variant.plan.memory:
+            slot, _ = variant.plan.memory[given.node.index]
+            s = self.plan.slots[slot]
+            t = value if given.own and _lies(value, seat, s) else _room(seat, s).copy_(value)
+            self.temps.append(t)
+            self.launch.ptr[slot * self.launch.tensors + k] = t.data_ptr()
+        for o in given.outputs:
+            spec = variant.traced.stores.get(o.name) if o.kind == "state" else None
+            if o.kind in ("p", "grad"):
+                held: Any = seat.tensor(o.kind).detach()
+            elif isinstance(spec, TensorSpec):
+                held = seat.own.get(o.name)
+                kept = isinstance(held, torch.Tensor) and held.shape == value.shape
+                if not kept or held.dtype != spec.dtype:
+                    self.born.append((k, o.name, value.to(spec.dtype, copy=True)))
+                    continue
             else:
-                values[node.index] = interpret._tensor(node, args, seat.p.device)
-        return values
+                self.told[k, o.kind, o.name] = value.item()
+                continue
+            plain = given.own and value.dtype is held.dtype and value.stride() == held.stride()
+            self.commits.append((held, value if plain else torch.empty_like(held).copy_(value)))
 
     # ------------------------------------------------------------ what it leaves
 
@@ -181,8 +202,8 @@ class Work:
             kind = node.dtype if node.is_host else _python(node.dtype)
             return kind(value)
         if plan.kind(node) == TORCH:
-            name = next((o.kind, o.name) for o in plan.graph.outputs if o.node is node)
-            return next(v for j, o, v in self.stored if j == k and (o.kind, o.name) == name).item()
+            at = ((k, o.kind, o.name) for o in plan.graph.outputs if o.node is node)
+            return next(self.told[key] for key in at if key in self.told)
         return node.attr("value")
 
     def store(self, shared: dict[tuple[int, str], tuple[int, Any]]) -> None:
@@ -190,9 +211,9 @@ class Work:
         for held, t, slot in self.copies:
             if slot in self.written:
                 held.copy_(t)
-        for k, o, value in self.stored:
-            self._store(self.members[k], self.variants[k], o, value)
-        for k, name, t in self.made:
+        for held, value in self.commits:
+            held.copy_(value)
+        for k, name, t in (*self.born, *self.made):
             self.members[k].own[name] = t
         for kind, name, _, _ in self.variant.numbers:
             o = next(o for o in self.plan.graph.outputs if (o.kind, o.name) == (kind, name))
@@ -209,7 +230,16 @@ class Work:
                 seat.own[name] = value
             if seat.own and seat.p not in self.roster.state:  # its first state
                 self.roster.state[seat.p] = seat.own
-        self.made, self.copies, self.temps, self.stored = [], [], [], []
+        self.release()
+
+    def release(self) -> None:
+        """Let go of what was made for this step."""
+        self.made: list[tuple[int, str, torch.Tensor]] = []  # states, by kernels
+        self.born: list[tuple[int, str, torch.Tensor]] = []  # states, by torch
+        self.commits: list[tuple[torch.Tensor, torch.Tensor]] = []  # what is held, its new value
+        self.copies: list[tuple[torch.Tensor, torch.Tensor, int]] = []  # held, staged, its slot
+        self.temps: list[torch.Tensor] = []
+        self.told: dict[tuple[int, str, str], Any] = {}  # numbers
 
     def norms(self) -> Iterator[tuple[torch.Tensor, Norms]]:
         """Each parameter with its norms, where the kernel has computed them."""
@@ -219,26 +249,22 @@ class Work:
             begin = k * launch.values
             yield seat.p, Norms(*(math.sqrt(launch.value[begin + i]) for i in at))
 
-    def _store(self, seat: Seat, variant: Variant, o: Output, value: torch.Tensor) -> None:
-        if o.kind in ("p", "grad"):
-            seat.tensor(o.kind).detach().copy_(value)
-            return
-        spec = variant.traced.stores.get(o.name)
-        if o.kind != "state" or not isinstance(spec, TensorSpec):
-            return  # a number: the caller knows what for
-        held = seat.own.get(o.name)
-        if (
-            isinstance(held, torch.Tensor)
-            and held.shape == value.shape
-            and held.dtype == spec.dtype
-        ):
-            held.copy_(value)
-        else:
-            seat.own[o.name] = value.to(spec.dtype).clone()
-
 
 def _python(dtype: torch.dtype) -> type:
     return bool if dtype is torch.bool else float if dtype.is_floating_point else int
+
+
+def _room(seat: Seat, s: Slot) -> torch.Tensor:
+    """Memory for a slot of a seat, in the layout that kernels see."""
+    return _like(seat, s.dtype) if s.full else torch.empty((), dtype=s.dtype)
+
+
+def _lies(value: torch.Tensor, seat: Seat, s: Slot) -> bool:
+    """Whether kernels can read a value where it is."""
+    if value.dtype is not s.dtype or not s.full:
+        return value.dtype is s.dtype and value.shape == ()
+    shape = tuple(seat.p.shape)
+    return tuple(value.shape) == shape and alike(value.stride(), seat.strides, shape)
 
 
 def _like(seat: Seat, dtype: torch.dtype) -> torch.Tensor:
