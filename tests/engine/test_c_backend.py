@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from weft.engine.backends.c import cache, kernel, ops
+from weft.engine.cut import make_plan
 from weft.engine.graph import POINTWISE, PREDICATES, Graph
-from weft.engine.plan import make_plan
 from weft.engine.run.table import Launch
 
 SPECIAL = [

@@ -6,12 +6,13 @@ shapes run the same program, with a few constants that differ.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from weft.engine.graph import Graph, Node
+from weft.engine.graph import Graph, Node, Output
+from weft.engine.trace.api import Traced
 
-__all__ = ["Family", "merge", "structure"]
+__all__ = ["Family", "merge", "structure", "uses_apart"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,35 @@ def structure(graph: Graph) -> tuple[Any, ...]:
         for n in _steps(graph)
     )
     return steps, tuple((o.kind, o.name, use(o.node)) for o in graph.outputs)
+
+
+def uses_apart(traced: Traced) -> Traced:
+    """The same trace with a node for each use of a constant.
+
+    Where two sizes happen to be equal, the constants that follow from them would be one node in this
+    shape and two in others: another graph, for which another kernel would be built.
+    """
+    graph = Graph()
+    made: dict[int, Node] = {}
+
+    def own(n: Node) -> Node:
+        if n.op != "const":
+            return made[n.index]
+        use = len(graph.nodes)
+        return graph.add("const", dtype=n.dtype, value=n.attr("value"), use=use)
+
+    for n in traced.graph.nodes:
+        graph.source = n.source
+        if n.op != "const":
+            args = tuple(map(own, n.args))
+            made[n.index] = graph.add(n.op, args, shape=n.shape, dtype=n.dtype, **dict(n.attrs))
+    graph.outputs = [Output(o.kind, o.name, own(o.node)) for o in traced.graph.outputs]
+    return replace(
+        traced,
+        graph=graph,
+        decisions=[(own(n), outcome) for n, outcome in traced.decisions],
+        pins=[(own(n), value) for n, value in traced.pins],
+    )
 
 
 def merge(graphs: Sequence[Graph]) -> list[Family]:

@@ -13,9 +13,11 @@ import torch
 
 from weft.binding import Binding
 from weft.engine.backends.c import kernel as c
+from weft.engine.cut import make_plan
 from weft.engine.graph import Node
 from weft.engine.norms import Norms
-from weft.engine.plan import TORCH, Plan, make_plan
+from weft.engine.passes import uses_apart
+from weft.engine.plan import TORCH, Plan
 from weft.engine.trace import Example, Traced, host_function, trace
 from weft.engine.trace.api import Kept, TensorSpec
 
@@ -70,8 +72,10 @@ class Variant:
         made: (slot, name, spec) of the states that the step makes.
     """
 
-    def __init__(self, traced: Traced, held: Mapping[str, Any], shape: tuple[int, ...]):
-        self.traced, self.held, self.shape = traced, held, shape
+    def __init__(
+        self, traced: Traced, held: Mapping[str, Any], shape: tuple[int, ...], contiguous: bool
+    ):
+        self.traced, self.held, self.shape, self.contiguous = traced, held, shape, contiguous
         self.plan = self.planned(frozenset())
         self.program: Program | None = None
 
@@ -82,7 +86,15 @@ class Variant:
             for k, v in self.traced.stores.items()
             if isinstance(v, TensorSpec)
         }
-        return make_plan(self.traced.graph, self.shape, self.held, stores, c.lowers, columns)
+        return make_plan(
+            self.traced.graph,
+            self.shape,
+            self.held,
+            stores,
+            c.lowers,
+            columns,
+            self.contiguous,
+        )
 
     def bind(self, program: Program, plan: Plan) -> None:
         """Take a program, and the numbers in the order of its rows."""
@@ -235,7 +247,8 @@ class Library:
 def _variant(family: Family, example: Example) -> Variant:
     if len(family.variants) >= MOST_VARIANTS:
         raise TooMany(f"its conditions have more than {MOST_VARIANTS} outcomes")
-    return Variant(trace(family.binding, example), _held(example), tuple(example.shape))
+    traced = uses_apart(trace(family.binding, example))
+    return Variant(traced, _held(example), tuple(example.shape), example.contiguous)
 
 
 def _constants(plan: Plan) -> list[Any]:

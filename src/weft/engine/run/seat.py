@@ -138,7 +138,8 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
             fit(v, p, f"state {k!r} of {name}")
             specs[k] = TensorSpec(tuple(v.shape), v.dtype)
             key.append((k, specs[k]))
-            if v.shape == p.shape and not alike(v.stride(), strides, shape):
+            wanted = strides if v.shape == p.shape else contiguous(tuple(v.shape))
+            if not alike(v.stride(), wanted, tuple(v.shape)):
                 staged.add(k)
         else:
             specs[k] = v

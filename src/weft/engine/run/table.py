@@ -4,13 +4,15 @@ import ctypes
 from array import array
 from collections.abc import Sequence
 
+import torch
+
+from weft.engine.axes import CHUNK
 from weft.engine.backends.c.kernel import Table as CTable
 from weft.engine.plan import Plan
 from weft.errors import NoNumber
 
 __all__ = ["CHUNK", "Launch", "Part"]
 
-CHUNK = 16384  # elements; a partial result is of one chunk, so this is part of the arithmetic
 WHOLE = 8  # chunks that one thread takes through all phases, while they are in its cache
 OVERHEAD = 256  # what a tensor costs besides its elements, in elements
 
@@ -18,7 +20,9 @@ OVERHEAD = 256  # what a tensor costs besides its elements, in elements
 class Part:
     """Which tensors of a table step now, cut into chunks and units of work."""
 
-    def __init__(self, sizes: Sequence[int], active: Sequence[int], phases: int):
+    def __init__(
+        self, sizes: Sequence[int], active: Sequence[int], phases: int, lengths: Sequence[int]
+    ):
         limit = CHUNK * (WHOLE if phases > 1 else 1)
         small = [t for t in active if sizes[t] <= limit]
         large = [t for t in active if sizes[t] > limit]
@@ -26,10 +30,10 @@ class Part:
         self.first = array("q", [0])
         self.start, self.length, self.owner = array("q"), array("q"), array("i")
         for a, t in enumerate(self.which):
-            size = sizes[t]
-            for begin in range(0, size, CHUNK):
+            size, length = sizes[t], lengths[t]
+            for begin in range(0, size, length):
                 self.start.append(begin)
-                self.length.append(min(CHUNK, size - begin))
+                self.length.append(min(length, size - begin))
                 self.owner.append(a)
             self.first.append(len(self.start))
         self.split_from = len(small)
@@ -64,9 +68,19 @@ class Launch:
         address: of the C structure.
     """
 
-    def __init__(self, plan: Plan, sizes: Sequence[int], active: Sequence[int]):
+    def __init__(
+        self,
+        plan: Plan,
+        sizes: Sequence[int],
+        active: Sequence[int],
+        plans: Sequence[Plan] | None = None,
+    ):
+        """`plans` has one for each tensor, of one skeleton; `plan` is that of all without it."""
         n = len(sizes)
-        self.plan, self.tensors, self.part = plan, n, Part(sizes, active, len(plan.phases))
+        plans = plans or [plan] * n
+        lengths = [p.vectors.sizes[0] if p.vectors.sizes else CHUNK for p in plans]
+        self.plan, self.tensors = plan, n
+        self.part = Part(sizes, active, len(plan.phases), lengths)
         self.scalars, self.values = max(1, plan.scalars), max(1, len(plan.values))
         self.ptr = (ctypes.c_uint64 * (n * max(1, len(plan.slots))))()
         self.row_of = (ctypes.c_int32 * n)()
@@ -74,17 +88,34 @@ class Launch:
         self.partial = (ctypes.c_double * max(1, self.part.chunks * plan.reductions))()
         self.rows = (ctypes.c_double * self.scalars)()
         self.room = 1
+        dims = [size for p in plans for size in p.vectors.sizes]
+        self.dim = (ctypes.c_int64 * max(1, len(dims)))(*dims)
+        self._make_scratch(plans)
         part = self.part
         self.c = CTable(
-            tensors=n, scalars=self.scalars, columns=0, values=self.values, dims=0,
+            tensors=n, scalars=self.scalars, columns=0, values=self.values, dims=len(plan.vectors.sizes),
             reductions=plan.reductions, ptr=ctypes.addressof(self.ptr), rows=ctypes.addressof(self.rows),
-            row_of=ctypes.addressof(self.row_of), column=None, value=ctypes.addressof(self.value), dim=None,
+            row_of=ctypes.addressof(self.row_of), column=None, value=ctypes.addressof(self.value),
+            dim=ctypes.addressof(self.dim),
             active=len(part.which), chunks=part.chunks, which=_at(part.which), first=_at(part.first),
             start=_at(part.start), length=_at(part.length), partial=ctypes.addressof(self.partial),
             wholes=len(part.whole) - 1, splits=len(part.split) - 1, split_from=part.split_from,
             whole=_at(part.whole), split=_at(part.split), owner=_at(part.owner),
         )  # fmt: skip
         self.address = ctypes.addressof(self.c)
+
+    def _make_scratch(self, plans: Sequence[Plan]) -> None:
+        """Memory for the vectors of all tensors, each at the beginning of a cache line."""
+        wanted = [
+            (slot * self.tensors + t, -(-p.slots[slot].dtype.itemsize * elements // 64) * 64)
+            for t, p in enumerate(plans)
+            for slot, elements in p.vectors.scratch.items()
+        ]
+        self.scratch = torch.empty(sum(size for _, size in wanted), dtype=torch.uint8)
+        at = self.scratch.data_ptr()
+        for place, size in wanted:
+            self.ptr[place] = at
+            at += size
 
     def point(self, slot: int, addresses: Sequence[int]) -> None:
         """Set the addresses of one slot."""

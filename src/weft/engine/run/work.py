@@ -46,7 +46,7 @@ class Work:
         self.members = [roster.seats[i] for i in self.seats]
         self.whole = self.seats == list(range(len(roster.seats)))
         sizes = [roster.sizes[i] for i in self.seats]
-        self.launch = Launch(plan, sizes, range(len(sizes)))
+        self.launch = Launch(plan, sizes, range(len(sizes)), [v.plan for v in self.variants])
         self.threads_wanted = sum(sizes) > SMALL
         self.grad_slot: int | None = None
         self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == "new"]

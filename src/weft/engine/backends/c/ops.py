@@ -8,7 +8,17 @@ import torch
 from weft.engine.graph import Node
 from weft.engine.plan import REDUCED
 
-__all__ = ["CTYPE", "HALF", "expression", "literal", "loaded", "lowers", "stored"]
+__all__ = [
+    "COMBINE",
+    "COMBINED",
+    "CTYPE",
+    "HALF",
+    "expression",
+    "literal",
+    "loaded",
+    "lowers",
+    "stored",
+]
 
 CTYPE = {
     torch.float32: "float", torch.float64: "double", torch.bool: "int", torch.int8: "int8_t",
@@ -17,6 +27,13 @@ CTYPE = {
 }  # fmt: skip
 HALF = {torch.bfloat16: "bf16", torch.float16: "f16"}
 STORED = CTYPE | {torch.bool: "uint8_t", torch.bfloat16: "uint16_t", torch.float16: "uint16_t"}
+
+# reduction -> the operation that combines, and what it starts from
+COMBINE = {
+    "sum": ("sum", "0"), "prod": ("prod", "1"), "amax": ("amax", "-INFINITY"),
+    "amin": ("amin", "INFINITY"), "any": ("amax", "0"), "all": ("amin", "1"),
+}  # fmt: skip
+COMBINED = {"sum": "a + v", "prod": "a * v", "amax": "WEFT_MAX(v, a)", "amin": "WEFT_MIN(v, a)"}
 
 ARITHMETIC = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "neg": "-{0}",

@@ -9,17 +9,14 @@ from collections.abc import Callable
 
 import torch
 
-from weft.engine.backends.c import ops
+from weft.engine.backends.c import ops, sides
+from weft.engine.backends.c.ops import COMBINE
 from weft.engine.graph import Node
-from weft.engine.plan import FULL, HOST, REDUCED, SCALAR, TORCH, Plan
+from weft.engine.plan import FULL, HOST, REDUCED, SCALAR, TORCH, VECTOR, Plan
 
 __all__ = ["render"]
 
-# reduction -> the operation that combines, and what it starts from
-COMBINE = {
-    "sum": ("sum", "0"), "prod": ("prod", "1"), "amax": ("amax", "-INFINITY"),
-    "amin": ("amin", "INFINITY"), "any": ("amax", "-INFINITY"), "all": ("amin", "INFINITY"),
-}  # fmt: skip
+Local = Callable[[Node, Node], str | None]  # the name that an op's argument has here, if it has one
 
 
 def render(plan: Plan, title: str = "") -> str:
@@ -100,12 +97,24 @@ class _Scope:
             )
         return name
 
-    def taken(self, n: Node, a: Node, dtype: object, local: Callable[[Node], str | None]) -> str:
+    def element(self, a: Node, index: str) -> str:
+        """An element of a vector, from where it is kept."""
+        slot = self.plan.memory[a.index][0]
+        kept = self.plan.slots[slot].dtype
+        return ops.loaded(f"{self.pointer(slot)}[{index}]", kept, a.dtype)
+
+    def sizes(self) -> list[str]:
+        """The row of sizes, where a plan has one."""
+        return ["    const int64_t *dim = T->dim + t * T->dims;", "    (void)dim;"][
+            : 2 * bool(self.plan.vectors.sizes)
+        ]
+
+    def taken(self, n: Node, a: Node, dtype: object, local: Local) -> str:
         """The text of argument `a`, in the type `dtype` that op `n` works in."""
         plan = self.plan
         if plan.kind(a) == HOST:
             return self.host(a, dtype)
-        here = local(a)
+        here = local(n, a)
         if here is None and plan.kind(a) == TORCH:  # a region's result of one element
             slot = plan.memory[a.index][0]
             text = ops.loaded(f"{self.pointer(slot)}[0]", plan.slots[slot].dtype, a.dtype)
@@ -114,9 +123,9 @@ class _Scope:
             here = self.scalar(a)
         return ops.cast(here, a.dtype, dtype) if a.is_host or a.dtype in (torch.bool,) else here
 
-    def compute(self, n: Node, local: Callable[[Node], str | None]) -> str:
+    def compute(self, n: Node, local: Local) -> str:
         """The expression of a pointwise op or of what passes a value on."""
-        if n.op in ("full", "expand", "reshape"):
+        if n.op in ("full", "expand", "reshape") or n.op in REDUCED:  # of one element
             return self.taken(n, n.args[0], n.dtype, local)
         if n.op == "where":
             types: list[object] = [torch.bool, n.dtype, n.dtype]
@@ -149,17 +158,20 @@ class _Knot(_Scope):
     def render(self) -> list[str]:
         """The lines of the function."""
         plan, body = self.plan, []
-        for n in plan.graph.nodes:
-            if (
-                plan.kinds.get(n.index) != SCALAR
-                or plan.level[n.index] != self.at
-                or n.op == "over"
-            ):
+        for turn in plan.vectors.knots[self.at]:
+            n = turn[0]
+            if plan.kind(n) == VECTOR:
+                body += sides.turn(self, turn, self._local)
                 continue
+            if n.op in REDUCED and plan.kind(n.args[0]) == VECTOR:
+                body += sides.total(self, n)
             body.append(f"    const {ops.CTYPE[n.dtype]} k{n.index} = {self._text(n)};{_from(n)}")
             body.append(f"    value[{plan.values[n.index]}] = (double)k{n.index};")
         if self.at == len(plan.phases):
             for slot, n in plan.tail:
+                if plan.kind(n) == VECTOR:
+                    body.append(sides.stored(self, slot, n))
+                    continue
                 text = self.taken(n, n, n.dtype, self._local)
                 to = plan.slots[slot].dtype
                 body.append(f"    {self.pointer(slot)}[0] = {ops.stored(text, n.dtype, to)};")
@@ -169,10 +181,10 @@ class _Knot(_Scope):
             "    const double *row = T->rows + T->row_of[t] * T->scalars;",
             "    double *value = T->value + t * T->values;",
             "    (void)row, (void)value, (void)partial, (void)chunks;",
-            *self.head, *body, "}", "",
+            *self.sizes(), *self.head, *body, "}", "",
         ]  # fmt: skip
 
-    def _local(self, a: Node) -> str | None:
+    def _local(self, n: Node, a: Node) -> str | None:
         known = self.plan.level[a.index] == self.at and a.op != "over"
         return f"k{a.index}" if self.plan.kind(a) == SCALAR and known else None
 
@@ -183,6 +195,8 @@ class _Knot(_Scope):
             return ops.loaded(f"{self.pointer(slot)}[0]", plan.slots[slot].dtype, n.dtype)
         if n.op in REDUCED:
             a = n.args[0]
+            if plan.kind(a) == VECTOR:
+                return ops.cast(f"a{n.index}", float, n.dtype)
             if plan.kind(a) != FULL:
                 return ops.cast(self.taken(n, a, a.dtype, self._local), a.dtype, n.dtype)
             i = plan.phases[self.at - 1].reductions.index(n)
@@ -203,22 +217,27 @@ class _Pass(_Scope):
         self.at, self.phase = at, plan.phases[at]
         self.body = plan.body(at)
         self.inside = {n.index for n in self.body}
-        self.i = "b + i" if self.phase.reductions else "i"
+        self.windows = sides.windows(plan, [n for n in self.body if plan.slot_in(n, at) is None])
+        self.folds = [r for r in self.phase.reductions if plan.kind(r) == VECTOR]
+        self.blocks = bool(self.phase.reductions or self.windows)
+        self.i = "b + i" if self.blocks else "i"
 
     def render(self) -> list[str]:
         """The lines of the function."""
         loop = [*self._loads(), *self._computes(), *self._reduced(), *self._stores()]
-        reductions = self._reductions(loop) if self.phase.reductions else self._plain(loop)
+        reductions = self._blocks(loop) if self.blocks else self._plain(loop)
         return [
             f"static void chunk_{self.at}(const weft_table *T, int64_t t, int64_t start, int64_t n, "
             "double *partial) {",
             "    const double *row = T->rows + T->row_of[t] * T->scalars;",
             "    const double *value = T->value + t * T->values;",
             "    (void)row, (void)value, (void)partial, (void)start, (void)n;",
-            *self.head, *(reductions if loop else []), "}", "",
+            *self.sizes(), *self.head, *(reductions if loop else []), "}", "",
         ]  # fmt: skip
 
-    def _local(self, a: Node) -> str | None:
+    def _local(self, n: Node, a: Node) -> str | None:
+        if self.plan.kind(a) == VECTOR:
+            return f"{sides.window(self.plan, n, a)}[i]"
         return f"x{a.index}" if a.index in self.inside else None
 
     def _loads(self) -> list[str]:
@@ -253,8 +272,8 @@ class _Pass(_Scope):
 
     def _reduced(self) -> list[str]:
         return [
-            f"r{i}[i] = {self.taken(r, r.args[0], r.args[0].dtype, self._local)};"
-            for i, r in enumerate(self.phase.reductions)
+            f"r{a.index}[i] = {self.taken(r, a, a.dtype, self._local)};"
+            for a, r in {r.args[0]: r for r in self.phase.reductions}.items()
         ]
 
     def _plain(self, loop: list[str]) -> list[str]:
@@ -263,29 +282,48 @@ class _Pass(_Scope):
             "    }",
         ]  # fmt: skip
 
-    def _reductions(self, loop: list[str]) -> list[str]:
-        """Blocks: what is reduced goes to a small buffer, then into fixed lanes of double."""
-        lanes, pads, sums, ends = [], [], [], []
+    def _blocks(self, loop: list[str]) -> list[str]:
+        """Blocks: what is reduced goes to a small buffer, then into fixed lanes of double.
+
+        Vectors come from small buffers as well: their elements are found once for many.
+        """
+        head, sums, ends = [], [], []
+        for a in {r.args[0]: None for r in self.phase.reductions}:
+            head.append(f"    {_buffered(a)[0]} r{a.index}[WEFT_BLOCK];")
         for i, r in enumerate(self.phase.reductions):
             how, start = COMBINE[r.op]
-            wide = r.args[0].dtype not in (torch.float32, torch.bool)
-            ctype, suffix = ("double", "f64") if wide else ("float", "f32")
-            lanes.append(f"    double lane{i}[WEFT_LANES];")
-            lanes.append(f"    for (int l = 0; l < WEFT_LANES; l++) lane{i}[l] = {start};")
-            lanes.append(f"    {ctype} r{i}[WEFT_BLOCK];")
-            pads.append(f"        for (int64_t i = m; i < padded; i++) r{i}[i] = {start};")
-            sums.append(f"        weft_{how}_{suffix}(lane{i}, r{i}, padded);")
+            suffix, buffer = _buffered(r.args[0])[1], f"r{r.args[0].index}"
+            if r in self.folds:
+                head += sides.begin_fold(self, r)
+                sums.append(sides.fold(self.plan, r, f"weft_fold_{how}_{suffix}", buffer))
+                continue
+            head.append(f"    double lane{i}[WEFT_LANES];")
+            head.append(f"    for (int l = 0; l < WEFT_LANES; l++) lane{i}[l] = {start};")
+            sums.append(f"        for (int64_t i = m; i < padded; i++) {buffer}[i] = {start};")
+            sums.append(f"        weft_{how}_{suffix}(lane{i}, {buffer}, padded);")
             ends.append(f"    partial[{i}] = weft_tree_{how}(lane{i}, WEFT_LANES, 1);")
+        reads = [sides.fill(self, n, a) for n, a in self.windows.values()]
+        head += [
+            f"    {ops.CTYPE[a.dtype]} {name}[WEFT_BLOCK];" for name, (_, a) in self.windows.items()
+        ]
         return [
-            *lanes,
+            *head,
             "    for (int64_t b = 0; b < n; b += WEFT_BLOCK) {",
             "        const int64_t m = n - b < WEFT_BLOCK ? n - b : WEFT_BLOCK;",
             "        const int64_t padded = (m + WEFT_LANES - 1) / WEFT_LANES * WEFT_LANES;",
+            "        (void)padded;",
+            *reads,
             "#pragma GCC ivdep",
             "        for (int64_t i = 0; i < m; i++) {",
             *("            " + x for x in loop),
             "        }",
-            *pads, *sums,
+            *sums,
             "    }",
             *ends,
-        ]  # fmt: skip
+        ]
+
+
+def _buffered(a: Node) -> tuple[str, str]:
+    """The C type in which a value waits to be reduced, and its suffix."""
+    wide = a.dtype not in (torch.float32, torch.bool)
+    return ("double", "f64") if wide else ("float", "f32")

@@ -13,7 +13,7 @@ typedef struct {
     const int32_t *row_of;    /* [tensors] */
     const double *column;     /* [tensors][columns]: numbers that depend on the shape */
     double *value;            /* [tensors][values]: 0-dim values of this step */
-    const int64_t *dim;       /* [tensors][dims]: the number of elements, then the sizes of the axes */
+    const int64_t *dim;       /* [tensors][dims]: the length of a chunk, then sizes that depend on the shape */
     /* the part of them that steps now, cut into chunks */
     int64_t active, chunks;
     const int32_t *which;     /* [active]: indices into the table */
@@ -110,5 +110,98 @@ WEFT_TREE(weft_tree_sum, 0.0, a + v)
 WEFT_TREE(weft_tree_prod, 1.0, a * v)
 WEFT_TREE(weft_tree_amax, -INFINITY, WEFT_MAX(v, a))
 WEFT_TREE(weft_tree_amin, INFINITY, WEFT_MIN(v, a))
+
+/* Reductions over a run of dims: element i belongs to the result i / period * inner + i % inner.
+ * A run is (period, inner); that of a reduction goes on with (shift, apart), see weft_gather. */
+#define WEFT_LEAST(a, b) ((a) < (b) ? (a) : (b))
+
+static inline void weft_begin(double *to, int64_t at, int64_t n, const int64_t *run, double start) {
+    int64_t end = ((at + n - 1) / run[0] + 1) * run[1];
+    for (int64_t i = at / run[0] * run[1]; i < end; i++) to[i] = start;
+}
+
+#define WEFT_FOLD(NAME, T, START, STEP)                                                        \
+    static inline void NAME(double *restrict to, const T *restrict x, int64_t at, int64_t n,   \
+                            const int64_t *run) {                                              \
+        const int64_t period = run[0], inner = run[1];                                         \
+        int64_t rest = at % period, j = rest % inner, m;                                       \
+        to += at / period * inner;                                                             \
+        for (; inner == 1 && n > 0; x += m, n -= m, rest = 0, to++) {                          \
+            m = WEFT_LEAST(period - rest, n);                                                  \
+            double lane[WEFT_LANES], a = *to;                                                  \
+            int64_t i = 0;                                                                     \
+            if (m >= WEFT_LANES) {                                                             \
+                for (int l = 0; l < WEFT_LANES; l++) lane[l] = START;                          \
+                for (; i + WEFT_LANES <= m; i += WEFT_LANES)                                   \
+                    for (int l = 0; l < WEFT_LANES; l++) {                                     \
+                        double v = (double)x[i + l], a = lane[l];                              \
+                        lane[l] = STEP;                                                        \
+                    }                                                                          \
+                for (int l = 0; l < WEFT_LANES; l++) { double v = lane[l]; a = STEP; }         \
+            }                                                                                  \
+            for (; i < m; i++) { double v = (double)x[i]; a = STEP; }                          \
+            *to = a;                                                                           \
+        }                                                                                      \
+        for (; n > 0; x += m, n -= m, j = 0) {                                                 \
+            m = WEFT_LEAST(inner - j, n);                                                      \
+            for (int64_t i = 0; i < m; i++) { double v = (double)x[i], a = to[j + i]; to[j + i] = STEP; } \
+            rest += m;                                                                         \
+            if (rest == period) rest = 0, to += inner;                                         \
+        }                                                                                      \
+    }
+WEFT_FOLD(weft_fold_sum_f32, float, 0, a + v)
+WEFT_FOLD(weft_fold_sum_f64, double, 0, a + v)
+WEFT_FOLD(weft_fold_prod_f32, float, 1, a * v)
+WEFT_FOLD(weft_fold_prod_f64, double, 1, a * v)
+WEFT_FOLD(weft_fold_amax_f32, float, -INFINITY, WEFT_MAX(v, a))
+WEFT_FOLD(weft_fold_amax_f64, double, -INFINITY, WEFT_MAX(v, a))
+WEFT_FOLD(weft_fold_amin_f32, float, INFINITY, WEFT_MIN(v, a))
+WEFT_FOLD(weft_fold_amin_f64, double, INFINITY, WEFT_MIN(v, a))
+
+/* Adds up what chunks have left, in their order; chunk c has result i at apart + i + c * shift. */
+#define WEFT_GATHER(NAME, STEP)                                                                \
+    static inline void NAME(double *to, int64_t n, const int64_t *run, int64_t length,         \
+                            int64_t chunks, double start) {                                    \
+        const int64_t period = run[0], inner = run[1], shift = run[2];                         \
+        const double *from = to + run[3];                                                      \
+        if (!run[3] && chunks) return;                                                         \
+        for (int64_t i = 0; i < n; i++) to[i] = start;                                         \
+        for (int64_t o = 0; o * inner < n; o++) {                                              \
+            int64_t last = WEFT_LEAST(((o + 1) * period - 1) / length, chunks - 1);            \
+            for (int64_t c = o * period / length; c <= last; c++)                              \
+                for (int64_t i = o * inner; i < (o + 1) * inner; i++) {                        \
+                    double a = to[i], v = from[i + c * shift];                                 \
+                    to[i] = STEP;                                                              \
+                }                                                                              \
+        }                                                                                      \
+    }
+WEFT_GATHER(weft_gather_sum, a + v)
+WEFT_GATHER(weft_gather_prod, a * v)
+WEFT_GATHER(weft_gather_amax, WEFT_MAX(v, a))
+WEFT_GATHER(weft_gather_amin, WEFT_MIN(v, a))
+
+/* to[i] = VALUE for the result c that element at + i belongs to. */
+#define WEFT_SPREAD(TO, VALUE, AT, N, RUN)                                                     \
+    do {                                                                                       \
+        const int64_t period_ = (RUN)[0], inner_ = (RUN)[1], at_ = (AT), n_ = (N);             \
+        int64_t cell_ = at_ / period_ * inner_, rest_ = at_ % period_, j_ = rest_ % inner_, m_; \
+        for (int64_t q_ = 0; q_ < n_; q_ += m_) {                                              \
+            if (inner_ == 1) {                                                                 \
+                m_ = WEFT_LEAST(period_ - rest_, n_ - q_);                                     \
+                const int64_t c = cell_;                                                       \
+                const __typeof__(*TO) x_ = VALUE;                                              \
+                for (int64_t i_ = 0; i_ < m_; i_++) TO[q_ + i_] = x_;                          \
+                rest_ += m_;                                                                   \
+            } else {                                                                           \
+                m_ = WEFT_LEAST(inner_ - j_, n_ - q_);                                         \
+                for (int64_t i_ = 0; i_ < m_; i_++) {                                          \
+                    const int64_t c = cell_ + j_ + i_;                                         \
+                    TO[q_ + i_] = VALUE;                                                       \
+                }                                                                              \
+                rest_ += m_, j_ = 0;                                                           \
+            }                                                                                  \
+            if (rest_ == period_) rest_ = 0, cell_ += inner_;                                  \
+        }                                                                                      \
+    } while (0)
 
 #endif
