@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from weft.binding import Binding, missing_hyper
-from weft.callback import Shared
+from weft.callback import Shared, function_of
 from weft.errors import ChainError, StepError
-from weft.hyperparameters import check_kind
+from weft.hyperparameters import check_kind, check_length
+from weft.source import lengths
 
 __all__ = [
     "BoundGroup",
@@ -93,6 +94,7 @@ class BoundGroup:
         Raises:
             ChainError: for a hyper without a default that the group does not give.
             TypeError: for one of another kind than the callback's default.
+            ValueError: for a tuple that is too short for a callback.
         """
         self.had |= set(self.binding.hyper_names)
         for name, default in self.binding.hypers.items():
@@ -102,6 +104,16 @@ class BoundGroup:
         for name in self.binding.required:
             if name not in self.group:
                 raise missing_hyper(self.binding, name, self.group)
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        tuples = {k: v for k, v in self.group.items() if type(v) is tuple or type(v) is list}
+        for call in self.binding.calls if len(tuples) > ("params" in tuples) else ():
+            function = function_of(call.spec.fn)
+            for arg, (least, exact) in lengths(function.__code__).items() if function else ():
+                name = call.spec.args.get(arg)
+                if name in tuples and name not in call.local:
+                    check_length(name, tuples[name], least, exact, call.spec.where)
 
     def name_of(self, i: int) -> str:
         """What messages call parameter `i` of this group: its name where it is known."""

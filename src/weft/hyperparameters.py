@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["check_kind", "spread", "validate"]
+__all__ = ["check_kind", "check_length", "spread", "validate"]
 
 # hyper -> torch's word for it in "Invalid ... value: x"
 NOT_NEGATIVE = {
@@ -53,7 +53,7 @@ def validate(hypers: Mapping[str, Any]) -> None:
         ):
             raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
     etas = _tuple(hypers.get("etas"))
-    if etas and not 0.0 < etas[0] < 1.0 < etas[1]:
+    if len(etas) > 1 and not 0.0 < etas[0] < 1.0 < etas[1]:
         raise ValueError(f"Invalid eta values: {etas[0]}, {etas[1]}")
 
 
@@ -94,6 +94,30 @@ def check_kind(name: str, value: Any, default: Any) -> None:
         fits = True
     if not fits:
         raise TypeError(f"hyper {name!r} is {value!r}, where {default!r} is of another kind")
+
+
+def check_length(
+    name: str, value: Any, least: int, most: int | None = None, where: str = ""
+) -> None:
+    """Refuse a tuple of another length than what reads it takes.
+
+    Raises:
+        ValueError: says the name, the length, and what was given.
+
+    >>> check_length("betas", (0.9,), 2, 2)
+    Traceback (most recent call last):
+    ValueError: hyper 'betas' takes 2 numbers, and was given 1: (0.9,)
+    """
+    if not isinstance(value, tuple | list):
+        return
+    given = len(value)
+    if given < least or (most is not None and given > most):
+        wanted = f"{least}" if most == least else f"at least {least}"
+        at = f" in {where}" if where else ""
+        raise ValueError(
+            f"hyper {name!r} takes {wanted} number{'s' * (least != 1)}{at}, and was given "
+            f"{given}: {value!r}"
+        )
 
 
 def spread(s: slice, n: int) -> list[float]:

@@ -141,6 +141,9 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
             group["lr"] = group["lr"] * scale
         bound = BoundGroup(len(self.param_groups), group, bind(elements, group), explicit)
         bound.own_chain = own is not None
+        if own is None:
+            for name, length in self._lengths().items():
+                hyperparameters.check_length(name, group.get(name), length, length)
         bound.fill_defaults()
         self._add(group, bound)
         for name in group:  # schedulers look for lr, betas and momentum in the defaults
@@ -227,6 +230,10 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
                     f"unknown hyper {name!r}: no callback of the chain reads it"
                     f"{did_you_mean(name, known)}; the chain reads {sorted(known)}"
                 )
+
+    def _lengths(self) -> Mapping[str, int]:
+        """How long the hypers are that are tuples, as far as the constructor declares them."""
+        return {}
 
     def _accepted(self) -> tuple[str, ...]:
         """Keywords that the constructor takes though no callback reads them."""

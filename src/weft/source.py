@@ -15,7 +15,7 @@ from typing import NamedTuple
 # Python 3.11 counts the depth of all threads' parsing together, and then finds it wrong
 _one_at_a_time = threading.Lock()
 
-__all__ = ["Returned", "constants", "may_write", "returned"]
+__all__ = ["Returned", "constants", "lengths", "may_write", "returned"]
 
 
 class Returned(NamedTuple):
@@ -136,6 +136,32 @@ def _is_strange(value: object) -> bool:
     if isinstance(value, ModuleType):
         return value.__name__.split(".")[0] not in ("torch", "math", "numpy")
     return callable(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def lengths(code: CodeType) -> dict[str, tuple[int, int | None]]:
+    """How long the tuples must be that the function behind `code` indexes: at least, and exactly.
+
+    >>> def ema(grad, betas, nus): a, b = nus; return {"update": grad * betas[1]}
+    >>> lengths(ema.__code__)
+    {'nus': (2, 2), 'betas': (2, None)}
+    """
+    node = _node(code)
+    out: dict[str, tuple[int, int | None]] = {}
+    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    for n in () if node is None else ast.walk(node):
+        match n:
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=int(at))):
+                least, exact = at + 1, None
+            case ast.Assign(targets=[ast.Tuple(elts=elts)], value=ast.Name(id=name)):
+                starred = any(isinstance(e, ast.Starred) for e in elts)
+                least, exact = len(elts) - starred, None if starred else len(elts)
+            case _:
+                continue
+        if name in arguments:
+            before = out.get(name, (0, None))
+            out[name] = max(least, before[0]), exact or before[1]
+    return out
 
 
 def _own(function: ast.AST):

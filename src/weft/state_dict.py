@@ -11,7 +11,7 @@ from weft.callback import State, copy_of_param, ones, zeros
 from weft.engine.dry import states_made
 from weft.errors import StateError
 from weft.groups import NOT_HYPERS, BoundGroup
-from weft.hyperparameters import validate
+from weft.hyperparameters import check_length, validate
 
 __all__ = ["load"]
 
@@ -102,7 +102,8 @@ def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any]) -> BoundGroup:
 def _check_hyper(name: str, value: Any, ours: Any) -> None:
     """Refuse a hyper that is not of the kind that the chain has there."""
     if isinstance(ours, tuple):
-        fits = isinstance(value, tuple | list) and len(value) == len(ours)
+        check_length(name, value, len(ours), len(ours))
+        fits = isinstance(value, tuple | list)
         if fits:
             for v, own in zip(value, ours, strict=True):
                 _check_hyper(name, v, own)

@@ -89,6 +89,13 @@ class Algorithm(Optimizer):
             self._chains[key] = found
         return found
 
+    def _lengths(self) -> dict[str, int]:
+        return {
+            name: len(default)
+            for name, default in self._signature().items()
+            if isinstance(default, tuple) and name not in self.chain_options
+        }
+
     def _accepted(self) -> tuple[str, ...]:
         return (*self.chain_options, *self._signature())
 

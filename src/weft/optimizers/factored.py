@@ -7,6 +7,7 @@ import torch
 
 from weft import callbacks as cb
 from weft.chain import Chain
+from weft.hyperparameters import check_length
 from weft.optimizers.base import Algorithm
 
 __all__ = ["CAME", "SM3", "Adafactor", "AdamMini"]
@@ -85,6 +86,7 @@ class Adafactor(Algorithm):
 
 def _check(given: Mapping[str, Any]) -> None:
     """Adafactor's hypers, refused in torch's words."""
+    check_length("eps", given["eps"], 2, 2)
     eps1, eps2 = given["eps"]
     if isinstance(given["lr"], torch.Tensor) and given["lr"].numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
