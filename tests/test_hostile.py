@@ -197,6 +197,14 @@ def test_state_in_whole_numbers_where_fractions_belong(dtype):
 # ---------------------------------------------------------------- groups and hypers
 
 
+def test_a_key_that_is_no_string_stops_no_kernel():
+    opt = make("adamw")
+    saved = opt.state_dict()
+    saved["param_groups"][0][5] = {}
+    opt.load_state_dict(saved)
+    one_step(opt)
+
+
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 @given(data=st.data())
 @RUNS

@@ -95,8 +95,8 @@ class Example:
         return (
             tuple(self.shape), self.dtype, self.grad_dtype, self.device.type, self.contiguous, self.norms,
             static(self.loss),
-            tuple(sorted((k, static(v)) for k, v in self.state.items())),
-            tuple(sorted((k, static(v), k in self.given) for k, v in self.hypers.items())),
+            frozenset((k, static(v)) for k, v in self.state.items()),  # a stray key may be no string
+            frozenset((k, static(v), k in self.given) for k, v in self.hypers.items()),
         )  # fmt: skip
 
 
