@@ -221,19 +221,30 @@ class _Pass(_Scope):
         self.folds = [r for r in self.phase.reductions if plan.kind(r) == VECTOR]
         self.blocks = bool(self.phase.reductions or self.windows)
         self.i = "b + i" if self.blocks else "i"
+        self.divisors: dict[str, None] = {}
 
     def render(self) -> list[str]:
         """The lines of the function."""
-        loop = [*self._loads(), *self._computes(), *self._reduced(), *self._stores()]
-        reductions = self._blocks(loop) if self.blocks else self._plain(loop)
+        loop = self._loop(exact=False)
+        if self.divisors:
+            safe = " && ".join(f"{d}.safe" for d in self.divisors)
+            exact = self._loop(exact=True)
+            loop = [f"    if ({safe}) {{", *loop, "    } else {", *exact, "    }"]
         return [
             f"static void chunk_{self.at}(const weft_table *T, int64_t t, int64_t start, int64_t n, "
             "double *partial) {",
             "    const double *row = T->rows + T->row_of[t] * T->scalars;",
             "    const double *value = T->value + t * T->values;",
             "    (void)row, (void)value, (void)partial, (void)start, (void)n;",
-            *self.sizes(), *self.head, *(reductions if loop else []), "}", "",
+            *self.sizes(), *self.head, *loop, "}", "",
         ]  # fmt: skip
+
+    def _loop(self, exact: bool) -> list[str]:
+        self.exact = exact
+        loop = [*self._loads(), *self._computes(), *self._reduced(), *self._stores()]
+        if not loop:
+            return []
+        return self._blocks(loop) if self.blocks else self._plain(loop)
 
     def _local(self, n: Node, a: Node) -> str | None:
         if self.plan.kind(a) == VECTOR:
@@ -257,9 +268,21 @@ class _Pass(_Scope):
                 if n.source != source:
                     source = n.source
                     lines.append(f"/* {_comment(source)} */")
-                text = self.compute(n, self._local)
+                text = self._quotient(n) or self.compute(n, self._local)
                 lines.append(f"const {ops.CTYPE[n.dtype]} x{n.index} = {text};")
         return lines
+
+    def _quotient(self, n: Node) -> str | None:
+        """A division by what is the same for the whole pass, where that may be a multiplication."""
+        if self.exact or n.op != "div" or ops.operand_dtype(n) is not torch.float32:
+            return None
+        x, by = n.args
+        if x.index not in self.inside or self.plan.kind(by) not in (HOST, SCALAR):
+            return None
+        divisor = self.taken(n, by, torch.float32, self._local)
+        name = self.declare(f"d{by.index}", "weft_divisor", f"weft_divide_by({divisor})")
+        self.divisors[name] = None
+        return f"WEFT_OVER(x{x.index}, {name})"
 
     def _stores(self) -> list[str]:
         lines = []
