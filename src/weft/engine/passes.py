@@ -55,6 +55,8 @@ def uses_apart(traced: Traced) -> Traced:
     graph = Graph()
     made: dict[int, Node] = {}
 
+    given = {o.node.index for o in traced.graph.outputs}  # what is combined comes before the result
+
     def own(n: Node) -> Node:
         if n.op != "const":
             return made[n.index]
@@ -66,7 +68,9 @@ def uses_apart(traced: Traced) -> Traced:
         if n.op != "const":
             args = tuple(map(own, n.args))
             made[n.index] = graph.add(n.op, args, shape=n.shape, dtype=n.dtype, **dict(n.attrs))
-    graph.outputs = [Output(o.kind, o.name, own(o.node)) for o in traced.graph.outputs]
+        elif n.index in given:
+            made[n.index] = own(n)
+    graph.outputs = [Output(o.kind, o.name, made[o.node.index]) for o in traced.graph.outputs]
     return replace(
         traced,
         graph=graph,
