@@ -76,3 +76,23 @@ def test_do_wd_true_decays(name):
         trained(name, "auto", 0.1, True), trained(name, "auto", 0.1, None), strict=True
     ):
         assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adamp"])
+def test_do_wd_written_between_steps_is_seen_by_the_next(name):
+    ends = []
+    for engine in ("eager", "fused"):
+        gen = torch.Generator().manual_seed(1)
+        ps = [torch.nn.Parameter(torch.randn(6, 4, generator=gen)) for _ in range(3)]
+        opt = weft.create(name, ps, lr=0.1, weight_decay=0.5, engine=engine)
+        for flags in ({}, {0: False}, {0: False}, {0: True, 2: False}, {2: False}):
+            for i, flag in flags.items():
+                opt.state[ps[i]]["do_wd"] = flag
+            if 0 not in flags:
+                opt.state[ps[0]].pop("do_wd", None)
+            for p in ps:
+                p.grad = torch.randn(p.shape, generator=gen)
+            opt.step()
+        ends.append([p.detach() for p in ps])
+    for x, y in zip(*ends, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6)

@@ -125,3 +125,38 @@ def test_a_bfloat16_parameter_keeps_its_numbers_in_double():
     for _ in range(3):
         opt.step()
     assert opt.state[p]["sq_sum"].dtype == torch.float64
+
+
+def state_norm(m, weight=2.0):
+    return weight * (m * m).sum()
+
+
+def over_state(update, m=weft.zeros, total=weft.over_params("total", state_norm)):
+    m = 0.5 * m + update
+    return {"m": m, "update": update / (1 + total)}
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_a_renamed_state_or_hyper_is_the_one_that_a_value_reads(engine):
+    plain, renamed = params(), params()
+    a = weft.Optimizer(plain, [over_state, cb.descend], lr=0.1, weight=3.0, engine=engine)
+    slow = weft.rename(over_state, m="slow", weight="share")
+    b = weft.Optimizer(renamed, [slow, cb.descend], lr=0.1, share=3.0, engine=engine)
+    for t in range(4):
+        give(plain, t)
+        give(renamed, t)
+        a.step()
+        b.step()
+    for x, y in zip(plain, renamed, strict=True):
+        assert torch.equal(x, y)
+        assert torch.equal(a.state[x]["m"], b.state[y]["slow"])
+
+
+def test_two_that_are_renamed_alike_share_the_value():
+    def reader(update, m, total=weft.over_params("total", state_norm)):
+        return {"update": update / (1 + total)}
+
+    both = [weft.rename(f, m="slow", total="all") for f in (over_state, reader)]
+    chain = weft.chain(*both, cb.descend, lr=0.1)
+    names = [c.name for c in chain(params())._bound[0].binding.calls]
+    assert names == ["all", "over_state", "reader", "descend"]

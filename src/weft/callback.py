@@ -47,10 +47,12 @@ PLACES = ("grad", "decay", "statistics", "update", "descend", "after")
 class Renamed:
     """A callback under other names; made by `rename`."""
 
-    def __init__(self, cb: Callable, names: Mapping[str, str]):
+    def __init__(self, cb: Callable, names: Mapping[str, str], *, value: bool = False):
         self.cb, self.names = cb, dict(names)
-        spec = read(cb)
+        spec = read(cb, value=value)
         known = set(spec.args.values()) | spec.returns
+        for over in spec.over.values():
+            known |= set(read(over.fn, value=True).args.values())
         unknown = set(names) - known
         if unknown and not spec.opaque and not spec.var_kw:
             raise ChainError(
@@ -67,6 +69,12 @@ class Renamed:
         back = {new: old for old, new in self.names.items()}
         out = self.cb(*args, **{back.get(k, k): v for k, v in kwargs.items()})
         return {self.names.get(k, k): v for k, v in out.items()} if isinstance(out, dict) else out
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Renamed) and (self.cb, self.names) == (other.cb, other.names)
+
+    def __hash__(self) -> int:
+        return hash((self.cb, *sorted(self.names.items())))
 
     def __repr__(self) -> str:
         pairs = ", ".join(f"{old}={new!r}" for old, new in self.names.items())
@@ -213,7 +221,7 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         ChainError: where `cb` is not callable, or a default cannot be told for hyper or state.
     """
     if isinstance(cb, Renamed):
-        return _rename_spec(cb, read(cb.cb))
+        return _rename_spec(cb, read(cb.cb, value=value))
     if not callable(cb):
         raise ChainError(f"a callback must be callable, not {cb!r} of type {type(cb).__name__}")
     name, code = _name(cb), _code(cb)
@@ -297,13 +305,19 @@ def _rename_spec(cb: Renamed, inner: Spec) -> Spec:
         hypers={to(k): v for k, v in inner.hypers.items()},
         states={to(k): v for k, v in inner.states.items()},
         shared={to(k): v for k, v in inner.shared.items()},
-        over={to(k): v for k, v in inner.over.items()},
+        over={to(k): _rename_over(v, cb.names) for k, v in inner.over.items()},
         returns=frozenset(map(to, inner.returns)),
         mentions=frozenset(map(to, inner.mentions)),
         produces={**cb.names, **{k: to(v) for k, v in inner.produces.items()}},
         place=getattr(cb, "place", inner.place),
         ndim=_ranks(getattr(cb, "ndim", inner.ndim)),
     )
+
+
+def _rename_over(over: OverParams, names: Mapping[str, str]) -> OverParams:
+    """A value over all parameters that reads what its callback reads, under the same new names."""
+    own = {k: v for k, v in names.items() if k in read(over.fn, value=True).args.values()}
+    return replace(over, fn=Renamed(over.fn, own, value=True)) if own else over
 
 
 def _defaults(cb: Any) -> dict[str, Any]:
