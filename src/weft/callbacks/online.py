@@ -95,18 +95,23 @@ def posterior(
 
     Chen et al., 2024, arXiv:2404.06549 (VSGD). s_g, s_h are b_g, b_h over their shape.
     """
-    shape, prior_g, prior_h = 2 * ps + 1 + 1e-4, 2 * ps, 2 * ghattg * ps
-    b_g = torch.full_like(grad, prior_g) if step == 1 else rate_g
-    b_h = torch.full_like(grad, prior_h) if step == 1 else rate_hg
-    over = shape - 1 if step == 1 else shape
-    s_g, s_h = b_g / over, b_h / over
-    m, var = (s_h * exp_avg + s_g * grad) / (s_g + s_h), s_g * s_h / (s_g + s_h)
+    prior_g, prior_h = 2 * ps, 2 * ghattg * ps
+    b_g, b_h, shape = rate_g, rate_hg, 2 * ps + 1 + 1e-4
+    if step == 1:
+        b_g, b_h, shape = torch.full_like(grad, prior_g), torch.full_like(grad, prior_h), shape - 1
+    m, var = precision_weighted(exp_avg, grad, b_h / shape, b_g / shape)
     return {
         "exp_avg": m,
         "rate_g": b_g.lerp(prior_g + var + (m - exp_avg) ** 2, step**-tau1),
         "rate_hg": b_h.lerp(prior_h + var + (m - grad) ** 2, step**-tau2),
         "update": m / ((m * m + var).sqrt() + eps),
     }
+
+
+def precision_weighted(a, b, weight_a, weight_b):
+    """The mean of two values with these weights, and its variance."""
+    total = weight_a + weight_b
+    return (weight_a * a + weight_b * b) / total, weight_a * weight_b / total
 
 
 @mark(place="descend")
