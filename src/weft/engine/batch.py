@@ -139,10 +139,14 @@ class Batch:
         if len(right) == 1:
             b = self._reshape(b, (*right, 1))
         rank = max(len(self._shape(a)), len(self._shape(b)))
-        product = self._call(torch.matmul, (self._align(a, rank), self._align(b, rank)), n)
-        if len(left) > 1 and len(right) > 1:
-            return product
-        return self._add("reshape", (product,), n)
+        shape = n.shape or ()
+        if len(right) == 1:
+            shape = (*shape, 1)
+        if len(left) == 1:
+            shape = (*shape[:-1], 1, *shape[-1:])
+        tree, both = ((Arg(0), Arg(1)), {}), (self._align(a, rank), self._align(b, rank))
+        product = self._rows("call", both, shape, n.dtype, fn=torch.matmul, tree=tree, results=0)
+        return product if shape == n.shape else self._add("reshape", (product,), n)
 
     def _reshape(self, n: Node, shape: tuple[int, ...]) -> Node:
         if n.index in self.stacked:

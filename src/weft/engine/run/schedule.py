@@ -68,9 +68,13 @@ class Schedule:
                     launch.address, 0, len(w.plan.phases), threads if w.threads_wanted else 1
                 )
         else:
-            self._run_in_turns(threads)
-            for w in self.works:
-                w.store(shared)
+            try:
+                self._run_in_turns(threads)
+                for w in self.works:
+                    w.store(shared)
+            finally:
+                for w in self.works:
+                    w.release()
         self.roster.count()
         if self.written:
             torch.autograd.graph.increment_version(self.written)

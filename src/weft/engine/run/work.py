@@ -11,7 +11,7 @@ from weft.engine.norms import Norms
 from weft.engine.plan import TORCH, Region, Slot
 from weft.engine.run.lanes import Numbers
 from weft.engine.run.program import Program, Variant
-from weft.engine.run.regions import Given, TorchRegion
+from weft.engine.run.regions import Given, TorchRegion, Workspace
 from weft.engine.run.roster import Roster
 from weft.engine.run.seat import Seat, alike
 from weft.engine.run.table import Launch
@@ -107,7 +107,6 @@ class Work:
     def prepare(self) -> None:
         """Allocate what the step makes, and copy what is laid out in another way."""
         launch, n = self.launch, self.launch.tensors
-        self.release()
         for slot, s in self.fresh:
             for k, seat in enumerate(self.members):
                 spec = self.variants[k].traced.stores[s.name]
@@ -124,12 +123,13 @@ class Work:
 
     def run_region(self, region: Region, over: dict[tuple[int, str], torch.Tensor]) -> None:
         """Let torch compute a region for all seats, batch by batch."""
-        at = self.plan.regions.index(region)
+        at, space = self.plan.regions.index(region), Workspace()
         for torchs, members in self._batches(at, over):
             first = members[0]
             row, index = self.rows[self.row_of[first]], self.members[first].bound.index
             seats = [self.members[k] for k in members]
-            for given in torchs.run(seats, row, lambda name, index=index: over[index, name]):
+            combined = lambda name, index=index: over[index, name]
+            for given in torchs.run(seats, row, combined, space):
                 for k, value in zip(members, given.values, strict=True):
                     self._take(k, given, value)
 
@@ -230,7 +230,6 @@ class Work:
                 seat.own[name] = value
             if seat.own and seat.p not in self.roster.state:  # its first state
                 self.roster.state[seat.p] = seat.own
-        self.release()
 
     def release(self) -> None:
         """Let go of what was made for this step."""
