@@ -113,7 +113,7 @@ class Chain(Sequence):
         bound = BoundGroup(
             0, {"params": [], **self._defaults}, bind(callbacks, self._defaults), set()
         )
-        return Explanation(callback_rows([bound]))
+        return Explanation(callback_rows([bound]), eager=False)
 
     def __getitem__(self, i: Any) -> Any:
         return self._with(self.elements[i]) if isinstance(i, slice) else self.elements[i]

@@ -36,11 +36,15 @@ class Engine:
         self._doubted: set[str] = set()  # why single steps ran eagerly
         self._lost = ""  # why no chain at all runs fused
 
+    @property
+    def _fuses(self) -> bool:
+        return self.name == "fused" or (self.name == "auto" and FUSE_BY_DEFAULT)
+
     def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
         """One step of every parameter that has a grad; state is made first where it is missing."""
         if self.norms is not None:
             self.norms.clear()
-        if self.name == "eager" or (self.name == "auto" and not FUSE_BY_DEFAULT):
+        if not self._fuses:
             check_grads(groups)
             eager.init_state(groups, state)
             eager.step(groups, state, loss, self.norms)
@@ -129,6 +133,7 @@ class Engine:
         """The plan in words."""
         out = explain(groups, state)
         out.fallbacks = list(self.fallen.values())
+        out.eager = not self._fuses or bool(self.fallen or self._lost)
         if self.fused is not None:
             self.fused.describe(out)
         return out

@@ -21,7 +21,8 @@ class Explanation:
         variants: graphs traced so far, one for each outcome of the chain's conditions.
         fallbacks: `(callback name, file, line, reason)` of what runs eagerly.
         kernels: names of the kernels.
-        phases: what runs in order, in words.
+        phases: what runs in order, in words; empty before the first step of kernels.
+        eager: no kernel is ever going to run.
         bytes_per_parameter: read and written in one step, for one element of a parameter.
         state_bytes_per_parameter: kept between steps, for one element of a parameter.
     """
@@ -34,6 +35,7 @@ class Explanation:
     phases: list[str] = field(default_factory=list)
     bytes_per_parameter: float = 0.0
     state_bytes_per_parameter: float = 0.0
+    eager: bool = True
 
     def __str__(self) -> str:
         head = ("callback", "place", "reads", "returns")
@@ -44,7 +46,10 @@ class Explanation:
         ]
         lines.insert(1, "-" * max(map(len, lines)))
         lines.append("")
-        lines.append("phases: " + (" -> ".join(self.phases) or "the eager loop"))
+        unknown = (
+            "the eager loop" if self.eager else "known after the first step, which builds kernels"
+        )
+        lines.append("phases: " + (" -> ".join(self.phases) or unknown))
         lines.append(
             f"{self.state_bytes_per_parameter:.4g} state bytes a parameter"
             + (f", {self.bytes_per_parameter:.4g} bytes moved" if self.bytes_per_parameter else "")
