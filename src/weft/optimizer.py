@@ -259,8 +259,12 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
         run: Callable[..., Any] = self._step
         for wrapper in reversed(self._wrappers):
             run = around(wrapper, self, run)
-        with torch.no_grad():
+        was = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)  # torch.no_grad() takes 2 us
+        try:
             return loss if scaler.skips(self) else run(closure, loss)
+        finally:
+            torch._C._set_grad_enabled(was)
 
     def _step(self, closure: Callable[[], Any] | None, loss: Any) -> Any:
         if closure is not None:

@@ -83,7 +83,7 @@ def test_a_sparse_grad_has_no_memory_of_its_own(way, capfd):
 
 def test_holders(way):
     dicts = [{"a": torch.ones(2), "b": torch.zeros(1)} for _ in range(3)]
-    holders = look.watch_holders("a", dicts)
+    holders = look.watch_holders(["a", "a", "b"], dicts)
     assert holders.hold()
     kept = dicts[1]["a"]
     dicts[1]["a"] = torch.ones(2)
@@ -92,7 +92,7 @@ def test_holders(way):
     assert holders.hold()
     dicts[2]["c"] = 1
     assert not holders.hold()
-    del dicts[2]["c"], dicts[2]["a"]
+    del dicts[2]["c"], dicts[2]["b"]
     assert not holders.hold()
 
 

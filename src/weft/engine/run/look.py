@@ -9,7 +9,7 @@ import ctypes
 import functools
 from array import array
 from collections.abc import Sequence
-from operator import is_, itemgetter
+from operator import getitem, is_
 from typing import Any
 
 import torch
@@ -46,17 +46,17 @@ class Memory:
 
 
 class Holders:
-    """Dicts that are to keep what they hold under a name, and to get nothing besides."""
+    """Dicts that are to keep what they hold under some names, and to get nothing besides."""
 
-    def __init__(self, name: str, dicts: Sequence[dict[str, Any]]):
-        self.name, self.dicts, self.get = name, dicts, itemgetter(name)
-        self.held = list(map(self.get, dicts))
+    def __init__(self, names: Sequence[str], dicts: Sequence[dict[str, Any]]):
+        self.names, self.dicts = names, dicts
+        self.held = list(map(getitem, dicts, names))
         self.lengths = array("q", map(len, dicts))
 
     def hold(self) -> bool:
         """Whether they have kept it."""
         try:
-            same = all(map(is_, map(self.get, self.dicts), self.held))
+            same = all(map(is_, map(getitem, self.dicts, self.names), self.held))
         except KeyError:
             return False
         return same and array("q", map(len, self.dicts)) == self.lengths
@@ -111,11 +111,12 @@ class MemoryFromC(Memory):
 class HoldersFromC(Holders):
     """The same, from C."""
 
-    def __init__(self, name: str, dicts: Sequence[dict[str, Any]]):
-        super().__init__(name, dicts)
-        self.c, self.places = looks(), (array("q", map(id, dicts)), array("q", map(id, self.held)))
-        places, objects = map(_at, self.places)
-        self.args = places, _at(self.lengths), name, objects, len(dicts)
+    def __init__(self, names: Sequence[str], dicts: Sequence[dict[str, Any]]):
+        super().__init__(names, dicts)
+        self.c = looks()
+        self.objects = [array("q", map(id, objects)) for objects in (dicts, names, self.held)]
+        at, keys, held = map(_at, self.objects)
+        self.args = at, _at(self.lengths), keys, held, len(dicts)
 
     def hold(self) -> bool:
         """Whether they have kept it."""
@@ -195,9 +196,9 @@ def watch_memory(tensors: Sequence[torch.Tensor]) -> Memory:
     return Memory(tensors) if offset is None else MemoryFromC(tensors, offset)
 
 
-def watch_holders(name: str, dicts: Sequence[dict[str, Any]]) -> Holders:
-    """Look at what these hold under a name from now on."""
-    return Holders(name, dicts) if _offset() is None else HoldersFromC(name, dicts)
+def watch_holders(names: Sequence[str], dicts: Sequence[dict[str, Any]]) -> Holders:
+    """Look at what these hold under a name each from now on."""
+    return (Holders if _offset() is None else HoldersFromC)(names, dicts)
 
 
 def watch_grads(params: Sequence[torch.Tensor]) -> Grads:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from weft.engine.backends.c.kernel import looks
-from weft.engine.run.look import Grads, Holders, data_ptr, watch_holders, watch_memory
+from weft.engine.run.look import Grads, data_ptr, watch_holders, watch_memory
 from weft.engine.run.seat import PLAIN, Seat, fit
 
 __all__ = ["Roster"]
@@ -40,7 +40,7 @@ class Roster:
         self.p_at = list(map(data_ptr, self.params))
         self.grad_at, self.grads_as = grads.at[:], grads.remember()
         self.grad_dtypes = [s.tensor("grad").dtype for s in seats]
-        self.columns: dict[str, Holders] = {}
+        self.columns: dict[str, list[torch.Tensor]] = {}
         self.addresses: dict[str, list[int] | array] = {"p": self.p_at, "grad": self.grad_at}
         self.bounds = list({id(s.bound): s.bound for s in seats}.values())
         self.hypers = [
@@ -56,11 +56,7 @@ class Roster:
             if not isinstance(v, torch.Tensor)
         ]
         self._states()
-        self.memory = watch_memory([*self.params, *chain(*[c.held for c in self.columns.values()])])
-        self.holders = [*self.columns.values(), watch_holders("step", self.counted_owns)]
-        held = {id(own) for holders in self.holders for own in holders.dicts}
-        self.bare = [own for own in self.owns if id(own) not in held]
-        self.lengths = list(map(len, self.bare))
+        self.memory = watch_memory([*self.params, *chain(*self.columns.values())])
         self._written()
         self.any_staged = any(s.staged for s in seats)
 
@@ -87,13 +83,20 @@ class Roster:
                     k == "step" and self.seats[i].bound.binding.keeps_step
                 ):
                     names.setdefault(k, []).append(i)
+        keys, owns = ["step"] * len(self.counted_owns), list(self.counted_owns)
         for name, at in names.items():
-            # it keeps the tensors: an address stays theirs as long as they live
-            column = self.columns[name] = watch_holders(name, [self.owns[i] for i in at])
-            ptrs = list(map(data_ptr, column.held))
+            # kept: an address stays theirs as long as they live
+            held = self.columns[name] = [self.owns[i][name] for i in at]
+            ptrs = list(map(data_ptr, held))
+            keys += [name] * len(at)
+            owns += [self.owns[i] for i in at]
             addresses = self.addresses[name] = [0] * len(self.seats)
             for i, ptr in zip(at, ptrs, strict=True):
                 addresses[i] = ptr
+        self.holders = watch_holders(keys, owns)
+        held_by = set(map(id, owns))
+        self.bare = [own for own in self.owns if id(own) not in held_by]
+        self.lengths = list(map(len, self.bare))
         step = self.addresses.setdefault("step", [0] * len(self.seats))
         for i, view in zip(self.counted, self.views, strict=True):
             step[i] = view.data_ptr()
@@ -101,8 +104,8 @@ class Roster:
     def _written(self) -> None:
         """The memory that steps write, sorted; two that overlap cannot be run by kernels."""
         spans = [(t.data_ptr(), _end(t)) for t in self.params if t.numel()]
-        for c in self.columns.values():
-            spans += [(t.data_ptr(), _end(t)) for t in c.held if t.numel()]
+        for held in self.columns.values():
+            spans += [(t.data_ptr(), _end(t)) for t in held if t.numel()]
         spans.sort()
         self.overlap = any(a[1] > b[0] for a, b in pairwise(spans))
         self.begins, self.ends = [a for a, _ in spans], [b for _, b in spans]
@@ -130,7 +133,7 @@ class Roster:
             same = (
                 all(map(is_, state.values(), self.entries))
                 and list(map(len, self.bare)) == self.lengths
-                and all(holders.hold() for holders in self.holders)
+                and self.holders.hold()
                 and self.memory.unmoved()
                 and grads.laid_out(self.grads_as)
                 and not (self.plain and self._other_plain())

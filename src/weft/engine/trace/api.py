@@ -175,7 +175,7 @@ class Traced:
 
     def captures_hold(self) -> bool:
         """Whether everything captured still is what it was."""
-        return all(c.holds() for c in self.captures)
+        return not self.captures or all(c.holds() for c in self.captures)
 
     def host_nodes(self) -> Iterator[Node]:
         """The host scalars that tensors or outputs take, constants but as outputs left out."""

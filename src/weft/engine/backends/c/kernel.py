@@ -61,9 +61,7 @@ class Looks:
     def __init__(self, lib: Any):
         self.count = self._bind(lib, "count", None, POINTER, LONG)
         self.count_of_all = self._bind(lib, "count_of_all", ctypes.c_double, POINTER, LONG)
-        self.hold = self._bind(
-            lib, "hold", ctypes.c_int, POINTER, POINTER, ctypes.py_object, POINTER, LONG
-        )
+        self.hold = self._bind(lib, "hold", ctypes.c_int, POINTER, POINTER, POINTER, POINTER, LONG)
         self.can_look = self._bind(lib, "can_look", ctypes.c_int)
         self.point_to = self._bind(lib, "point_to", ctypes.c_int, POINTER, LONG, POINTER, LONG)
         self.unmoved = self._bind(

@@ -103,10 +103,11 @@ int weft_laid_out(const int64_t *grads, int64_t n, const int32_t *dtypes, const 
     return 1;
 }
 
-/* Whether dicts have so many items, and hold these objects under a key. */
-int weft_hold(const int64_t *dicts, const int64_t *lengths, void *key, const int64_t *objects, int64_t n) {
+/* Whether dicts have so many items, and hold these objects under these keys. */
+int weft_hold(const int64_t *dicts, const int64_t *lengths, const int64_t *keys, const int64_t *objects,
+              int64_t n) {
     for (int64_t i = 0; i < n; i++) {
-        void *dict = (void *)(intptr_t)dicts[i];
+        void *dict = (void *)(intptr_t)dicts[i], *key = (void *)(intptr_t)keys[i];
         if (length_of(dict) != lengths[i] || (int64_t)(intptr_t)item_of(dict, key) != objects[i]) return 0;
     }
     return 1;
