@@ -66,4 +66,6 @@ def test_kernels_agree_with_the_eager_loop(chain):
 @pytest.mark.slow
 @pytest.mark.parametrize("chain", all_chains(), ids=lambda c: c.name)
 def test_kernels_agree_with_the_eager_loop_in_double(chain):
-    assert_same(chain, torch.float64, 1e-9)
+    # the eager loop computes with a hyper that is a float32 tensor in float32, kernels in double
+    single = any(isinstance(h, torch.Tensor) for h in chain.hypers.values())
+    assert_same(chain, torch.float64, 1e-6 if single else 1e-9)
