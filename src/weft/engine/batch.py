@@ -15,20 +15,6 @@ from weft.engine.trace.opaque import Arg, put_back
 
 __all__ = ["Batch"]
 
-# functions of one matrix that torch applies to each matrix of a stack; not `inv`, whose factors of a
-# stack go wrong with more than one thread (torch 2.13, oneMKL: "Parameter 6 was incorrect")
-OF_EACH_MATRIX = frozenset(
-    (
-        torch.linalg.eigh,
-        torch.linalg.eigvalsh,
-        torch.linalg.qr,
-        torch.linalg.svd,
-        torch.linalg.cholesky,
-        torch.tril,
-        torch.triu,
-    )
-)
-
 
 class Batch:
     """Nodes for `many` parameters at once.
@@ -128,7 +114,7 @@ class Batch:
                 dim = (*tree[0][1:], *tree[1].values(), 0)[0]
                 tree = (tree[0][:1], {"dim": dim + 1 if dim >= 0 else dim})
                 return self._add("call", map(self._spread, args), n, **{**attrs, "tree": tree})
-            case "call" if n.attr("fn") in OF_EACH_MATRIX and len(args) == 1:
+            case "call" if n.attr("fn") in (torch.tril, torch.triu) and len(args) == 1:
                 return self._add("call", args, n, **attrs)
         return self._one_by_one(n, args)
 

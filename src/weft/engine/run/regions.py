@@ -1,8 +1,9 @@
 """Regions: what torch computes between the passes of kernels, for parameters of one shape at once.
 
-Parameters share a batch if they run the same graph on the same numbers. A batch is as many as keep
-a stack of the largest value within `BATCH` elements, so the workspace is fixed: a stack, those that
-are alive with it, and never more than one batch. Where two do not fit they run one by one.
+Parameters share a batch if they run the same graph on the same numbers, and it decomposes no
+matrix. A batch is as many as keep a stack of the largest value within `BATCH` elements, so the
+workspace is fixed: a stack, those that are alive with it, and never more than one batch. Where two do
+not fit they run one by one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,8 +21,15 @@ from weft.engine.trace.hostcode import evaluate
 __all__ = ["BATCH", "Given", "TorchRegion", "Workspace"]
 
 BATCH = 1 << 17  # elements: what a core's cache holds; beyond it separate products are as fast
+# a factor without full rank is decided by how its products were rounded, and a stack rounds otherwise
+DECOMPOSITIONS = ("eig", "svd", "qr", "cholesky", "inv", "solve", "lstsq", "lu_factor")
 LEAST = 1 << 12  # elements of a value that is worth a buffer
 INTO_BUFFERS = frozenset(("add", "sub", "mul", "div", "maximum", "minimum", "sqrt"))
+
+
+def _decomposes(n: Node) -> bool:
+    name = getattr(n.attr("fn"), "__name__", "")
+    return any(word in name for word in DECOMPOSITIONS)
 
 
 class Workspace:
@@ -69,7 +77,8 @@ class TorchRegion:
         self.combined = [n.attr("name") for n in region.nodes if n.op == "over"]
         self.draws = any(n.attr("serial") for n in region.nodes)
         largest = max((n.numel for n in region.nodes), default=1)
-        self.most = 1 if self.draws else max(1, BATCH // max(1, largest))
+        alone = self.draws or any(map(_decomposes, region.nodes))
+        self.most = 1 if alone else max(1, BATCH // max(1, largest))
         self._recipes: dict[int, _Recipe] = {}
 
     def apart(self, row: Sequence[Any], over: Callable[[str], torch.Tensor]) -> Any:
