@@ -71,7 +71,9 @@ sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and Undef
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	WEFT_CC="gcc -g -fsanitize=address,undefined -fno-sanitize-recover=all" \
 	WEFT_CACHE_DIR="$$(mktemp -d)" OMP_NUM_THREADS=2 \
-	$(PY) -m pytest -p no:cacheprovider tests/engine/test_fused_corpus.py tests/engine/test_c_backend.py
+	$(PY) -m pytest -n 2 -p no:cacheprovider -m "not slow" tests/engine/test_fused_corpus.py \
+	    tests/engine/test_c_backend.py tests/engine/test_dims.py tests/engine/test_look.py \
+	    tests/engine/test_division.py
 
 bench: $(READY)  ## what a step costs, against torch's and others
 	$(VENV)/bin/weft bench

@@ -62,13 +62,15 @@ class BoundGroup:
         own_chain: the group brought its chain, rather than taking the optimizer's.
         had: hypers that its chain has, or had before an option took the callback away that reads
             them: a momentum that was scheduled to zero can be scheduled back.
+        chosen: the values of the options that its chain was last selected by.
     """
 
-    __slots__ = ("binding", "given", "group", "had", "index", "own_chain")
+    __slots__ = ("binding", "chosen", "given", "group", "had", "index", "own_chain")
 
     def __init__(self, index: int, group: dict[str, Any], binding: Binding, given: set[str]):
         self.index, self.group, self.binding, self.given = index, group, binding, given
         self.own_chain = False
+        self.chosen: list[Any] = []
         self.had = set(binding.hyper_names)
 
     @property

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from operator import is_
 from typing import Any, ClassVar
 
 import torch
@@ -212,10 +213,15 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
         return new
 
     def _select(self, bound: BoundGroup) -> None:
+        chosen = [bound.group[name] for name in self.chain_options]
+        if bound.chosen and all(map(is_, chosen, bound.chosen)):
+            return
         elements = self._chain_for(bound.group)
         if elements != bound.elements:
             bound.binding = bind(elements, bound.group)
             bound.fill_defaults()
+        in_place = any(isinstance(c, torch.Tensor) for c in chosen)  # its number may change unseen
+        bound.chosen = [] if in_place else chosen
 
     def _check_hypers(self, hypers: Mapping[str, Any]) -> None:
         """Refuse a hyper that no chain of this optimizer can read."""
