@@ -211,3 +211,28 @@ def test_what_is_specialised_is_bounded():
     assert b.explain().builds <= 8
     for p, q in zip(a.param_groups[0]["params"], b.param_groups[0]["params"], strict=True):
         torch.testing.assert_close(q, p)
+
+
+@pytest.mark.parametrize("scope", ["optimizer", "group"])
+def test_groups_with_a_value_over_all_parameters_share_a_kernel(scope):
+    total = weft.over_params("total", lambda grad: grad.square().sum(), scope=scope)
+
+    def shrink(update, total=total):
+        return {"update": update / total.sqrt()}
+
+    ends = []
+    for engine in ("eager", "fused"):
+        torch.manual_seed(0)
+        params = [torch.nn.Parameter(torch.randn(4, 3)) for _ in range(12)]
+        groups = [{"params": params[i::4], "lr": 0.01 * (i + 1)} for i in range(4)]
+        opt = weft.chain(shrink, weft.callbacks.ema, weft.callbacks.descend, lr=0.1)(
+            groups, engine=engine
+        )
+        for _ in range(3):
+            for p in params:
+                p.grad = torch.randn_like(p)
+            opt.step()
+        ends.append(params)
+    assert opt.explain().builds == 1
+    for p, q in zip(*ends, strict=True):
+        torch.testing.assert_close(p, q)

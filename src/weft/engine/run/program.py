@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from weft.binding import Binding
+from weft.binding import Binding, Call
 from weft.engine.backends.c import kernel as c
 from weft.engine.cut import make_plan
 from weft.engine.graph import Node
@@ -42,8 +42,13 @@ class TooMany(Exception):
 @functools.lru_cache(maxsize=4096)
 def chain_key(binding: Binding) -> tuple[Any, ...]:
     """What makes two bindings the same chain: groups that share one share its kernels."""
-    elements = tuple(id(c.over or c.spec.cb) for c in binding.calls)
+    elements = tuple(map(_element, binding.calls))
     return elements, tuple(sorted(binding.hypers)), binding.required, binding.keeps_step
+
+
+def _element(c: Call) -> Any:
+    """What a call runs; a value over all parameters that a default declares is made at each bind."""
+    return (c.over.name, id(c.over.fn), c.over.op, c.over.scope) if c.over else id(c.spec.cb)
 
 
 class Untrusted(Exception):
