@@ -38,9 +38,14 @@ needs_proc = pytest.mark.skipif(
 
 
 def run(opt, ps, steps):
-    """Steps with a rate and betas that change at each, and grads of two alternating tensors."""
+    """Steps with a rate and betas that change at each, and grads of two alternating tensors.
+
+    One is the opposite of the other: LAMB's steps are as large as the weights, and by the same way
+    each time they would grow without end.
+    """
     g = torch.Generator().manual_seed(0)
-    grads = [[torch.randn(p.shape, generator=g) for p in ps] for _ in range(2)]
+    forth = [torch.randn(p.shape, generator=g) for p in ps]
+    grads = [forth, [-x for x in forth]]
     for i in range(steps):
         for p, grad in zip(ps, grads[i % 2], strict=True):
             p.grad = grad

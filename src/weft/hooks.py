@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.optim.optimizer as base
+from torch._C._dynamo.eval_frame import set_eval_frame
 from torch.compiler import is_compiling
 
 __all__ = ["hooked"]
@@ -25,7 +26,12 @@ def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
         if is_compiling():
             return uncompiled(self, *args, **kwargs)
         ours = type(self).step is wrapper  # torch wraps the step of a subclass that overrides it
-        return (listened if ours and _listens(self) else step)(self, *args, **kwargs)
+        run = listened if ours and _listens(self) else step
+        compiling = set_eval_frame(None)  # within a compiled function that called this uncompiled
+        try:
+            return run(self, *args, **kwargs)
+        finally:
+            set_eval_frame(compiling)
 
     wrapper.hooked = True  # type: ignore[attr-defined]  # torch looks for it
     return wrapper
