@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import re
 import zipfile
 
 import pytest
@@ -319,18 +320,22 @@ def written(tmp_path):
     return path.read_bytes()
 
 
+def not_loaded(path):
+    """Loading the file raises, names it, changes no bit, and the optimizer goes on."""
+    opt = make()
+    before = picture(opt)
+    broken = (ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
+    with pytest.raises(broken, match=re.escape(path.name)):
+        weft.load_checkpoint(path, optimizer=opt)
+    assert same(picture(opt), before)
+    one_step(opt)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
 def test_a_truncated_file(tmp_path, share):
     whole, path = written(tmp_path), tmp_path / "cut.pt"
     path.write_bytes(whole[: int(len(whole) * share)])
-    opt = make()
-    before = picture(opt)
-    with pytest.raises(
-        (ValueError, RuntimeError, EOFError, pickle.UnpicklingError), match=r"cut\.pt"
-    ):
-        weft.load_checkpoint(path, optimizer=opt)
-    assert same(picture(opt), before)
-    one_step(opt)
+    not_loaded(path)
 
 
 @pytest.mark.parametrize(
@@ -339,13 +344,7 @@ def test_a_truncated_file(tmp_path, share):
 def test_a_file_of_something_else(tmp_path, content):
     path = tmp_path / "other.pt"
     path.write_bytes(content)
-    opt = make()
-    before = picture(opt)
-    with pytest.raises(
-        (ValueError, RuntimeError, EOFError, pickle.UnpicklingError), match=r"other\.pt"
-    ):
-        weft.load_checkpoint(path, optimizer=opt)
-    assert same(picture(opt), before)
+    not_loaded(path)
 
 
 def test_a_zip_of_something_else(tmp_path):

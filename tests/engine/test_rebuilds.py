@@ -5,19 +5,12 @@ import warnings
 
 import pytest
 import torch
+from test_run import adam
 
 import weft
 from weft.callbacks import descend
 
 SHAPES = ((4, 3), (5,), (2, 3, 2))
-
-
-def adam(grad, step, betas=(0.9, 0.999), eps=1e-8, exp_avg=weft.zeros, exp_avg_sq=weft.zeros):
-    b1, b2 = betas
-    m = exp_avg * b1 + (1 - b1) * grad
-    v = exp_avg_sq * b2 + (1 - b2) * grad**2
-    update = (m / (1 - b1**step)) / ((v / (1 - b2**step)).sqrt() + eps)
-    return {"exp_avg": m, "exp_avg_sq": v, "update": update}
 
 
 def decay(p, lr, weight_decay=0.01):
