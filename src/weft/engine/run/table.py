@@ -13,7 +13,9 @@ from weft.errors import NoNumber
 
 __all__ = ["CHUNK", "Launch", "Part"]
 
-WHOLE = 8  # chunks that one thread takes through all phases, while they are in its cache
+WHOLE = 160  # chunks that one thread takes through all phases, so that a pass finds some in its cache
+FAIR = 2  # tensors that a thread is to have at least, where they are large
+SMALL = 8  # chunks of a tensor that is never worth more than one thread
 OVERHEAD = 256  # what a tensor costs besides its elements, in elements
 
 
@@ -23,8 +25,12 @@ class Part:
     def __init__(
         self, sizes: Sequence[int], active: Sequence[int], phases: int, lengths: Sequence[int]
     ):
-        limit = CHUNK * (WHOLE if phases > 1 else 1)
+        self.elements = sum(sizes[t] for t in active)
+        fair = self.elements // (FAIR * torch.get_num_threads())
+        limit = CHUNK if phases == 1 else min(CHUNK * WHOLE, max(CHUNK * SMALL, fair))
         small = [t for t in active if sizes[t] <= limit]
+        if phases > 1:
+            small.sort(key=sizes.__getitem__, reverse=True)  # the threads end at about the same time
         large = [t for t in active if sizes[t] > limit]
         self.which = array("i", [*small, *large])
         self.first = array("q", [0])
@@ -40,7 +46,6 @@ class Part:
         self.whole = _bounds([sizes[t] + OVERHEAD for t in small], 0)
         head = self.first[self.split_from]
         self.split = _bounds(list(self.length[head:]), head)
-        self.elements = sum(sizes[t] for t in active)
 
     @property
     def chunks(self) -> int:

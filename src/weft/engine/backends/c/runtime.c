@@ -2,8 +2,9 @@
  *
  * torch's are those of the OpenMP that is in the process already: after a backward pass they still
  * spin on their cores, where threads of ours would have to wait for them. A child forked after an
- * OpenMP region would hang in the next one, and some systems have none: there the pool serves. Which
- * thread takes which unit is left to chance; results are by chunk, so bits do not depend on it. */
+ * OpenMP region would hang in the next one, and some systems have none: there the pool serves. Who is
+ * through with its own units takes others', so which thread does which is left to chance; results are
+ * by chunk, so bits do not depend on it. */
 #define _GNU_SOURCE
 #include "weft.h"
 
@@ -36,37 +37,36 @@ static int sleeping;
 static atomic_long generation;      /* counts regions */
 static atomic_int busy;             /* workers inside the region */
 
-/* A thread's share of the units: a run of neighbours, so that it walks on in the same memory. */
+/* A thread's share of the units: of whole tensors, which go from large to small, every so manieth;
+ * of chunks a run of neighbours, so that it walks on in the same memory. */
 typedef struct {
-    _Alignas(64) atomic_long next;
-    long end;
+    _Alignas(64) atomic_long taken;
+    long wholes, begin, units;
 } share;
 
 typedef struct {
     unit_fn *fn;
     void *ctx;
     int shares;
-    atomic_int came;
     share of[MAX_WORKERS];
 } work_left;
 static work_left *region;
 
-/* Each thread takes its own share, then what is left of the others'. */
-static void take_units(void *left) {
-    work_left *w = left;
-    int own = atomic_fetch_add_explicit(&w->came, 1, memory_order_relaxed);
+/* Each thread takes its own share, then what is left of the others'. It has the same share every
+ * time, since what it wrote is still in its cache: another core's comes at several times the price. */
+static void take_units(work_left *w, int own) {
     for (int i = 0; i < w->shares; i++) {
         share *s = &w->of[(own + i) % w->shares];
         for (;;) {
-            long u = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
-            if (u >= s->end) break;
-            w->fn(w->ctx, u);
+            long k = atomic_fetch_add_explicit(&s->taken, 1, memory_order_relaxed);
+            if (k >= s->units) break;
+            w->fn(w->ctx, k < s->wholes ? k * w->shares + (own + i) % w->shares : s->begin + k);
         }
     }
 }
 
-static void *work(void *unused) {
-    (void)unused;
+static void *work(void *place) {
+    int own = (int)(intptr_t)place;
     long seen = 0;
     for (;;) {
         for (int i = 0; i < SPIN && atomic_load_explicit(&generation, memory_order_acquire) == seen; i++)
@@ -86,7 +86,7 @@ static void *work(void *unused) {
         }
         pthread_mutex_unlock(&gate);
         if (joined) {
-            take_units(w);
+            take_units(w, own);
             atomic_fetch_sub_explicit(&busy, 1, memory_order_release);
         }
     }
@@ -96,6 +96,9 @@ static void *work(void *unused) {
 /* The entry to OpenMP's threads that GNU's and LLVM's runtimes share. */
 typedef void team_fn(void (*fn)(void *), void *ctx, unsigned threads, unsigned flags);
 static team_fn *team;
+static int (*thread_num)(void);
+
+static void join(void *left) { take_units(left, thread_num()); }
 
 /* A forked child has none of its parent's threads, and locks in whatever state they were. */
 static void in_child(void) {
@@ -108,7 +111,8 @@ static void in_child(void) {
 }
 
 __attribute__((constructor)) static void look_around(void) {
-    team = (team_fn *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
+    thread_num = (int (*)(void))dlsym(RTLD_DEFAULT, "omp_get_thread_num");
+    if (thread_num) team = (team_fn *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
     pthread_atfork(NULL, NULL, in_child);
 }
 
@@ -118,14 +122,15 @@ static void hire(int wanted) {
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     while (workers < wanted && workers < MAX_WORKERS) {
         pthread_t id;
-        if (pthread_create(&id, &detached, work, NULL)) break; /* fewer threads are enough */
+        if (pthread_create(&id, &detached, work, (void *)(intptr_t)(workers + 1))) break; /* fewer threads are enough */
         workers++;
     }
     pthread_attr_destroy(&detached);
 }
 
-/* fn(ctx, u) for every u < units; the caller works too, and alone where the pool is taken. */
-static void spread(unit_fn *fn, void *ctx, int64_t units, int threads) {
+/* fn(ctx, u) for every u < wholes + splits; the caller works too, and alone where the pool is taken. */
+static void spread(unit_fn *fn, void *ctx, int64_t wholes, int64_t splits, int threads) {
+    int64_t units = wholes + splits;
     if (threads > units) threads = (int)units;
     if (threads > MAX_WORKERS) threads = MAX_WORKERS;
     if (threads < 2) {
@@ -134,17 +139,19 @@ static void spread(unit_fn *fn, void *ctx, int64_t units, int threads) {
     }
     work_left w;
     w.fn = fn, w.ctx = ctx, w.shares = threads;
-    atomic_init(&w.came, 0);
     for (int i = 0; i < threads; i++) {
-        atomic_init(&w.of[i].next, units * i / threads);
-        w.of[i].end = units * (i + 1) / threads;
+        share *s = &w.of[i];
+        atomic_init(&s->taken, 0);
+        s->wholes = (wholes - i + threads - 1) / threads;
+        s->begin = wholes + splits * i / threads - s->wholes;
+        s->units = s->wholes + splits * (i + 1) / threads - splits * i / threads;
     }
     if (team) {
-        team(take_units, &w, (unsigned)threads, 0);
+        team(join, &w, (unsigned)threads, 0);
         return;
     }
     if (pthread_mutex_trylock(&owner)) {
-        take_units(&w);
+        take_units(&w, 0);
         return;
     }
     pthread_mutex_lock(&gate);
@@ -154,7 +161,7 @@ static void spread(unit_fn *fn, void *ctx, int64_t units, int threads) {
     atomic_fetch_add(&generation, 1);
     if (sleeping) pthread_cond_broadcast(&opened);
     pthread_mutex_unlock(&gate);
-    take_units(&w);
+    take_units(&w, 0);
     pthread_mutex_lock(&gate);
     places = 0; /* who has not come by now is not needed */
     pthread_mutex_unlock(&gate);
@@ -201,15 +208,20 @@ static void run_unit(void *ctx, int64_t u) {
     }
 }
 
-/* The knot of phase 0 is tied first, that of each phase after it. */
+static void tie_unit(void *ctx, int64_t u) {
+    const job *j = ctx;
+    tie(j, j->at + 1, j->table->split_from + u);
+}
+
+/* The knot of phase 0 is tied first, that of each phase after it: those of vectors by all threads. */
 void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_knot_fn *knot, int from, int to, int threads) {
     job j = {T, chunk, knot, from, to, from, T->wholes};
     if (from == 0)
         for (int64_t a = 0; a < T->active; a++) tie(&j, 0, a);
     for (j.at = from; j.at < to; j.at++) {
-        spread(run_unit, &j, j.wholes + T->splits, threads);
+        spread(run_unit, &j, j.wholes, T->splits, threads);
         j.wholes = 0; /* they are through all phases already */
-        for (int64_t a = T->split_from; a < T->active; a++) tie(&j, j.at + 1, a);
+        spread(tie_unit, &j, 0, T->active - T->split_from, T->dims ? threads : 1);
     }
 }
 
