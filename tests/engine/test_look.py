@@ -31,47 +31,20 @@ def test_c_can_look_at_the_tested_torch():
     assert look._offset() is not None
 
 
-def test_memory(way):
-    a, b = parameters((3, 4), (5,))
-    memory = look.watch_memory([a, b])
-    assert memory.unmoved()
-    a.data = a.data.clone()
-    assert not memory.unmoved()
-    memory = look.watch_memory([a, b])
-    b.data = b.data[:3]
-    assert not memory.unmoved()
-
-
 def test_grads(way):
     a, b, c = parameters((3, 4), (4, 4), ())
     grads = look.watch_grads([a, b, c])
     assert grads.look()
     assert grads.which == b""
     assert list(grads.at) == [p.grad.data_ptr() for p in (a, b, c)]
-    layout = grads.remember()
-    assert grads.laid_out(layout)
-    b.grad = b.grad.t()
-    assert grads.look()
-    assert not grads.laid_out(layout)
     b.grad = None
     assert grads.look()
     assert grads.which == bytes([1, 0, 1])
     assert list(grads.at) == [a.grad.data_ptr(), c.grad.data_ptr()]
-    assert not grads.laid_out(layout)
     a.grad = c.grad = None
     assert grads.look()
     assert not len(grads.at)
     assert grads.which == bytes(3)
-
-
-def test_a_grad_of_another_dtype_at_the_same_place(way):
-    (p,) = parameters((8,))
-    grads = look.watch_grads([p])
-    assert grads.look()
-    layout = grads.remember()
-    p.grad.data = p.grad.data.view(torch.int32)
-    assert grads.look()
-    assert not grads.laid_out(layout)
 
 
 def test_a_sparse_grad_has_no_memory_of_its_own(way, capfd):
@@ -81,19 +54,94 @@ def test_a_sparse_grad_has_no_memory_of_its_own(way, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_holders(way):
-    dicts = [{"a": torch.ones(2), "b": torch.zeros(1)} for _ in range(3)]
-    holders = look.watch_holders(["a", "a", "b"], dicts)
-    assert holders.hold()
-    kept = dicts[1]["a"]
-    dicts[1]["a"] = torch.ones(2)
-    assert not holders.hold()
-    dicts[1]["a"] = kept
-    assert holders.hold()
-    dicts[2]["c"] = 1
-    assert not holders.hold()
-    del dicts[2]["c"], dicts[2]["b"]
-    assert not holders.hold()
+class Scene:
+    """Two groups of parameters with states, and all that is looked at of them."""
+
+    def __init__(self):
+        self.params = parameters((3, 4), (5,), (4, 4), ())
+        self.params[3].grad = None
+        self.lists = [self.params[:2], self.params[2:]]
+        self.groups = [{"params": x, "lr": 0.1, "betas": (0.9, 0.99), "tag": "a"} for x in self.lists]
+        self.owns = [{"a": torch.ones(3), "n": 1} for _ in self.params]
+        self.state = dict(zip(self.params, self.owns, strict=True))
+        kept = [self.owns, *([own["a"], look.ANY] for own in self.owns)]
+        tensors = [*self.params, *(own["a"] for own in self.owns)]
+        self.still = look.watch_all(self.lists, self.groups, [self.state, *self.owns], kept, tensors)
+
+
+def test_nothing_changed(way):
+    scene = Scene()
+    assert scene.still.look() == 0
+    scene.owns[0]["n"] = 2
+    assert scene.still.look() == 0
+    scene.params[0].data.add_(1)
+    assert scene.still.look() == 0
+
+
+CHANGED = {
+    "another list": lambda s: s.groups[0].update(params=list(s.lists[0])),
+    "a parameter more": lambda s: s.lists[0].append(s.params[3]),
+    "a parameter less": lambda s: s.lists[1].pop(),
+    "another parameter": lambda s: s.lists[1].__setitem__(0, torch.nn.Parameter(torch.ones(4, 4))),
+    "another hyper": lambda s: s.groups[1].update(new=1),
+    "a hyper less": lambda s: s.groups[1].pop("lr"),
+    "a state more": lambda s: s.owns[2].update(b=torch.ones(1)),
+    "a state less": lambda s: s.owns[2].pop("a"),
+    "another state": lambda s: s.owns[2].update(a=torch.ones(3)),
+    "another state dict": lambda s: s.state.update({s.params[1]: dict(s.owns[1])}),
+    "data moved": lambda s: setattr(s.params[0], "data", s.params[0].data.clone()),
+    "data cut": lambda s: setattr(s.params[0], "data", s.params[0].data[:2]),
+    "state moved": lambda s: setattr(s.owns[3]["a"], "data", torch.ones(3)),
+    "a grad less": lambda s: setattr(s.params[0], "grad", None),
+    "a grad more": lambda s: setattr(s.params[3], "grad", torch.ones(())),
+    "a grad in another layout": lambda s: setattr(s.params[2], "grad", s.params[2].grad.t()),
+    "a grad of another dtype": lambda s: setattr(
+        s.params[0].grad, "data", s.params[0].grad.data.view(torch.int32)
+    ),
+    "a sparse grad": lambda s: setattr(s.params[2], "grad", torch.ones(4, 4).to_sparse()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_what_changed_is_seen(way, change):
+    scene = Scene()
+    CHANGED[change](scene)
+    assert scene.still.look() == look.CHANGED
+
+
+def test_moved_grads_and_replaced_hypers_are_told_apart(way):
+    scene = Scene()
+    p = scene.params[1]
+    p.grad = p.grad.clone()
+    assert scene.still.look() == look.MOVED
+    assert list(scene.still.at) == [q.grad.data_ptr() for q in scene.params[:3]]
+    scene.still.was[:] = scene.still.at
+    assert scene.still.look() == 0
+    scene.groups[1]["lr"] = 0.2 * p.numel()
+    assert scene.still.look() & look.REPLACED
+    scene.still.take()
+    assert scene.still.look() == 0
+    p.grad, scene.groups[0]["lr"] = p.grad.clone(), float(p.numel())
+    assert scene.still.look() & (look.MOVED | look.REPLACED) == look.MOVED | look.REPLACED
+
+
+def test_hypers_of_another_kind_are_for_python_to_judge(way):
+    scene = Scene()
+    for name, value in {"lr": 1, "betas": (0.9,), "tag": "b", "lr ": None}.items():
+        scene.groups[0][name.strip()] = value
+        seen = scene.still.look()
+        assert seen & look.OTHER
+        scene.still.take()
+        assert scene.still.look() == 0
+
+
+def test_a_hyper_that_takes_the_address_of_the_one_before_is_seen(way):
+    scene = Scene()
+    for k in range(100):
+        scene.groups[0]["lr"] = 0.5 + k
+        scene.groups[0]["lr"] = 1.5 + k  # may be where the one of the last look was
+        assert scene.still.look() & look.REPLACED
+        scene.still.take()
 
 
 CHANGES = {

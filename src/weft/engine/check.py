@@ -101,14 +101,12 @@ def _held_to(a: Seat, b: Seat, variant: Variant, step: int, loss: Any) -> str | 
     torch.default_generator.manual_seed(0)
     grads = watch_grads([b.p])
     grads.look()
-    roster = Roster([b], _states(b), grads)
+    roster = Roster([b], [b.bound], _states(b), grads)
     lanes = make_lanes([b])
-    numbers = [lane.numbers([b], [step], True, loss) for lane in lanes]
+    numbers = [lane.numbers(roster, [step], True, loss) for lane in lanes]
     if numbers[0].which != which:
         return None  # the guards of another variant hold too; it is checked when it is taken
-    shared = Schedule(roster, lanes, [which]).run(numbers, 1)
-    for (_, name), (_, value) in shared.items():
-        b.bound.group[name] = value
+    Schedule(roster, lanes, [which]).run(numbers, 1, [b.bound])
     return _difference(a, b, before)
 
 

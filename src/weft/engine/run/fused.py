@@ -15,7 +15,6 @@ from weft.engine.check import disagreement
 from weft.engine.explain import Explanation
 from weft.engine.norms import Norms
 from weft.engine.plan import Plan, Unplannable
-from weft.engine.run.commit import Uninterrupted
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
 from weft.engine.run.look import Grads, watch_grads
 from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
@@ -43,6 +42,7 @@ class Fused:
         self.rosters: OrderedDict[Any, _Cast] = OrderedDict()
         self.params: list[torch.Tensor] = []
         self.grads = Grads([])
+        self.last: tuple[Any, _Cast] | None = None
 
     def step(
         self,
@@ -64,25 +64,35 @@ class Fused:
         steps, uniform = cast.roster.counts()
         numbers = self._numbers(cast, steps, uniform, loss)
         schedule = cast.schedule([n.which for n in numbers])
-        with Uninterrupted():
-            shared = schedule.run(numbers, torch.get_num_threads())
-            for (index, name), (_, value) in shared.items():
-                every[index].group[name] = value
+        schedule.run(numbers, torch.get_num_threads(), every)
         if norms is not None:
             for work in schedule.works:
                 norms.update(work.norms())
 
     def _cast(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> "_Cast | None":
         """The roster of this step: the one that is there, if it holds, or a new one."""
+        asked = (static(loss), self.library.norms is None)
+        last = self.last
+        if last is not None and last[0] == asked and last[1].roster.holds(groups, state):
+            return last[1]
+        cast, self.last = self._other_cast(groups, state, loss, asked), None
+        if cast is not None:
+            self.last = asked, cast
+        return cast
+
+    def _other_cast(
+        self, groups: list[BoundGroup], state: MutableMapping, loss: Any, asked: tuple[Any, bool]
+    ) -> "_Cast | None":
+        """One of the last few rosters, for a pattern of grads that is back; or a new one."""
         params = list(chain.from_iterable([g.group["params"] for g in groups]))
         if len(params) != len(self.params) or not all(map(is_, params, self.params)):
             self.params, self.grads = params, watch_grads(params)
             self.rosters.clear()
         grads = self.grads
         have_memory = grads.look()
-        key = (grads.which, static(loss), self.library.norms is None)
+        key = (grads.which, *asked)
         cast = self.rosters.get(key)
-        if have_memory and cast is not None and cast.roster.holds(state, grads):
+        if have_memory and cast is not None and cast.roster.holds(groups, state):
             self.rosters.move_to_end(key)
             return cast
         check_grads(groups)
@@ -94,7 +104,7 @@ class Fused:
             raise Unfit("a grad has no memory of its own")
         eager.agree_on_order({s.bound.binding.over for s in seats})
         self.rosters.clear()  # states may have moved: the others would find that out, one by one
-        cast = self.rosters[key] = _Cast(Roster(seats, state, grads))
+        cast = self.rosters[key] = _Cast(Roster(seats, groups, state, grads))
         if cast.roster.overlap:
             self.rosters.clear()
             raise Unfit("parameters, grads or states share memory")
@@ -107,7 +117,7 @@ class Fused:
             out: list[Numbers] = []
             for lane in cast.lanes:
                 try:
-                    out.append(lane.numbers(cast.roster.seats, steps, uniform, loss))
+                    out.append(lane.numbers(cast.roster, steps, uniform, loss))
                 except Untold as e:
                     for seat, step in e.seats:
                         untold.setdefault(seat.family, (seat, _example(seat, step, loss)))

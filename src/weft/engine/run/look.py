@@ -1,23 +1,24 @@
 """Looking at the tensors of a step: where they are, who holds them, and how grads are laid out.
 
 A step is right only if nothing has moved since the table of pointers was filled in, so every step
-looks at every tensor. `Grads`, `Memory` and `Holders` do it in C where torch lets them (looks.c),
-which takes about 10 ns a look; the Python that they fall back to takes 50.
+looks at every tensor. C does it where torch lets it (looks.c), in one call that takes about 10 ns a
+look; the Python that it falls back to takes some 50.
 """
 
 import ctypes
 import functools
 from array import array
-from collections.abc import Sequence
-from operator import getitem, is_
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
+from operator import is_
 from typing import Any
 
 import torch
 
-from weft.engine.backends.c.kernel import looks
+from weft.engine.backends.c.kernel import Things, looks
 
 __all__ = [
-    "Grads", "Holders", "Memory", "data_ptr", "watch_grads", "watch_holders", "watch_memory",
+    "ANY", "CHANGED", "MOVED", "OTHER", "REPLACED", "Grads", "Still", "data_ptr", "watch_all", "watch_grads",
 ]  # fmt: skip
 
 Base = torch._C.TensorBase
@@ -25,41 +26,8 @@ data_ptr, stride, numel = Base.data_ptr, Base.stride, Base.numel
 PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
 WORD = ctypes.sizeof(ctypes.c_void_p)
 
-
-class Memory:
-    """Tensors that are to stay where they are.
-
-    Attributes:
-        at: their addresses.
-    """
-
-    def __init__(self, tensors: Sequence[torch.Tensor]):
-        self.tensors = tensors
-        self.at, self.sizes = self._seen()
-
-    def _seen(self) -> tuple[array, array]:
-        return array("q", map(data_ptr, self.tensors)), array("q", map(numel, self.tensors))
-
-    def unmoved(self) -> bool:
-        """Whether they are where they were, with as many elements."""
-        return self._seen() == (self.at, self.sizes)
-
-
-class Holders:
-    """Dicts that are to keep what they hold under some names, and to get nothing besides."""
-
-    def __init__(self, names: Sequence[str], dicts: Sequence[dict[str, Any]]):
-        self.names, self.dicts = names, dicts
-        self.held = list(map(getitem, dicts, names))
-        self.lengths = array("q", map(len, dicts))
-
-    def hold(self) -> bool:
-        """Whether they have kept it."""
-        try:
-            same = all(map(is_, map(getitem, self.dicts, self.names), self.held))
-        except KeyError:
-            return False
-        return same and array("q", map(len, self.dicts)) == self.lengths
+CHANGED, MOVED, REPLACED, OTHER = -1, 1, 2, 4  # as in looks.c
+ANY: Any = object()  # a value that may be another at each step
 
 
 class Grads:
@@ -86,42 +54,6 @@ class Grads:
             return False
         return True
 
-    def remember(self) -> Any:
-        """How the grads that there are are laid out now."""
-        return [(g.dtype, g.stride()) for p in self.params if (g := p.grad) is not None]
-
-    def laid_out(self, layout: Any) -> bool:
-        """Whether they are as they were then."""
-        return self.remember() == layout
-
-
-class MemoryFromC(Memory):
-    """The same, from C."""
-
-    def __init__(self, tensors: Sequence[torch.Tensor], offset: int):
-        super().__init__(tensors)
-        self.objects, self.offset, self.c = array("q", map(id, tensors)), offset, looks()
-        self.args = _at(self.objects), offset, _at(self.at), _at(self.sizes), len(tensors)
-
-    def unmoved(self) -> bool:
-        """Whether they are where they were, with as many elements."""
-        return self.c.unmoved(*self.args) == 1
-
-
-class HoldersFromC(Holders):
-    """The same, from C."""
-
-    def __init__(self, names: Sequence[str], dicts: Sequence[dict[str, Any]]):
-        super().__init__(names, dicts)
-        self.c = looks()
-        self.objects = [array("q", map(id, objects)) for objects in (dicts, names, self.held)]
-        at, keys, held = map(_at, self.objects)
-        self.args = at, _at(self.lengths), keys, held, len(dicts)
-
-    def hold(self) -> bool:
-        """Whether they have kept it."""
-        return self.c.hold(*self.args) == 1
-
 
 class GradsFromC(Grads):
     """The same, from C."""
@@ -138,27 +70,136 @@ class GradsFromC(Grads):
 
     def look(self) -> bool:
         """Look again; False where a grad has no memory of its own."""
-        self.count = self.c.grads(*self.args)
-        if self.count < 0:
+        count = self.c.grads(*self.args)
+        if count < 0:
             return super().look() and False
-        every = self.count == len(self.params)
+        every = count == len(self.params)
         self.which = b"" if every else bytes(self.present)
-        self.at = self.room if every else self.room[: self.count]
+        self.at = self.room[:count]
         return True
 
-    def remember(self) -> Any:
-        """How the grads that there are are laid out now."""
-        held = [g for p in self.params if (g := p.grad) is not None]
-        dtypes, strides = array("i", bytes(4 * len(held))), array("q")
-        for g in held:
-            strides.extend(g.stride())
-        dims = array("i", [g.ndim for g in held])
-        self.c.dtypes(_at(self.grads), self.count, _at(dtypes))
-        return _at(dtypes), _at(dims), _at(strides), (dtypes, dims, strides)
 
-    def laid_out(self, layout: Any) -> bool:
-        """Whether they are as they were then."""
-        return self.c.laid_out(_at(self.grads), self.count, *layout[:3]) == 1
+class Still:
+    """All that a step looks at, as it was when this was made.
+
+    Args:
+        lists: the lists of parameters.
+        groups: dicts whose values may be replaced, but for those lists.
+        dicts: dicts that are to keep what they hold, ANY aside, and to get nothing besides.
+        kept: the values of each of `dicts`, or ANY.
+        tensors: those that are to stay where they are, with as many elements.
+
+    Attributes:
+        at: the addresses of the grads that there are, as they were last seen.
+        was: as they were last taken up, by who looks.
+        hypers: the values of all groups, as they were last taken; of numbers, as they were seen.
+    """
+
+    def __init__(
+        self,
+        lists: Sequence[list[torch.Tensor]],
+        groups: Sequence[dict[str, Any]],
+        dicts: Sequence[Mapping[Any, Any]],
+        kept: Sequence[Sequence[Any]],
+        tensors: Sequence[torch.Tensor],
+    ):
+        self.lists, self.groups, self.dicts, self.tensors = lists, groups, dicts, tensors
+        self.items = [list(x) for x in lists]
+        self.keys = [list(d) for d in (*groups, *dicts)]
+        self.kept = kept
+        self.hypers = self._hypers()
+        self.params = list(chain.from_iterable(self.items))
+        self.held = [p.grad is not None for p in self.params]
+        self.layout = self._laid_out()
+        self.at = array("q", [p.grad.data_ptr() for p in self.params if p.grad is not None])
+        self.was, self.where = self.at[:], self._where()
+
+    def _hypers(self) -> list[Any]:
+        return [v for g in self.groups for v in g.values()]
+
+    def _laid_out(self) -> list[Any]:
+        return [(g.dtype, g.stride()) for p in self.params if (g := p.grad) is not None]
+
+    def _where(self) -> tuple[array, array]:
+        return array("q", map(data_ptr, self.tensors)), array("q", map(numel, self.tensors))
+
+    def look(self) -> int:
+        """CHANGED, or what has been put in the place of something: MOVED, REPLACED, OTHER."""
+        try:
+            return self._look()
+        except RuntimeError:  # a sparse grad has no strides
+            return CHANGED
+
+    def _look(self) -> int:
+        for now, items in zip(self.lists, self.items, strict=True):
+            if not _same(now, items):
+                return CHANGED
+        for d, keys in zip((*self.groups, *self.dicts), self.keys, strict=True):
+            if not _same(d, keys):
+                return CHANGED
+        for d, kept in zip(self.dicts, self.kept, strict=True):
+            if not all(v is ANY or v is x for v, x in zip(kept, d.values(), strict=True)):
+                return CHANGED
+        for group, params in zip(self.groups, self.lists, strict=True):
+            if group["params"] is not params:
+                return CHANGED
+        if self._where() != self.where or [p.grad is not None for p in self.params] != self.held:
+            return CHANGED
+        if self._laid_out() != self.layout:
+            return CHANGED
+        self.at[:] = array("q", [p.grad.data_ptr() for p in self.params if p.grad is not None])
+        replaced = 0 if _same(self._hypers(), self.hypers) else REPLACED | OTHER
+        return replaced | MOVED * (self.at != self.was)
+
+    def take(self) -> None:
+        """The groups' values are to be what they are now."""
+        self.hypers[:] = self._hypers()
+
+
+class StillFromC(Still):
+    """The same, from C."""
+
+    def __init__(self, lists, groups, dicts, kept, tensors, offset: int):
+        super().__init__(lists, groups, dicts, kept, tensors)
+        values = [
+            id(v) if v is params else 0
+            for g, params in zip(groups, lists, strict=True)
+            for v in g.values()
+        ]
+        values += [0 if v is ANY else id(v) for v in chain.from_iterable(kept)]
+        grads = [g for p in self.params if (g := p.grad) is not None]
+        seen = GradsFromC(self.params, offset)
+        seen.look()
+        place = [n - 1 if has else -1 for n, has in zip(accumulate(self.held), self.held, strict=True)]
+        dtypes = array("i", bytes(4 * len(grads)))
+        looks().dtypes(_at(seen.grads), len(grads), _at(dtypes))
+        self.arrays = {
+            "list": _ids(lists), "list_length": array("q", map(len, lists)), "item": _ids(self.params),
+            "dict": _ids([*groups, *dicts]), "dict_length": array("q", map(len, self.keys)),
+            "key": _ids(chain.from_iterable(self.keys)), "value": array("q", values),
+            "object": _ids(self.tensors), "address": self.where[0], "size": self.where[1],
+            "param": _ids(self.params), "place": array("q", place), "dtype": dtypes,
+            "strides": array("q", accumulate((g.ndim for g in grads), initial=0)),
+            "stride": array("q", chain.from_iterable(g.stride() for g in grads)),
+            "was": self.was, "at": self.at,
+        }  # fmt: skip
+        self.things = Things(
+            lists=len(lists), dicts=len(self.keys), groups=len(groups), tensors=len(self.tensors),
+            params=len(self.params), offset=offset, hypers=id(self.hypers), **{k: _at(a) for k, a in self.arrays.items()},
+        )  # fmt: skip
+        self._still, self._address = looks().still, ctypes.addressof(self.things)
+
+    def look(self) -> int:
+        """CHANGED, or what has been put in the place of something: MOVED, REPLACED, OTHER."""
+        return self._still(self._address, torch.get_num_threads())
+
+
+def _same(now: Any, then: list[Any]) -> bool:
+    return len(now) == len(then) and all(map(is_, now, then))
+
+
+def _ids(objects: Any) -> array:
+    return array("q", map(id, objects))
 
 
 def _at(a: array) -> int:
@@ -172,12 +213,19 @@ def _offset() -> int | None:
         return None
     some = [torch.zeros(1), torch.nn.Parameter(torch.zeros(1))]
     places = range(object.__basicsize__, torch.Tensor.__basicsize__, WORD)
-    return next((at for at in places if _found(some, at)), None)
+    offset = next((at for at in places if _found(some, at)), None)
+    if offset is not None:
+        p = some[1]
+        p.grad = torch.zeros(1)
+        looks().learn(id(p), offset, p.untyped_storage()._cdata)
+        kinds = (0.5, 7, (1,))
+        looks().learn_types(*(_at(a) for a in (_ids(kinds), _ids(map(type, kinds)))))
+    return offset
 
 
 def _found(tensors: Sequence[Any], offset: int) -> bool:
     """Whether all have the pointer there."""
-    objects = array("q", map(id, tensors))
+    objects = _ids(tensors)
     implementations = array("q", [t._cdata for t in tensors])
     return looks().point_to(_at(objects), offset, _at(implementations), len(objects)) == 1
 
@@ -190,15 +238,18 @@ def _from_c(tensors: Sequence[torch.Tensor]) -> int | None:
     return offset if _found(tensors, offset) else None
 
 
-def watch_memory(tensors: Sequence[torch.Tensor]) -> Memory:
-    """Look at where these are from now on."""
-    offset = _from_c(tensors)
-    return Memory(tensors) if offset is None else MemoryFromC(tensors, offset)
-
-
-def watch_holders(names: Sequence[str], dicts: Sequence[dict[str, Any]]) -> Holders:
-    """Look at what these hold under a name each from now on."""
-    return (Holders if _offset() is None else HoldersFromC)(names, dicts)
+def watch_all(
+    lists: Sequence[list[torch.Tensor]],
+    groups: Sequence[dict[str, Any]],
+    dicts: Sequence[Mapping[Any, Any]],
+    kept: Sequence[Sequence[Any]],
+    tensors: Sequence[torch.Tensor],
+) -> Still:
+    """Look at all of this from now on."""
+    offset = _from_c([*tensors, *chain.from_iterable(lists)])
+    if offset is None:
+        return Still(lists, groups, dicts, kept, tensors)
+    return StillFromC(lists, groups, dicts, kept, tensors, offset)
 
 
 def watch_grads(params: Sequence[torch.Tensor]) -> Grads:

@@ -9,14 +9,14 @@ from array import array
 from bisect import bisect_right
 from collections.abc import MutableMapping, Sequence
 from itertools import chain, pairwise
-from operator import is_
 from typing import Any
 
 import torch
 
 from weft.engine.backends.c.kernel import looks
-from weft.engine.run.look import Grads, data_ptr, watch_holders, watch_memory
+from weft.engine.run.look import ANY, CHANGED, MOVED, OTHER, REPLACED, Grads, data_ptr, watch_all
 from weft.engine.run.seat import PLAIN, Seat, fit
+from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["Roster"]
 
@@ -26,27 +26,28 @@ class Roster:
 
     Attributes:
         addresses: slot name -> the address for each seat, 0 where it has no such slot.
-        steps: the step counts before this step, or None where no chain reads them.
+        hypers: how often a hyper of its groups may have become another.
     """
 
-    def __init__(self, seats: list[Seat], state: MutableMapping, grads: Grads):
+    def __init__(
+        self, seats: list[Seat], groups: list[BoundGroup], state: MutableMapping, grads: Grads
+    ):
+        """`groups` are all that step, with or without seats."""
         self.seats = seats
         self.params = [s.p for s in seats]
         self.owns = [s.own for s in seats]
-        self.state, self.entries = state, list(state.values())
+        self.state = state
         self.sizes = [p.numel() for p in self.params]
         self.counted = [i for i, s in enumerate(seats) if s.bound.binding.keeps_step]
         self._adopt_steps()
         self.p_at = list(map(data_ptr, self.params))
-        self.grad_at, self.grads_as = grads.at[:], grads.remember()
+        self.grad_at = grads.at[:]
         self.grad_dtypes = [s.tensor("grad").dtype for s in seats]
         self.columns: dict[str, list[torch.Tensor]] = {}
         self.addresses: dict[str, list[int] | array] = {"p": self.p_at, "grad": self.grad_at}
-        self.bounds = list({id(s.bound): s.bound for s in seats}.values())
-        self.hypers = [
-            (b, b.binding, b.group, list(b.group.values()), list(map(type, b.group.values())))
-            for b in self.bounds
-        ]
+        self.groups = [(b, b.binding, b.group) for b in groups]
+        self.fixed = all(_fixed(v) for b in groups for k, v in b.group.items() if k not in NOT_HYPERS)
+        self.hypers = 0
         both = {(s.bound, k) for s in seats for k in s.own if k in s.bound.group}
         self.set = [(bound, k, bound.is_set(k)) for bound, k in both]
         self.plain = [
@@ -56,7 +57,7 @@ class Roster:
             if not isinstance(v, torch.Tensor)
         ]
         self._states()
-        self.memory = watch_memory([*self.params, *chain(*self.columns.values())])
+        self._watch(groups)
         self._written()
         self.any_staged = any(s.staged for s in seats)
 
@@ -83,23 +84,27 @@ class Roster:
                     k == "step" and self.seats[i].bound.binding.keeps_step
                 ):
                     names.setdefault(k, []).append(i)
-        keys, owns = ["step"] * len(self.counted_owns), list(self.counted_owns)
         for name, at in names.items():
             # kept: an address stays theirs as long as they live
             held = self.columns[name] = [self.owns[i][name] for i in at]
-            ptrs = list(map(data_ptr, held))
-            keys += [name] * len(at)
-            owns += [self.owns[i] for i in at]
             addresses = self.addresses[name] = [0] * len(self.seats)
-            for i, ptr in zip(at, ptrs, strict=True):
+            for i, ptr in zip(at, map(data_ptr, held), strict=True):
                 addresses[i] = ptr
-        self.holders = watch_holders(keys, owns)
-        held_by = set(map(id, owns))
-        self.bare = [own for own in self.owns if id(own) not in held_by]
-        self.lengths = list(map(len, self.bare))
         step = self.addresses.setdefault("step", [0] * len(self.seats))
         for i, view in zip(self.counted, self.views, strict=True):
             step[i] = view.data_ptr()
+
+    def _watch(self, groups: list[BoundGroup]) -> None:
+        """What each step looks at again: numbers among the states are looked at on their own."""
+        dicts = [self.state, *self.owns]
+        kept = [[v if _held(v) else ANY for v in d.values()] for d in dicts]
+        self.still = watch_all(
+            [b.group["params"] for b in groups],
+            [b.group for b in groups],
+            dicts,
+            kept,
+            [*self.params, *chain(*self.columns.values())],
+        )
 
     def _written(self) -> None:
         """The memory that steps write, sorted; two that overlap cannot be run by kernels."""
@@ -125,25 +130,26 @@ class Roster:
 
     # ------------------------------------------------------------ at each step
 
-    def holds(self, state: MutableMapping, grads: Grads) -> bool:
-        """Whether all is as it was, but for the addresses of grads, which are taken up."""
-        if state is not self.state or len(state) != len(self.entries):
+    def holds(self, groups: list[BoundGroup], state: MutableMapping) -> bool:
+        """Whether all is as it was, but for the addresses of grads, which are taken up, and hypers."""
+        if state is not self.state or len(groups) != len(self.groups):
             return False
+        for bound, (was, binding, group) in zip(groups, self.groups, strict=True):
+            if bound is not was or bound.binding is not binding or bound.group is not group:
+                return False
         try:
-            same = (
-                all(map(is_, state.values(), self.entries))
-                and list(map(len, self.bare)) == self.lengths
-                and self.holders.hold()
-                and self.memory.unmoved()
-                and grads.laid_out(self.grads_as)
-                and not (self.plain and self._other_plain())
-                and not (self.set and any(b.is_set(k) != was for b, k, was in self.set))
-            )
-            for h in self.hypers:
-                same = same and self._same_group(*h)
-        except (KeyError, TypeError, AttributeError):
+            seen = self.still.look()
+            if seen == CHANGED or (self.plain and self._other_plain()):
+                return False
+            if not self.fixed or seen & REPLACED:
+                self.hypers += 1
+            if seen & OTHER and not self._same_kinds(groups):
+                return False
+            if self.set and any(b.is_set(k) != was for b, k, was in self.set):
+                return False
+        except (KeyError, TypeError, AttributeError, RuntimeError):  # RuntimeError: a sparse grad
             return False
-        return same and (grads.at == self.grad_at or self._take_grads(grads.at))
+        return not seen & MOVED or self._take_grads(self.still.at)
 
     def _other_plain(self) -> bool:
         """Whether a state that is no tensor is of another kind, or another one where that matters."""
@@ -152,22 +158,13 @@ class Roster:
             for own, k, kind, v in self.plain
         )
 
-    def _same_group(self, bound, binding, group, values: list[Any], types: list[type]) -> bool:
-        """Whether a group has its chain, and hypers of the types that they had."""
-        if bound.group is not group or bound.binding is not binding:
-            return False
-        now = list(group.values())
-        try:
-            if now == values and list(map(type, now)) == types:
-                return True
-        except RuntimeError:  # tensors of several elements
-            return False
-        if list(map(type, now)) != types:
-            return False
-        for old, new in zip(values, now, strict=True):
-            if old is not new and not _same_kind(old, new):
+    def _same_kinds(self, groups: list[BoundGroup]) -> bool:
+        """Whether hypers have the types that they had, and what is no number its value."""
+        now = chain.from_iterable(b.group.values() for b in groups)
+        for old, new in zip(self.still.hypers, now, strict=True):
+            if old is not new and (type(old) is not type(new) or not _same_kind(old, new)):
                 return False
-        values[:] = now
+        self.still.take()
         return True
 
     def _take_grads(self, grad_at: array) -> bool:
@@ -179,7 +176,7 @@ class Roster:
             fit(grad, self.params[i], "a grad")
         if not self._apart(changed, grad_at):
             return False
-        self.grad_at[:] = grad_at
+        self.grad_at[:] = self.still.was[:] = grad_at
         return True
 
     def counts(self) -> tuple[list[int], bool]:
@@ -192,6 +189,18 @@ class Roster:
         for i, s in zip(self.counted, self.buffer.tolist(), strict=True):
             out[i] = int(s) + 1
         return out, not n
+
+
+def _held(value: Any) -> bool:
+    """Whether a state, or the states of a parameter, is to stay the object that it is."""
+    return isinstance(value, torch.Tensor | dict)
+
+
+def _fixed(hyper: Any) -> bool:
+    """Whether a hyper is another number only where it is another object."""
+    if type(hyper) is tuple:
+        return all(map(_fixed, hyper))
+    return hyper is None or type(hyper) in (int, float, bool, str)
 
 
 def _same_kind(old: Any, new: Any) -> bool:

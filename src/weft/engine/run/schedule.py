@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 
+from weft.engine.backends.c.kernel import Steps
+from weft.engine.run.commit import Uninterrupted
 from weft.engine.run.lanes import Lane, Numbers
 from weft.engine.run.program import Variant
 from weft.engine.run.roster import Roster
 from weft.engine.run.work import Work
 from weft.errors import StepError
+from weft.groups import BoundGroup
 
 __all__ = ["Schedule"]
 
@@ -42,32 +45,27 @@ class Schedule:
             work.finish()
         self.written = [s.p for w in self.works if "p" in w.writes for s in w.members]
         self.writes_grads = any("grad" in w.writes for w in self.works)
-        self.simple = all(
-            not (
-                w.plan.regions
-                or w.plan.barriers
-                or w.fresh
-                or w.staged
-                or w.variant.numbers
-                or any(v.objects for v in w.variants)
-                or w.plan.copies
-            )
-            for w in self.works
-        )
+        self.steps = self._steps() if all(map(_simple, self.works)) else None
 
-    def run(self, numbers: list[Numbers], threads: int) -> dict[tuple[int, str], tuple[int, Any]]:
-        """One step; gives the shared values that it decides."""
-        shared: dict[tuple[int, str], tuple[int, Any]] = {}
+    def _steps(self) -> Steps:
+        """Launches that are all that the step does."""
+        launches = [
+            (w.program.kernel, w.launch.address, len(w.plan.phases), not w.threads_wanted)
+            for w in self.works
+        ]
+        return Steps(launches, self.roster.buffer_at, len(self.roster.views))
+
+    def run(self, numbers: list[Numbers], threads: int, groups: list[BoundGroup]) -> None:
+        """One step; `groups` get the shared values that it decides."""
         for w in self.works:
             w.take_numbers(numbers)
             w.point_grads()
-        if self.simple:
-            for w in self.works:
-                kernel, launch = w.program.kernel, w.launch
-                kernel.run(
-                    launch.address, 0, len(w.plan.phases), threads if w.threads_wanted else 1
-                )
-        else:
+        if self.steps is not None:
+            self._tell_autograd()  # before: an interrupt comes before or after the one call
+            self.steps.run(threads)
+            return
+        with Uninterrupted():
+            shared: dict[tuple[int, str], tuple[int, Any]] = {}
             try:
                 self._run_in_turns(threads)
                 for w in self.works:
@@ -75,7 +73,13 @@ class Schedule:
             finally:
                 for w in self.works:
                     w.release()
-        self.roster.count()
+            self.roster.count()
+            self._tell_autograd()
+            for (index, name), (_, value) in shared.items():
+                groups[index].group[name] = value
+
+    def _tell_autograd(self) -> None:
+        """Parameters and grads are new versions of themselves."""
         if self.written:
             torch.autograd.graph.increment_version(self.written)
         if self.writes_grads:
@@ -88,7 +92,6 @@ class Schedule:
                     if s.p.grad is not None
                 ]
             )
-        return shared
 
     def _run_in_turns(self, threads: int) -> None:
         for w in self.works:
@@ -120,6 +123,13 @@ class Schedule:
                             w.run_region(region, over[w])
         for w in self.works:  # they write, when nothing is left that can fail
             _advance(w, at[w], over[w], threads)
+
+
+def _simple(w: Work) -> bool:
+    """Whether a work's kernel is all there is of it."""
+    plan = w.plan
+    made = w.fresh or w.staged or w.variant.numbers or any(v.objects for v in w.variants)
+    return not (made or plan.regions or plan.barriers or plan.copies)
 
 
 def _last_stretch(w: Work, at: int) -> bool:

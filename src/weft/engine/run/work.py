@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from operator import is_
 from typing import Any
 
 import torch
@@ -74,14 +75,19 @@ class Work:
         self.row_of: list[int] = self.static_rows
         self.launch.row_of[:] = self.static_rows
         self.rows: list[tuple[Any, ...]] = []
+        self.taken: list[Numbers] = []
 
     def _column(self, column: Sequence[int]) -> Sequence[int]:
         return column if self.whole else [column[i] for i in self.seats]
 
     def take_numbers(self, numbers: list[Numbers]) -> None:
         """The rows of this step."""
-        if all(numbers[lane].row_of is None for lane in self.lane_order):
-            self.rows = [numbers[lane].rows[0] for lane in self.lane_order]
+        taken = [numbers[lane] for lane in self.lane_order]
+        if len(taken) == len(self.taken) and all(map(is_, taken, self.taken)):
+            return
+        self.taken = taken
+        if all(n.row_of is None for n in taken):
+            self.rows = [n.rows[0] for n in taken]
             row_of = self.static_rows
         else:
             begins, self.rows = {}, []

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from weft.engine.backends.c.ops import lowers
 from weft.engine.backends.c.render import render
 from weft.engine.plan import Plan
 
-__all__ = ["Kernel", "Table", "build", "lowers", "warm_up"]
+__all__ = ["Kernel", "Steps", "Table", "Things", "build", "looks", "lowers", "warm_up"]
 
 HERE = Path(__file__).parent
 POINTER, LONG = ctypes.c_void_p, ctypes.c_int64
@@ -30,6 +31,27 @@ class Table(ctypes.Structure):
     )
 
 
+class Things(ctypes.Structure):
+    """`weft_things` of looks.c, field by field."""
+
+    _fields_ = (
+        *((n, LONG) for n in ("lists", "dicts", "groups", "tensors", "params", "offset")),
+        *((n, POINTER) for n in ("list", "list_length", "item")),
+        *((n, POINTER) for n in ("dict", "dict_length", "key", "value", "hypers")),
+        *((n, POINTER) for n in ("object", "address", "size")),
+        *((n, POINTER) for n in ("param", "place", "dtype", "strides", "stride", "was", "at")),
+    )
+
+
+class _Launch(ctypes.Structure):
+    """`weft_launch` of runtime.c."""
+
+    _fields_ = (
+        *((n, POINTER) for n in ("table", "chunk", "knot")),
+        *((n, LONG) for n in ("phases", "alone")),
+    )
+
+
 @functools.cache
 def header() -> str:
     """weft.h, put into each source, so that a source is whole and its key says all."""
@@ -45,7 +67,8 @@ def _runtime() -> Any:
     lib = library("\n".join(parts).replace('#include "weft.h"', header())).lib
     lib.weft_run.argtypes = [POINTER, POINTER, POINTER, ctypes.c_int, ctypes.c_int, ctypes.c_int]
     lib.weft_tie.argtypes = [POINTER, POINTER, ctypes.c_int]
-    lib.weft_run.restype = lib.weft_tie.restype = None
+    lib.weft_step.argtypes = [POINTER, LONG, ctypes.c_int, POINTER, LONG]
+    lib.weft_run.restype = lib.weft_tie.restype = lib.weft_step.restype = None
     return lib
 
 
@@ -61,17 +84,13 @@ class Looks:
     def __init__(self, lib: Any):
         self.count = self._bind(lib, "count", None, POINTER, LONG)
         self.count_of_all = self._bind(lib, "count_of_all", ctypes.c_double, POINTER, LONG)
-        self.hold = self._bind(lib, "hold", ctypes.c_int, POINTER, POINTER, POINTER, POINTER, LONG)
         self.can_look = self._bind(lib, "can_look", ctypes.c_int)
         self.point_to = self._bind(lib, "point_to", ctypes.c_int, POINTER, LONG, POINTER, LONG)
-        self.unmoved = self._bind(
-            lib, "unmoved", ctypes.c_int, POINTER, LONG, POINTER, POINTER, LONG
-        )
+        self.learn = self._bind(lib, "learn", None, LONG, LONG, LONG)
+        self.learn_types = self._bind(lib, "learn_types", None, POINTER, POINTER)
         self.grads = self._bind(lib, "grads", LONG, POINTER, LONG, LONG, POINTER, POINTER, POINTER)
         self.dtypes = self._bind(lib, "dtypes", None, POINTER, LONG, POINTER)
-        self.laid_out = self._bind(
-            lib, "laid_out", ctypes.c_int, POINTER, LONG, POINTER, POINTER, POINTER
-        )
+        self.still = self._bind(lib, "still", LONG, POINTER, ctypes.c_int)
 
     @staticmethod
     def _bind(lib: Any, name: str, gives: Any, *takes: Any) -> Any:
@@ -118,6 +137,21 @@ class Kernel:
     def tie(self, table: int, phase: int) -> None:
         """The knot before `phase`, again."""
         self._tie(table, self.knot, phase)
+
+
+class Steps:
+    """Launches that are all that a step does, with the counts that it advances."""
+
+    def __init__(self, launches: Sequence[tuple[Kernel, int, int, bool]], steps: int, counts: int):
+        """A kernel, the address of its table, its phases, and whether one thread is enough."""
+        self._step, self.counts = runtime().weft_step, (steps, counts)
+        rows = [(at, k.chunk, k.knot, phases, alone) for k, at, phases, alone in launches]
+        self._launches = (_Launch * len(rows))(*rows)
+        self._at = ctypes.addressof(self._launches), len(rows)
+
+    def run(self, threads: int) -> None:
+        """All of it in one call, which no interrupt of Python's comes between."""
+        self._step(*self._at, threads, *self.counts)
 
 
 _kernels: dict[str, Kernel] = {}

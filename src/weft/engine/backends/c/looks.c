@@ -2,8 +2,10 @@
  *
  * What is called is the C interface that torch keeps stable for compiled models (aoti_torch_*). A
  * tensor is named by the place that points to its implementation, which is what at::Tensor is: there
- * is one in each Python object, `offset` bytes in, and one for the grad in each parameter. */
+ * is one in each Python object, `offset` bytes in, and one for the grad in each parameter. Python's
+ * own functions come from the process. This is compiled together with runtime.c, whose threads help. */
 #include <dlfcn.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 typedef void *const *tensor;
@@ -17,8 +19,20 @@ static int32_t (*layout_of)(tensor, int32_t *);
 static int32_t (*is_defined)(tensor, _Bool *);
 static tensor (*grad_of)(const void *implementation);
 static int32_t strided;
-static void *(*item_of)(void *dict, void *key); /* borrowed */
-static intptr_t (*length_of)(void *dict);
+static intptr_t (*list_size)(void *list), (*dict_size)(void *dict);
+static void *(*list_item)(void *list, intptr_t i); /* borrowed */
+static int (*dict_next)(void *dict, intptr_t *at, void **key, void **value);
+static intptr_t (*tuple_size)(void *tuple);
+static void *(*tuple_item)(void *tuple, intptr_t i); /* borrowed */
+static int (*list_set)(void *list, intptr_t i, void *item); /* takes the reference */
+static void (*refer)(void *object);
+
+/* Where implementations point to their memory, and parameters to their grads: only what is fetched
+ * ahead depends on it. 0 where it was not found. */
+static int64_t storage_in, meta_in, grad_in;
+
+/* Where objects point to their type, and the types of numbers and tuples; 0 where that is not known. */
+static int64_t type_in, float_type, int_type, tuple_type;
 
 /* Whether this torch has all of it. */
 int weft_can_look(void) {
@@ -34,9 +48,16 @@ int weft_can_look(void) {
     layout_of = dlsym(cpu, "aoti_torch_get_layout");
     is_defined = dlsym(cpu, "aoti_torch_is_defined");
     grad_of = dlsym(core, "_ZNK3c1010TensorImpl4gradEv"); /* c10::TensorImpl::grad() const */
-    item_of = dlsym(RTLD_DEFAULT, "PyDict_GetItem");
-    length_of = dlsym(RTLD_DEFAULT, "PyDict_Size");
-    if (!layout || !item_of || !length_of) return 0;
+    list_size = dlsym(RTLD_DEFAULT, "PyList_Size");
+    list_item = dlsym(RTLD_DEFAULT, "PyList_GetItem");
+    dict_size = dlsym(RTLD_DEFAULT, "PyDict_Size");
+    dict_next = dlsym(RTLD_DEFAULT, "PyDict_Next");
+    tuple_size = dlsym(RTLD_DEFAULT, "PyTuple_Size");
+    tuple_item = dlsym(RTLD_DEFAULT, "PyTuple_GetItem");
+    list_set = dlsym(RTLD_DEFAULT, "PyList_SetItem");
+    refer = dlsym(RTLD_DEFAULT, "Py_IncRef");
+    if (!layout || !list_size || !list_item || !list_set || !refer) return 0;
+    if (!dict_size || !dict_next || !tuple_size || !tuple_item) return 0;
     strided = layout();
     return data_of && numel_of && dim_of && strides_of && dtype_of && layout_of && is_defined && grad_of;
 }
@@ -50,17 +71,65 @@ int weft_point_to(const int64_t *objects, int64_t offset, const int64_t *impleme
     return 1;
 }
 
-/* Whether tensors are where they were, with as many elements. */
-int weft_unmoved(const int64_t *objects, int64_t offset, const int64_t *addresses, const int64_t *sizes, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        tensor t = at(objects[i], offset);
-        void *data;
-        int64_t size;
-        if (data_of(t, &data) || numel_of(t, &size)) return 0;
-        if ((int64_t)(intptr_t)data != addresses[i] || size != sizes[i]) return 0;
-    }
-    return 1;
+/* ---------------------------------------------------------------- fetching ahead */
+
+enum { AHEAD = 8, LINE = 64, IMPLEMENTATION = 208 /* bytes */ };
+
+static const char *word(const char *at, int64_t offset) { return *(const char *const *)(at + offset); }
+
+static void fetch(const char *at, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(at + i);
 }
+
+/* Learns what objects of these types look like, from one of each. */
+void weft_learn_types(const int64_t *objects, const int64_t *types) {
+    type_in = 0;
+    for (int64_t at = sizeof(void *); at < 4 * (int64_t)sizeof(void *) && !type_in; at += sizeof(void *)) {
+        int all = 1;
+        for (int i = 0; i < 3; i++)
+            all = all && (int64_t)(intptr_t)word((const char *)(intptr_t)objects[i], at) == types[i];
+        if (all) type_in = at;
+    }
+    float_type = types[0], int_type = types[1], tuple_type = types[2];
+}
+
+/* Learns from a parameter with a grad, and from the place that its memory is kept in. */
+void weft_learn(int64_t object, int64_t offset, int64_t storage) {
+    const char *t = (const char *)*at(object, offset), *grad = (const char *)grad_of(t);
+    storage_in = meta_in = 0;
+    for (int64_t i = sizeof(void *); i < 8 * (int64_t)sizeof(void *); i += sizeof(void *)) {
+        int64_t to = (int64_t)(intptr_t)word(t, i), beyond = (int64_t)(intptr_t)grad - to;
+        if (to == storage) storage_in = i;
+        if (!meta_in && beyond >= 0 && beyond < 4 * LINE) meta_in = i, grad_in = beyond;
+    }
+}
+
+/* The tensors of a walk, some steps ahead of it: what each points to is fetched a stage at a time. */
+static void fetch_tensor(const int64_t *objects, int64_t offset, int64_t n, int64_t i) {
+    if (!storage_in) return;
+    if (i + 3 * AHEAD < n) fetch((const char *)at(objects[i + 3 * AHEAD], offset), 1);
+    if (i + 2 * AHEAD < n) fetch((const char *)*at(objects[i + 2 * AHEAD], offset), IMPLEMENTATION);
+    if (i + AHEAD < n) fetch(word((const char *)*at(objects[i + AHEAD], offset), storage_in), 1);
+}
+
+static void fetch_grad(const int64_t *objects, int64_t offset, int64_t n, int64_t i) {
+    if (!meta_in || !storage_in) return;
+    if (i + 5 * AHEAD < n) fetch((const char *)at(objects[i + 5 * AHEAD], offset), 1);
+    if (i + 4 * AHEAD < n) fetch((const char *)*at(objects[i + 4 * AHEAD], offset), 1);
+    if (i + 3 * AHEAD < n) {
+        const char *meta = word((const char *)*at(objects[i + 3 * AHEAD], offset), meta_in);
+        if (meta) fetch(meta + grad_in, 1);
+    }
+    for (int stage = 2; stage; stage--) {
+        if (i + stage * AHEAD >= n) continue;
+        const char *meta = word((const char *)*at(objects[i + stage * AHEAD], offset), meta_in);
+        const char *grad = meta ? word(meta, grad_in) : 0;
+        if (grad && stage == 2) fetch(grad, IMPLEMENTATION);
+        if (grad && stage == 1) fetch(word(grad, storage_in), 1);
+    }
+}
+
+/* ---------------------------------------------------------------- looks */
 
 /* The grads of parameters: which have one, and of those, one after the other, the place that points
  * to it and its address. Gives their number, or -1 for a grad that has no memory of its own. */
@@ -68,6 +137,7 @@ int64_t weft_grads(const int64_t *objects, int64_t offset, int64_t n, char *pres
                    int64_t *addresses) {
     int64_t count = 0;
     for (int64_t i = 0; i < n; i++) {
+        fetch_grad(objects, offset, n, i);
         tensor grad = grad_of(*at(objects[i], offset));
         _Bool defined;
         if (is_defined(grad, &defined)) return -1;
@@ -88,29 +158,133 @@ void weft_dtypes(const int64_t *grads, int64_t n, int32_t *dtypes) {
         if (dtype_of(at(grads[i], 0), &dtypes[i])) dtypes[i] = -1;
 }
 
-/* Whether grads have these dtypes, and so many strides each, which follow one after the other. */
-int weft_laid_out(const int64_t *grads, int64_t n, const int32_t *dtypes, const int32_t *dims,
-                  const int64_t *strides) {
-    for (int64_t i = 0; i < n; i++) {
-        tensor grad = at(grads[i], 0);
-        int64_t dim, *stride;
-        int32_t dtype;
-        if (dtype_of(grad, &dtype) || dim_of(grad, &dim) || strides_of(grad, &stride)) return 0;
-        if (dtype != dtypes[i] || dim != dims[i]) return 0;
-        for (int64_t d = 0; d < dim; d++)
-            if (stride[d] != *strides++) return 0;
+/* Everything that a step looks at, as it was: the fields of Things in kernel.py. */
+typedef struct {
+    int64_t lists, dicts, groups, tensors, params, offset;
+    const int64_t *list, *list_length, *item;        /* the items of one list after the other */
+    const int64_t *dict, *dict_length, *key, *value; /* 0 for any value; the groups come first, */
+    void *hypers;                                    /* of which this list has all values */
+    const int64_t *object, *address, *size;
+    const int64_t *param, *place; /* of its grad among those that there are; -1 for none */
+    const int32_t *dtype;         /* of these grads, as what follows */
+    const int64_t *strides, *stride; /* bounds, and what is within them */
+    const int64_t *was;           /* their addresses when they were last taken up, */
+    int64_t *at;                  /* and now */
+} weft_things;
+
+enum { CHANGED = -1, MOVED = 1, REPLACED = 2, OTHER = 4 };
+
+static int lists_hold(const weft_things *w) {
+    const int64_t *item = w->item;
+    for (int64_t l = 0; l < w->lists; l++) {
+        void *list = (void *)(intptr_t)w->list[l];
+        if (list_size(list) != w->list_length[l]) return 0;
+        for (int64_t i = 0; i < w->list_length[l]; i++)
+            if ((int64_t)(intptr_t)list_item(list, i) != *item++) return 0;
     }
     return 1;
 }
 
-/* Whether dicts have so many items, and hold these objects under these keys. */
-int weft_hold(const int64_t *dicts, const int64_t *lengths, const int64_t *keys, const int64_t *objects,
-              int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        void *dict = (void *)(intptr_t)dicts[i], *key = (void *)(intptr_t)keys[i];
-        if (length_of(dict) != lengths[i] || (int64_t)(intptr_t)item_of(dict, key) != objects[i]) return 0;
+static int same_kind(const char *a, const char *b) {
+    if (!type_in || word(a, type_in) != word(b, type_in)) return 0;
+    int64_t type = (int64_t)(intptr_t)word(a, type_in);
+    if (type == float_type || type == int_type) return 1;
+    if (type != tuple_type || tuple_size((void *)a) != tuple_size((void *)b)) return 0;
+    for (intptr_t i = 0; i < tuple_size((void *)a); i++)
+        if (!same_kind(tuple_item((void *)a, i), tuple_item((void *)b, i))) return 0;
+    return 1;
+}
+
+/* Another number is kept at once; whether anything else will do is for Python to say. */
+static int64_t look_at_hyper(const weft_things *w, int64_t i, void *now) {
+    void *then = list_item(w->hypers, i);
+    if (now == then) return 0;
+    if (!same_kind(then, now)) return REPLACED | OTHER;
+    refer(now);
+    list_set(w->hypers, i, now);
+    return REPLACED;
+}
+
+static int64_t dicts_hold(const weft_things *w) {
+    const int64_t *key = w->key, *value = w->value;
+    int64_t seen = 0, hyper = 0;
+    for (int64_t d = 0; d < w->dicts; d++) {
+        if (d + AHEAD < w->dicts) fetch((const char *)(intptr_t)w->dict[d + AHEAD], 1);
+        void *dict = (void *)(intptr_t)w->dict[d], *k, *v;
+        if (dict_size(dict) != w->dict_length[d]) return CHANGED;
+        for (intptr_t at = 0; dict_next(dict, &at, &k, &v); key++, value++) {
+            if ((int64_t)(intptr_t)k != *key || (*value && (int64_t)(intptr_t)v != *value)) return CHANGED;
+            if (d < w->groups) seen |= look_at_hyper(w, hyper++, v);
+        }
+    }
+    return seen;
+}
+
+/* Looks at so many neighbours that another thread is worth waking, where there are more. */
+enum { RUN = 128 };
+
+typedef struct {
+    const weft_things *things;
+    int64_t runs;       /* of tensors; then come those of parameters */
+    _Atomic int seen;   /* MOVED, or CHANGED once that is seen */
+} walk;
+
+static int tensors_stay(const weft_things *w, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+        fetch_tensor(w->object, w->offset, end, i);
+        tensor t = at(w->object[i], w->offset);
+        void *data;
+        int64_t size;
+        if (data_of(t, &data) || numel_of(t, &size)) return 0;
+        if ((int64_t)(intptr_t)data != w->address[i] || size != w->size[i]) return 0;
     }
     return 1;
+}
+
+static int grads_stay(const weft_things *w, int64_t begin, int64_t end) {
+    int seen = 0;
+    for (int64_t i = begin; i < end; i++) {
+        fetch_grad(w->param, w->offset, end, i);
+        tensor grad = grad_of(*at(w->param[i], w->offset));
+        _Bool defined;
+        if (is_defined(grad, &defined) || defined != (w->place[i] >= 0)) return CHANGED;
+        if (!defined) continue;
+        int64_t k = w->place[i], dim, *stride;
+        int32_t layout, dtype;
+        void *data;
+        if (layout_of(grad, &layout) || layout != strided || data_of(grad, &data)) return CHANGED;
+        if (dtype_of(grad, &dtype) || dim_of(grad, &dim) || strides_of(grad, &stride)) return CHANGED;
+        if (dtype != w->dtype[k] || dim != w->strides[k + 1] - w->strides[k]) return CHANGED;
+        if (memcmp(stride, w->stride + w->strides[k], (size_t)dim * sizeof(int64_t))) return CHANGED;
+        w->at[k] = (int64_t)(intptr_t)data;
+        if (w->at[k] != w->was[k]) seen = MOVED;
+    }
+    return seen;
+}
+
+static void look_at_run(void *ctx, int64_t u) {
+    walk *k = ctx;
+    const weft_things *w = k->things;
+    if (k->seen == CHANGED) return;
+    int seen;
+    if (u < k->runs) {
+        seen = tensors_stay(w, u * RUN, WEFT_LEAST((u + 1) * RUN, w->tensors)) ? 0 : CHANGED;
+    } else {
+        u -= k->runs;
+        seen = grads_stay(w, u * RUN, WEFT_LEAST((u + 1) * RUN, w->params));
+    }
+    if (seen) atomic_fetch_or(&k->seen, seen); /* CHANGED is all ones */
+}
+
+/* CHANGED, or what has been put in the place of something: MOVED grads, REPLACED hypers, of which some
+ * may be of an OTHER kind. */
+int64_t weft_still(const weft_things *w, int threads) {
+    if (!lists_hold(w)) return CHANGED;
+    int64_t hypers = dicts_hold(w);
+    if (hypers == CHANGED) return CHANGED;
+    walk k = {w, (w->tensors + RUN - 1) / RUN, 0};
+    spread(look_at_run, &k, 0, k.runs + (w->params + RUN - 1) / RUN, threads);
+    return k.seen == CHANGED ? CHANGED : hypers | k.seen;
 }
 
 /* One more step for each count: a call to torch would take four times as long. */

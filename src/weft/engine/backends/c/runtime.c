@@ -225,6 +225,22 @@ void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_knot_fn *knot, int
     }
 }
 
+/* A step that is nothing but launches: all of their phases, then one more step for each count. */
+typedef struct {
+    const weft_table *table;
+    weft_chunk_fn *chunk;
+    weft_knot_fn *knot;
+    int64_t phases, alone;
+} weft_launch;
+
+void weft_step(const weft_launch *launch, int64_t n, int threads, float *steps, int64_t counts) {
+    for (int64_t i = 0; i < n; i++) {
+        const weft_launch *l = &launch[i];
+        weft_run(l->table, l->chunk, l->knot, 0, (int)l->phases, l->alone ? 1 : threads);
+    }
+    for (int64_t i = 0; i < counts; i++) steps[i] += 1;
+}
+
 /* The knot of a phase alone: after a value over all parameters has come in. */
 void weft_tie(const weft_table *T, weft_knot_fn *knot, int phase) {
     job j = {T, 0, knot, 0, 0, 0, 0};
