@@ -205,6 +205,13 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
                 self._select(bound)
         return self._bound
 
+    def _reselects(self) -> bool:
+        """Whether an option that was set since the last step selects another chain."""
+        if not self.chain_options:
+            return False
+        before = [bound.binding for bound in self._bound]
+        return any(b.binding is not was for b, was in zip(self._current(), before, strict=True))
+
     def _loaded(self, bound: BoundGroup, group: dict[str, Any]) -> BoundGroup:
         """`bound` as it is once `group` has been loaded: its options may select another chain."""
         new = BoundGroup(bound.index, group, bound.binding, bound.given)
@@ -276,6 +283,9 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        plain = loss is None and self._on_nonfinite == "keep"
+        if plain and self._engine.again(self.param_groups, self.state, self._reselects):
+            return None
         groups = self._current()
         if loss is None:
             check_loss(groups, loss)

@@ -1,7 +1,7 @@
 """What runs a bound chain: the eager loop, and the kernels that are held to it."""
 
 import warnings
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import torch
@@ -39,6 +39,18 @@ class Engine:
     @property
     def _fuses(self) -> bool:
         return self.name == "fused" or (self.name == "auto" and FUSE_BY_DEFAULT)
+
+    def again(
+        self, groups: list[dict[str, Any]], state: MutableMapping, reselects: Callable[[], bool]
+    ) -> bool:
+        """The last step once more, where that is all there is to do; False where `step` has to look.
+
+        `reselects` says whether hypers that were replaced select another chain.
+        """
+        fused = self.fused
+        if fused is None or self.norms is not None or self.fallen or self._lost:
+            return False
+        return fused.again(groups, state, reselects)
 
     def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
         """One step of every parameter that has a grad; state is made first where it is missing."""

@@ -103,7 +103,7 @@ def _held_to(a: Seat, b: Seat, variant: Variant, step: int, loss: Any) -> str | 
     grads.look()
     roster = Roster([b], [b.bound], _states(b), grads)
     lanes = make_lanes([b])
-    numbers = [lane.numbers(roster, [step], True, loss) for lane in lanes]
+    numbers = [lane.numbers(roster, step, loss) for lane in lanes]
     if numbers[0].which != which:
         return None  # the guards of another variant hold too; it is checked when it is taken
     Schedule(roster, lanes, [which]).run(numbers, 1, [b.bound])

@@ -1,7 +1,7 @@
 """The step of the groups that kernels serve: a roster, its lanes, and a schedule of launches."""
 
 from collections import OrderedDict
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from itertools import chain
 from operator import is_
@@ -23,6 +23,7 @@ from weft.engine.run.schedule import Schedule
 from weft.engine.run.seat import Seat, Unfit, take_seats
 from weft.engine.trace import Example, Untraceable
 from weft.engine.trace.api import static
+from weft.errors import NoNumber
 from weft.groups import NOT_HYPERS, BoundGroup, check_grads
 
 __all__ = ["Fused"]
@@ -43,6 +44,7 @@ class Fused:
         self.params: list[torch.Tensor] = []
         self.grads = Grads([])
         self.last: tuple[Any, _Cast] | None = None
+        self.repeated: _Cast | None = None  # of the last step, where it may be just repeated
 
     def step(
         self,
@@ -57,23 +59,42 @@ class Fused:
         Raises:
             reasons: why a chain cannot; nothing has been written.
         """
-        self.library.norms = norms
+        self.library.norms, self.repeated = norms, None
         cast = self._cast(groups, state, loss)
         if cast is None:
             return
-        steps, uniform = cast.roster.counts()
-        numbers = self._numbers(cast, steps, uniform, loss)
+        numbers = self._numbers(cast, cast.roster.counts(), loss)
         schedule = cast.schedule([n.which for n in numbers])
         schedule.run(numbers, torch.get_num_threads(), every)
         if norms is not None:
             for work in schedule.works:
                 norms.update(work.norms())
+        elif schedule.steps is not None and loss is None and len(groups) == len(every):
+            self.repeated = cast
+
+    def again(
+        self, groups: list[dict[str, Any]], state: MutableMapping, reselects: Callable[[], bool]
+    ) -> bool:
+        """The last step once more, without a loss; False where something stands against it."""
+        cast = self.repeated
+        if cast is None or not cast.roster.holds(groups, state, reselects):
+            return False
+        try:
+            steps = cast.roster.counts()
+            numbers = [lane.numbers(cast.roster, steps, None) for lane in cast.lanes]
+        except (Untold, NoNumber):
+            return False
+        schedule = cast.schedule([n.which for n in numbers])
+        if schedule.steps is None:
+            return False
+        schedule.run(numbers, torch.get_num_threads(), [])
+        return True
 
     def _cast(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> "_Cast | None":
         """The roster of this step: the one that is there, if it holds, or a new one."""
         asked = (static(loss), self.library.norms is None)
         last = self.last
-        if last is not None and last[0] == asked and last[1].roster.holds(groups, state):
+        if last is not None and last[0] == asked and last[1].roster.holds_for(groups, state):
             return last[1]
         cast, self.last = self._other_cast(groups, state, loss, asked), None
         if cast is not None:
@@ -92,7 +113,7 @@ class Fused:
         have_memory = grads.look()
         key = (grads.which, *asked)
         cast = self.rosters.get(key)
-        if have_memory and cast is not None and cast.roster.holds(groups, state):
+        if have_memory and cast is not None and cast.roster.holds_for(groups, state):
             self.rosters.move_to_end(key)
             return cast
         check_grads(groups)
@@ -110,14 +131,14 @@ class Fused:
             raise Unfit("parameters, grads or states share memory")
         return cast
 
-    def _numbers(self, cast: "_Cast", steps: list[int], uniform: bool, loss: Any) -> list[Numbers]:
+    def _numbers(self, cast: "_Cast", steps: int | list[int], loss: Any) -> list[Numbers]:
         """The numbers of every lane; what has no variant yet is traced first."""
         while True:
             untold: dict[Any, Any] = {}
             out: list[Numbers] = []
             for lane in cast.lanes:
                 try:
-                    out.append(lane.numbers(cast.roster, steps, uniform, loss))
+                    out.append(lane.numbers(cast.roster, steps, loss))
                 except Untold as e:
                     for seat, step in e.seats:
                         untold.setdefault(seat.family, (seat, _example(seat, step, loss)))

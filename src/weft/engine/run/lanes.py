@@ -46,22 +46,26 @@ class Lane:
         self.per_tensor = any(v.per_tensor for v in self.variants)
         self.last: tuple[int, list[int], Numbers] | None = None  # as long as no hyper is another
 
-    def numbers(self, roster: Roster, steps: list[int], uniform: bool, loss: Any) -> Numbers:
-        """The variant and row of each seat.
+    def numbers(self, roster: Roster, steps: int | list[int], loss: Any) -> Numbers:
+        """The variant and row of each seat; `steps` is that of all seats of the roster, or of each.
 
         Raises:
             Untold: where no variant's guards hold.
         """
         live = [i for i, v in enumerate(self.variants) if v.traced.captures_hold()]
-        if not self.per_tensor and (uniform or len({steps[i] for i in self.seats}) == 1):
+        if isinstance(steps, list) and len(same := {steps[i] for i in self.seats}) == 1:
+            steps = same.pop()
+        if not self.per_tensor and isinstance(steps, int):
             last = self.last
             if last is not None and last[0] == roster.hypers and last[1] == live and loss is None:
                 return last[2]
-            which, row = self._one(live, self.first, steps[self.seats[0]], loss)
+            plain = roster.fixed and (loss is None or type(loss) is float)
+            which, row = self._one(live, self.first, steps, loss, plain)
             numbers = Numbers(which, [row], None)
             if loss is None and not any(v.counts for v in self.variants):
                 self.last = roster.hypers, live, numbers
             return numbers
+        each = [steps] * len(roster.seats) if isinstance(steps, int) else steps
         known: dict[Any, int] = {}
         rows: list[tuple[Any, ...]] = []
         which_of: list[int] = []
@@ -70,14 +74,14 @@ class Lane:
         for i in self.seats:
             seat = roster.seats[i]
             key = (
-                steps[i],
-                *(v.leaves(seat.bound.group, seat.own, steps[i], loss) for v in self.variants),
+                each[i],
+                *(v.leaves(seat.bound.group, seat.own, each[i], loss) for v in self.variants),
             )
-            key = repr(key) if self.per_tensor else steps[i]  # 1 is not 1.0, -0.0 is not 0.0
+            key = repr(key) if self.per_tensor else each[i]  # 1 is not 1.0, -0.0 is not 0.0
             at = known.get(key)
             if at is None:
                 at = known[key] = len(rows)
-                which, row = self._one(live, seat, steps[i], loss)
+                which, row = self._one(live, seat, each[i], loss)
                 rows.append(row)
                 chosen.append(which)
             which_of.append(chosen[at])
@@ -85,13 +89,17 @@ class Lane:
         return Numbers(tuple(which_of), rows, row_of)
 
     def _one(
-        self, live: list[int], seat: Seat, step: int, loss: Any
+        self, live: list[int], seat: Seat, step: int, loss: Any, plain: bool = False
     ) -> tuple[int, tuple[Any, ...]]:
+        """A variant and its row; `plain` says that all hypers, and the loss, are Python's numbers."""
         group, own = seat.bound.group, seat.own
         for i in live:
             v = self.variants[i]
             try:
-                row = v.host(*v.leaves(group, own, step, loss))
+                if plain:
+                    row = v.plain(group, own, step, loss)
+                else:
+                    row = v.host(*v.leaves(group, own, step, loss))
             except OF_ARITHMETIC as e:
                 raise NoNumber(f"{type(e).__name__}: {e}") from e
             if row is not None:

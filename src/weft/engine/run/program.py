@@ -6,6 +6,7 @@ so a launch serves them together.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from weft.engine.graph import Node
 from weft.engine.norms import Norms
 from weft.engine.passes import uses_apart
 from weft.engine.plan import TORCH, Plan
-from weft.engine.trace import Example, Traced, host_function, trace
+from weft.engine.trace import Example, Traced, host_function, host_source, trace
 from weft.engine.trace.api import Kept, TensorSpec
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 MOST_VARIANTS = 8
+TENSORS = frozenset(("hyper", "shared", "loss"))  # leaves that may be one
 
 
 class TooMany(Exception):
@@ -72,6 +74,7 @@ class Variant:
     Attributes:
         leaves: `(group, own, step, loss)` -> the values that the numbers come from.
         host: these values -> the row, or None where a guard does not hold.
+        plain: both in one, for groups that hold Python's numbers only.
         outputs: for each output that is kept as a Python number: (kind, name, place), the place in
             the row, or among the values if that is negative (-1 - place).
         made: (slot, name, spec) of the states that the step makes.
@@ -110,6 +113,7 @@ class Variant:
         function = host_function(self.traced, row)
         self.host = function.fn
         self.leaves, text = _leaves(function.leaves)
+        self.plain = _plain(self.traced, row)
         self.identity = (id(program), function.source, text)
         self.per_tensor = any(n.op == "number" for n in function.leaves)
         self.counts = any(n.op == "step" for n in function.leaves)
@@ -142,20 +146,27 @@ def _place(plan: Plan, node: Node) -> Any:
 
 def _leaves(leaves: Iterable[Node]) -> tuple[Callable[..., tuple[Any, ...]], str]:
     """A function from a group, a state, a step and a loss to the values of leaves."""
-    texts = []
-    for n in leaves:
-        name = n.attr("name")
-        if n.op in ("hyper", "shared"):
-            text = f"g[{name!r}]"
-            for i in n.attr("index", ()):
-                text += f"[{i!r}]"
-            texts.append(f"number({text})")
-        elif n.op == "number":
-            texts.append(f"own[{name!r}]")
-        else:
-            texts.append("step" if n.op == "step" else "number(loss)")
+    texts = (f"number({_leaf(n)})" if n.op in TENSORS else _leaf(n) for n in leaves)
     text = f"lambda g, own, step, loss: ({''.join(t + ', ' for t in texts)})"
     return eval(text, {"number": _number}), text
+
+
+def _plain(traced: Traced, row: Iterable[Node]) -> Callable[..., tuple[Any, ...] | None]:
+    """A function from a group, a state, a step and a loss, all of numbers, to a row."""
+    row = list(row)
+    body = "\n    ".join(host_source(traced, row, _leaf))
+    returned = "".join(f"h{n.index}, " for n in row)
+    scope: dict[str, Any] = {"math": math}
+    exec(f"def plain(g, own, step, loss):\n    {body}\n    return ({returned})", scope)
+    return scope["plain"]
+
+
+def _leaf(n: Node) -> str:
+    """Where a leaf's value is found."""
+    name = n.attr("name")
+    if n.op in ("hyper", "shared"):
+        return f"g[{name!r}]" + "".join(f"[{i!r}]" for i in n.attr("index", ()))
+    return f"own[{name!r}]" if n.op == "number" else n.op
 
 
 def _number(x: Any) -> Any:

@@ -7,8 +7,9 @@ address of a grad differs.
 
 from array import array
 from bisect import bisect_right
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from itertools import chain, pairwise
+from operator import is_
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class Roster:
         self.grad_dtypes = [s.tensor("grad").dtype for s in seats]
         self.columns: dict[str, list[torch.Tensor]] = {}
         self.addresses: dict[str, list[int] | array] = {"p": self.p_at, "grad": self.grad_at}
-        self.groups = [(b, b.binding, b.group) for b in groups]
+        self.bounds, self.groups = list(groups), [(b, b.binding, b.group) for b in groups]
         self.fixed = all(_fixed(v) for b in groups for k, v in b.group.items() if k not in NOT_HYPERS)
         self.hypers = 0
         both = {(s.bound, k) for s in seats for k in s.own if k in s.bound.group}
@@ -69,7 +70,7 @@ class Roster:
         self.views = list(self.buffer.unbind()) if counts else []
         for own, view in zip(owns, self.views, strict=True):
             own["step"] = view
-        self.counted_owns, self.buffer_at = owns, self.buffer.data_ptr()
+        self.buffer_at, self.count_of_all = self.buffer.data_ptr(), looks().count_of_all
 
     def count(self) -> None:
         """One more step for all that count."""
@@ -130,12 +131,25 @@ class Roster:
 
     # ------------------------------------------------------------ at each step
 
-    def holds(self, groups: list[BoundGroup], state: MutableMapping) -> bool:
-        """Whether all is as it was, but for the addresses of grads, which are taken up, and hypers."""
+    def holds_for(self, groups: list[BoundGroup], state: MutableMapping) -> bool:
+        """Whether these are the groups, and all holds."""
+        same = len(groups) == len(self.groups) and all(map(is_, groups, self.bounds))
+        return same and self.holds([b.group for b in groups], state)
+
+    def holds(
+        self,
+        groups: list[dict[str, Any]],
+        state: MutableMapping,
+        reselects: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Whether all is as it was, but for the addresses of grads, which are taken up, and hypers.
+
+        `reselects` says whether hypers that were replaced select another chain.
+        """
         if state is not self.state or len(groups) != len(self.groups):
             return False
-        for bound, (was, binding, group) in zip(groups, self.groups, strict=True):
-            if bound is not was or bound.binding is not binding or bound.group is not group:
+        for now, (bound, binding, group) in zip(groups, self.groups, strict=True):
+            if now is not group or bound.binding is not binding or bound.group is not group:
                 return False
         try:
             seen = self.still.look()
@@ -144,6 +158,8 @@ class Roster:
             if not self.fixed or seen & REPLACED:
                 self.hypers += 1
             if seen & OTHER and not self._same_kinds(groups):
+                return False
+            if seen & REPLACED and reselects is not None and reselects():
                 return False
             if self.set and any(b.is_set(k) != was for b, k, was in self.set):
                 return False
@@ -158,9 +174,9 @@ class Roster:
             for own, k, kind, v in self.plain
         )
 
-    def _same_kinds(self, groups: list[BoundGroup]) -> bool:
+    def _same_kinds(self, groups: list[dict[str, Any]]) -> bool:
         """Whether hypers have the types that they had, and what is no number its value."""
-        now = chain.from_iterable(b.group.values() for b in groups)
+        now = chain.from_iterable(group.values() for group in groups)
         for old, new in zip(self.still.hypers, now, strict=True):
             if old is not new and (type(old) is not type(new) or not _same_kind(old, new)):
                 return False
@@ -179,16 +195,17 @@ class Roster:
         self.grad_at[:] = self.still.was[:] = grad_at
         return True
 
-    def counts(self) -> tuple[list[int], bool]:
-        """For each seat the step that it takes now, 1 where its chain does not count; and whether
-        all are the same."""
-        seats, n = len(self.seats), len(self.views)
-        if n == seats and (count := looks().count_of_all(self.buffer_at, n)) >= 0:
-            return [int(count) + 1] * seats, True
-        out = [1] * seats
+    def counts(self) -> int | list[int]:
+        """The step that all seats take now, 1 where no chain counts, or that of each seat."""
+        n = len(self.views)
+        if not n:
+            return 1
+        if n == len(self.seats) and (count := self.count_of_all(self.buffer_at, n)) >= 0:
+            return int(count) + 1
+        out = [1] * len(self.seats)
         for i, s in zip(self.counted, self.buffer.tolist(), strict=True):
             out[i] = int(s) + 1
-        return out, not n
+        return out
 
 
 def _held(value: Any) -> bool:

@@ -203,7 +203,8 @@ class Rebinder:
                 made.__dict__[key] = value
             else:
                 get = lambda k=key: fn.__dict__[k]
-                made.__dict__[key] = self.rebind(value, f"{name}.{key}", get)
+                unread = key == "place" and key not in fn.__code__.co_names  # weft's, for chains
+                made.__dict__[key] = self.rebind(value, f"{name}.{key}", None if unread else get)
         self._steady(made.__dict__, fn.__name__)
         for name in names:
             self._global(fn.__globals__, name, scope)
