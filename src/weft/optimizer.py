@@ -209,8 +209,13 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
         """Whether an option that was set since the last step selects another chain."""
         if not self.chain_options:
             return False
-        before = [bound.binding for bound in self._bound]
-        return any(b.binding is not was for b, was in zip(self._current(), before, strict=True))
+        for bound in self._bound:
+            if not bound.own_chain:
+                was = bound.binding
+                self._select(bound)
+                if bound.binding is not was:
+                    return True
+        return False
 
     def _loaded(self, bound: BoundGroup, group: dict[str, Any]) -> BoundGroup:
         """`bound` as it is once `group` has been loaded: its options may select another chain."""

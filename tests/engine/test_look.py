@@ -61,12 +61,16 @@ class Scene:
         self.params = parameters((3, 4), (5,), (4, 4), ())
         self.params[3].grad = None
         self.lists = [self.params[:2], self.params[2:]]
-        self.groups = [{"params": x, "lr": 0.1, "betas": (0.9, 0.99), "tag": "a"} for x in self.lists]
+        self.groups = [
+            {"params": x, "lr": 0.1, "betas": (0.9, 0.99), "tag": "a"} for x in self.lists
+        ]
         self.owns = [{"a": torch.ones(3), "n": 1} for _ in self.params]
         self.state = dict(zip(self.params, self.owns, strict=True))
         kept = [self.owns, *([own["a"], look.ANY] for own in self.owns)]
         tensors = [*self.params, *(own["a"] for own in self.owns)]
-        self.still = look.watch_all(self.lists, self.groups, [self.state, *self.owns], kept, tensors)
+        self.still = look.watch_all(
+            self.lists, self.groups, [self.state, *self.owns], kept, tensors
+        )
 
 
 def test_nothing_changed(way):
@@ -117,8 +121,11 @@ def test_moved_grads_and_replaced_hypers_are_told_apart(way):
     assert list(scene.still.at) == [q.grad.data_ptr() for q in scene.params[:3]]
     scene.still.was[:] = scene.still.at
     assert scene.still.look() == 0
-    scene.groups[1]["lr"] = 0.2 * p.numel()
-    assert scene.still.look() & look.REPLACED
+    scene.groups[1]["lr"], scene.groups[0]["betas"] = 0.2 * p.numel(), (0.8, 0.9)
+    seen = scene.still.look()
+    assert seen & look.REPLACED
+    if way == "from C":  # which looks at kinds itself
+        assert not seen & look.OTHER
     scene.still.take()
     assert scene.still.look() == 0
     p.grad, scene.groups[0]["lr"] = p.grad.clone(), float(p.numel())

@@ -116,19 +116,23 @@ def changing(options: Options) -> Iterator[Row]:
         ("SGD", {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}),
     ):
         still, moved = (ours(name, **hypers)(parameters(SHAPES["tiny"]())) for _ in range(2))
-        step = _moving(moved)
+        step, stay = _writing(moved, 0.1), _writing(still, 0.0)
         for _ in range(3):  # a first step may be another kernel's
             step()
         before = moved.explain().builds
-        result = race({WEFT: step, "still": still.step}, options.seconds)
+        result = race({WEFT: step, "still": stay}, options.seconds)
         title = f"{name} tiny, every hyper changed at each step"
         yield _ratio("host", title, result, "still", NO_SLOWER)
         builds = moved.explain().builds - before
         yield Row("host", f"{title}: kernels built meanwhile", builds, "", 0)
 
 
-def _moving(opt: Any) -> Callable[[], None]:
-    """A step before which each number of the group changes."""
+def _writing(opt: Any, most: float) -> Callable[[], None]:
+    """A step before which each number of the group is written, changed by `most` at most.
+
+    Where that is nothing it is the same object again, for the same work: what a scheduler takes is
+    not the optimizer's.
+    """
     (group,) = opt.param_groups
     first: dict[str, Any] = {k: v for k, v in group.items() if type(v) is float or type(v) is tuple}
     count = 0
@@ -136,10 +140,11 @@ def _moving(opt: Any) -> Callable[[], None]:
     def step() -> None:
         nonlocal count
         count += 1
-        scale = 1 - 0.1 / count
+        scale = 1 - most / count
         for name, value in first.items():
             many = type(value) is tuple
-            group[name] = tuple(x * scale for x in value) if many else value * scale
+            new = tuple(x * scale for x in value) if many else value * scale
+            group[name] = new if most else value
         opt.step()
 
     return step

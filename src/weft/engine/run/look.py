@@ -170,7 +170,9 @@ class StillFromC(Still):
         grads = [g for p in self.params if (g := p.grad) is not None]
         seen = GradsFromC(self.params, offset)
         seen.look()
-        place = [n - 1 if has else -1 for n, has in zip(accumulate(self.held), self.held, strict=True)]
+        place = [
+            n - 1 if has else -1 for n, has in zip(accumulate(self.held), self.held, strict=True)
+        ]
         dtypes = array("i", bytes(4 * len(grads)))
         looks().dtypes(_at(seen.grads), len(grads), _at(dtypes))
         self.arrays = {
@@ -219,7 +221,8 @@ def _offset() -> int | None:
         p.grad = torch.zeros(1)
         looks().learn(id(p), offset, p.untyped_storage()._cdata)
         kinds = (0.5, 7, (1,))
-        looks().learn_types(*(_at(a) for a in (_ids(kinds), _ids(map(type, kinds)))))
+        objects, types = _ids(kinds), _ids(map(type, kinds))
+        looks().learn_types(_at(objects), _at(types))
     return offset
 
 

@@ -47,7 +47,9 @@ class Roster:
         self.columns: dict[str, list[torch.Tensor]] = {}
         self.addresses: dict[str, list[int] | array] = {"p": self.p_at, "grad": self.grad_at}
         self.bounds, self.groups = list(groups), [(b, b.binding, b.group) for b in groups]
-        self.fixed = all(_fixed(v) for b in groups for k, v in b.group.items() if k not in NOT_HYPERS)
+        self.fixed = all(
+            _fixed(v) for b in groups for k, v in b.group.items() if k not in NOT_HYPERS
+        )
         self.hypers = 0
         both = {(s.bound, k) for s in seats for k in s.own if k in s.bound.group}
         self.set = [(bound, k, bound.is_set(k)) for bound, k in both]
