@@ -18,7 +18,8 @@ import torch
 from weft.engine.backends.c.kernel import Things, looks
 
 __all__ = [
-    "ANY", "CHANGED", "MOVED", "OTHER", "REPLACED", "Grads", "Still", "data_ptr", "watch_all", "watch_grads",
+    "ANY", "CHANGED", "MOVED", "OTHER", "REPLACED",
+    "Grads", "Still", "data_ptr", "watch_all", "watch_grads",
 ]  # fmt: skip
 
 Base = torch._C.TensorBase
@@ -187,7 +188,8 @@ class StillFromC(Still):
         }  # fmt: skip
         self.things = Things(
             lists=len(lists), dicts=len(self.keys), groups=len(groups), tensors=len(self.tensors),
-            params=len(self.params), offset=offset, hypers=id(self.hypers), **{k: _at(a) for k, a in self.arrays.items()},
+            params=len(self.params), offset=offset, hypers=id(self.hypers),
+            **{k: _at(a) for k, a in self.arrays.items()},
         )  # fmt: skip
         self._still, self._address = looks().still, ctypes.addressof(self.things)
 
