@@ -1,6 +1,7 @@
 """The benchmark measures what it says, on the smallest shapes."""
 
 import json
+import operator
 import os
 from types import SimpleNamespace
 
@@ -65,7 +66,7 @@ def test_the_picture_has_every_row(tmp_path):
 
 def test_hypers_all_move_and_nothing_is_built_for_it():
     opt = rivals.ours("AdamW")(measure.parameters([(4, 3)]))
-    step = suite._moving(opt)
+    step = suite._writing(opt, 0.1)
     seen = []
     for _ in range(4):
         step()
@@ -73,6 +74,13 @@ def test_hypers_all_move_and_nothing_is_built_for_it():
         seen.append((group["lr"], *group["betas"], group["eps"], group["weight_decay"]))
     assert all(len(set(column)) == 4 for column in zip(*seen, strict=True))
     assert opt.explain().builds == 1
+
+
+def test_writing_without_a_change_leaves_the_same_objects():
+    opt = rivals.ours("AdamW")(measure.parameters([(4, 3)]))
+    before = list(opt.param_groups[0].values())
+    suite._writing(opt, 0.0)()
+    assert all(map(operator.is_, before, opt.param_groups[0].values()))
 
 
 def test_the_rivals_are_others():
