@@ -1,6 +1,7 @@
 """Random programs of views, aliases and writes: the trace says what eager does, or says no."""
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
@@ -247,6 +248,32 @@ quiet = {
 @given(**case)
 def test_random_programs(shape, first, second, picks, layout):
     check(shape, first, second, picks, layout)
+
+
+@pytest.mark.parametrize("returned", ["p", "grad", "value"])
+def test_a_transposed_result_is_no_contiguous_one(returned):
+    """What is returned keeps its strides, copied or not: flatten() then gives a copy, not a view."""
+
+    def turn(p, grad):
+        held = {"p": p.data, "grad": grad, "value": p * 2}[returned]
+        return {"update": held.transpose(0, 1)}
+
+    def halve(update):
+        update.flatten()[:1].mul_(0.5)
+        return {"update": update}
+
+    ends = []
+    for engine in ("eager", "auto"):
+        torch.manual_seed(0)
+        p = torch.nn.Parameter(torch.randn(4, 4))
+        p.grad = torch.randn(4, 4)
+        opt = weft.Optimizer([p], [turn, halve, weft.callbacks.descend], lr=0.1, engine=engine)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            opt.step()
+        ends.append(p.detach())
+    assert "depending on strides" in str(said[0].message)
+    assert torch.equal(*ends)
 
 
 @pytest.mark.slow

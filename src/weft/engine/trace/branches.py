@@ -90,7 +90,10 @@ def explore(
 def _by_value(x: Any) -> Any:
     """A result with its tensors as they are now."""
     if isinstance(x, TensorProxy):
-        return x.read()
+        node = x.read()
+        if not x.contig:
+            x.tracer.strided.add(node.index)
+        return node
     if isinstance(x, dict):
         return {k: _by_value(v) for k, v in x.items()}
     return x
@@ -126,7 +129,10 @@ def _either(t: Tracer, cond: Node, x: Any, y: Any) -> Any:
         a, b = t.tensor(x), t.tensor(y)
         if a.shape != b.shape or a.dtype is not b.dtype:
             raise Untraceable("ways through a branch on a tensor give different shapes or dtypes")
-        return t.where(cond, a, b)
+        node = t.where(cond, a, b)
+        if not t.strided.isdisjoint((a.index, b.index)):
+            t.strided.add(node.index)
+        return node
     if any(tensors) and isinstance(x, float | int | Node) and isinstance(y, float | int | Node):
         held = x if isinstance(x, Node) else y  # min(lr, tensor): a number or a 0-dim tensor
         if isinstance(held, Node) and held.shape == () and held.dtype.is_floating_point:

@@ -301,8 +301,13 @@ class ChainTrace:
     def _fresh(self, value: Any) -> Any:
         """A returned value with memory of its own."""
         if isinstance(value, Node | torch.Tensor):
-            return TensorProxy.fresh(self.t, self.t.tensor(value), self.example.contiguous)
+            node = self.t.tensor(value)
+            return TensorProxy.fresh(self.t, node, self._contig(node))
         return value
+
+    def _contig(self, node: Node) -> bool:
+        """Whether what a callback returned is certain to be C-contiguous: a copy keeps its strides."""
+        return self.example.contiguous and node.index not in self.t.strided
 
     def _set_p(self, value: Any) -> None:
         if not isinstance(value, Node | torch.Tensor) or self.t.tensor(value).shape != self.p.shape:
@@ -315,9 +320,8 @@ class ChainTrace:
             raise ValueError(f"it returned 'grad' as {node.shape}, not {tuple(self.p.shape)}")
         if self.grad_is_update:
             raise Untraceable("it changes the grad after a branch left the update to be the grad")
-        self.grad = TensorProxy.fresh(
-            self.t, self.t.cast(node, self.p.dtype), self.example.contiguous
-        )
+        contig = self._contig(node)
+        self.grad = TensorProxy.fresh(self.t, self.t.cast(node, self.p.dtype), contig)
 
     def _set_shared(self, name: str, value: Any) -> None:
         """The first parameter of the group decides; the others read what it decided from here on."""
@@ -345,7 +349,8 @@ class ChainTrace:
                 if node.dtype is held.dtype or both_float:
                     held.write(node)
                     return
-            self.own[name] = self._fresh(self.out.stored(name, node))
+            stored = self.out.stored(name, node)
+            self.own[name] = TensorProxy.fresh(self.t, stored, self._contig(node))
         elif isinstance(value, int | float) and isinstance(spec, TensorSpec) and not spec.shape:
             held = self._state(name)  # a number that is kept as a tensor
             held.write(self.t.full(value, (), held.dtype))

@@ -81,6 +81,7 @@ class Tracer:
         self.pins: list[tuple[Node, Any]] = []
         self.path = Path(())
         self.random: list[Node] = []
+        self.strided: set[int] = set()  # results that are not certain to be C-contiguous
 
     # ------------------------------------------------------------ numbers
 
