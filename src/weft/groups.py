@@ -62,16 +62,17 @@ class BoundGroup:
         own_chain: the group brought its chain, rather than taking the optimizer's.
         had: hypers that its chain has, or had before an option took the callback away that reads
             them: a momentum that was scheduled to zero can be scheduled back.
+        left: states that its chain has, or had likewise, and that may still be there.
         chosen: the values of the options that its chain was last selected by.
     """
 
-    __slots__ = ("binding", "chosen", "given", "group", "had", "index", "own_chain")
+    __slots__ = ("binding", "chosen", "given", "group", "had", "index", "left", "own_chain")
 
     def __init__(self, index: int, group: dict[str, Any], binding: Binding, given: set[str]):
         self.index, self.group, self.binding, self.given = index, group, binding, given
         self.own_chain = False
         self.chosen: list[Any] = []
-        self.had = set(binding.hyper_names)
+        self.had, self.left = set(binding.hyper_names), set(binding.state_names)
 
     @property
     def elements(self) -> tuple[Any, ...]:
@@ -99,6 +100,7 @@ class BoundGroup:
             ValueError: for a tuple that is too short for a callback.
         """
         self.had |= set(self.binding.hyper_names)
+        self.left |= set(self.binding.state_names)
         for name, default in self.binding.hypers.items():
             check_kind(name, self.group.setdefault(name, default), default)
         for name, declared in self.binding.shared.items():

@@ -220,6 +220,8 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
     def _loaded(self, bound: BoundGroup, group: dict[str, Any]) -> BoundGroup:
         """`bound` as it is once `group` has been loaded: its options may select another chain."""
         new = BoundGroup(bound.index, group, bound.binding, bound.given)
+        new.had |= bound.had
+        new.left |= bound.left
         if self.chain_options and not bound.own_chain:
             self._select(new)
         return new

@@ -12,8 +12,7 @@ def skips(opt: Any) -> bool:
     unscaled already) and `found_inf` from torch's GradScaler before each step. Without it the
     scaler unscales and skips by itself: both ways write the grads, and come to the same bits.
     """
-    given = vars(opt)
-    scale, found_inf = given.get("grad_scale"), given.get("found_inf")
+    scale, found_inf = getattr(opt, "grad_scale", None), getattr(opt, "found_inf", None)
     if found_inf is not None and float(found_inf) != 0:
         return True
     if scale is not None:

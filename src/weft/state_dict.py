@@ -1,7 +1,7 @@
 """Loading a state dict: checked whole before anything is written, in the dtype that the chain chose."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -149,12 +149,13 @@ def _state(
                 f"the state of parameter {bound.name_of(i)} is {type(saved).__name__}, not a dict"
             )
         kept = {n: v for n, v in saved.items() if v is not None}
-        if strict:
-            _check_names(bound, i, set(kept), prefixes)
-        else:
-            kept = {n: v for n, v in kept.items() if _expected(bound, n, prefixes)}
         p = bound.params[i]
         held = opt.state.get(p, {})
+        ours = {n for n in kept if n in held or _expected(bound, n, prefixes)}
+        if strict:
+            _check_names(bound, i, kept, ours, prefixes)
+        else:
+            kept = {n: v for n, v in kept.items() if n in ours}
         if any(n not in held and n not in bound.binding.states for n in kept):
             made = _made(bound, p, known)
             held = {**{n: v for n, v in made.items() if isinstance(v, torch.Tensor)}, **held}
@@ -173,14 +174,16 @@ def _made(bound: BoundGroup, p: torch.Tensor, known: dict[Any, dict[str, Any]]) 
 def _expected(bound: BoundGroup, name: Any, prefixes: tuple[str, ...]) -> bool:
     if not isinstance(name, str):
         return False
-    return bound.binding.opaque or name in bound.binding.state_names or name.startswith(prefixes)
+    return bound.binding.opaque or name in bound.left or name.startswith(prefixes)
 
 
-def _check_names(bound: BoundGroup, i: int, saved: set[str], prefixes: tuple[str, ...]) -> None:
+def _check_names(
+    bound: BoundGroup, i: int, saved: Iterable[Any], ours: set[Any], prefixes: tuple[str, ...]
+) -> None:
     """Name what is missing and what is unexpected: a state dict of another chain."""
     declared = set(bound.binding.states) | ({"step"} if bound.binding.keeps_step else set())
-    missing = sorted(declared - saved)
-    unexpected = sorted((n for n in saved if not _expected(bound, n, prefixes)), key=str)
+    missing = sorted(declared.difference(saved))
+    unexpected = sorted(set(saved) - ours, key=str)
     if all(isinstance(n, str) and n.startswith(prefixes) for n in saved) or not (
         missing or unexpected
     ):

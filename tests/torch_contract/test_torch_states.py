@@ -168,6 +168,27 @@ def test_resuming_is_exact_and_saving_is_deterministic(name, options):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_buffer_outlives_a_momentum_of_zero(fresh):
+    """Saved while an option had taken its callback away, it loads, and the option may come back."""
+    ends = []
+    for saved in (False, True):
+        p = torch.nn.Parameter(torch.ones(3))
+        p.grad = torch.ones(3)
+        opt = weft.SGD([p], lr=0.1, momentum=0.9)
+        opt.step()
+        opt.param_groups[0]["momentum"] = 0.0
+        opt.step()
+        if saved:
+            held = opt.state_dict()
+            opt = weft.SGD([p], lr=0.1, momentum=0.9) if fresh else opt
+            opt.load_state_dict(held)
+        opt.param_groups[0]["momentum"] = 0.9
+        opt.step()
+        ends.append(p.detach())
+    assert torch.equal(*ends)
+
+
 def test_nothing_is_shared_with_the_dict_that_was_loaded():
     params, others = parameters((3,)), parameters((3,))
     opt, twin = (weft.AdamW(p, lr=torch.tensor(0.1)) for p in (params, others))

@@ -77,17 +77,17 @@ class Fused:
     ) -> bool:
         """The last step once more, without a loss; False where something stands against it."""
         cast = self.repeated
-        if cast is None or not cast.roster.holds(groups, state, reselects):
-            return False
         try:
+            if cast is None or not cast.roster.holds(groups, state, reselects):
+                return False
             steps = cast.roster.counts()
             numbers = [lane.numbers(cast.roster, steps, None) for lane in cast.lanes]
-        except (Untold, NoNumber):
+            schedule = cast.schedule([n.which for n in numbers])
+            if schedule.steps is None:
+                return False
+            schedule.run(numbers, torch.get_num_threads(), [])
+        except (Untold, NoNumber, Unfit):  # nothing is written yet; `step` says what is to be said
             return False
-        schedule = cast.schedule([n.which for n in numbers])
-        if schedule.steps is None:
-            return False
-        schedule.run(numbers, torch.get_num_threads(), [])
         return True
 
     def _cast(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> "_Cast | None":

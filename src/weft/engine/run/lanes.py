@@ -56,14 +56,14 @@ class Lane:
         if isinstance(steps, list) and len(same := {steps[i] for i in self.seats}) == 1:
             steps = same.pop()
         if not self.per_tensor and isinstance(steps, int):
-            last = self.last
-            if last is not None and last[0] == roster.hypers and last[1] == live and loss is None:
+            last, replaced = self.last, roster.still.replaced
+            if last is not None and last[:2] == (replaced, live) and loss is None:
                 return last[2]
             plain = roster.fixed and (loss is None or type(loss) is float)
             which, row = self._one(live, self.first, steps, loss, plain)
             numbers = Numbers(which, [row], None)
-            if loss is None and not any(v.counts for v in self.variants):
-                self.last = roster.hypers, live, numbers
+            if plain and loss is None and not any(v.counts for v in self.variants):
+                self.last = replaced, live, numbers
             return numbers
         each = [steps] * len(roster.seats) if isinstance(steps, int) else steps
         known: dict[Any, int] = {}

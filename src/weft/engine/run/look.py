@@ -8,7 +8,7 @@ look; the Python that it falls back to takes some 50.
 import ctypes
 import functools
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from operator import is_
 from typing import Any
@@ -23,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 Base = torch._C.TensorBase
-data_ptr, stride, numel = Base.data_ptr, Base.stride, Base.numel
+data_ptr, stride = Base.data_ptr, Base.stride
 PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
 WORD = ctypes.sizeof(ctypes.c_void_p)
 
@@ -88,13 +88,16 @@ class Still:
         groups: dicts whose values may be replaced, but for those lists.
         dicts: dicts that are to keep what they hold, ANY aside, and to get nothing besides.
         kept: the values of each of `dicts`, or ANY.
-        tensors: those that are to stay where they are, with as many elements.
+        tensors: those that are to stay where they are, with their sizes and strides.
 
     Attributes:
         at: the addresses of the grads that there are, as they were last seen.
         was: as they were last taken up, by who looks.
         hypers: the values of all groups, as they were last taken; of numbers, as they were seen.
+        replaced: a count that has gone up where any of these is another than it was.
     """
+
+    replaced = 0
 
     def __init__(
         self,
@@ -113,16 +116,15 @@ class Still:
         self.held = [p.grad is not None for p in self.params]
         self.layout = self._laid_out()
         self.at = array("q", [p.grad.data_ptr() for p in self.params if p.grad is not None])
-        self.was, self.where = self.at[:], self._where()
+        self.was, self.where = self.at[:], array("q", map(data_ptr, tensors))
+        self.extents = list(map(_extent, tensors))
 
     def _hypers(self) -> list[Any]:
         return [v for g in self.groups for v in g.values()]
 
     def _laid_out(self) -> list[Any]:
-        return [(g.dtype, g.stride()) for p in self.params if (g := p.grad) is not None]
-
-    def _where(self) -> tuple[array, array]:
-        return array("q", map(data_ptr, self.tensors)), array("q", map(numel, self.tensors))
+        grads = [g for p in self.params if (g := p.grad) is not None]
+        return [(g.dtype, g.is_neg(), g.is_conj(), _extent(g)) for g in grads]
 
     def look(self) -> int:
         """CHANGED, or what has been put in the place of something: MOVED, REPLACED, OTHER."""
@@ -144,9 +146,13 @@ class Still:
         for group, params in zip(self.groups, self.lists, strict=True):
             if group["params"] is not params:
                 return CHANGED
-        if self._where() != self.where or [p.grad is not None for p in self.params] != self.held:
+        if array("q", map(data_ptr, self.tensors)) != self.where:
             return CHANGED
-        if self._laid_out() != self.layout:
+        if list(map(_extent, self.tensors)) != self.extents:
+            return CHANGED
+        if [
+            p.grad is not None for p in self.params
+        ] != self.held or self._laid_out() != self.layout:
             return CHANGED
         self.at[:] = array("q", [p.grad.data_ptr() for p in self.params if p.grad is not None])
         replaced = 0 if _same(self._hypers(), self.hypers) else REPLACED | OTHER
@@ -154,6 +160,7 @@ class Still:
 
     def take(self) -> None:
         """The groups' values are to be what they are now."""
+        self.replaced += 1  # first: what was kept of the values before is not to be used again
         self.hypers[:] = self._hypers()
 
 
@@ -174,17 +181,17 @@ class StillFromC(Still):
         place = [
             n - 1 if has else -1 for n, has in zip(accumulate(self.held), self.held, strict=True)
         ]
-        dtypes = array("i", bytes(4 * len(grads)))
-        looks().dtypes(_at(seen.grads), len(grads), _at(dtypes))
+        dtypes, kinds = array("i", bytes(4 * len(grads))), array("q", bytes(8 * len(grads)))
+        looks().kinds(_at(seen.grads), len(grads), _at(dtypes), _at(kinds))
+        bound, extent = _bounds(self.extents)
+        grad_bound, grad_extent = _bounds(map(_extent, grads))
         self.arrays = {
             "list": _ids(lists), "list_length": array("q", map(len, lists)), "item": _ids(self.params),
             "dict": _ids([*groups, *dicts]), "dict_length": array("q", map(len, self.keys)),
             "key": _ids(chain.from_iterable(self.keys)), "value": array("q", values),
-            "object": _ids(self.tensors), "address": self.where[0], "size": self.where[1],
-            "param": _ids(self.params), "place": array("q", place), "dtype": dtypes,
-            "strides": array("q", accumulate((g.ndim for g in grads), initial=0)),
-            "stride": array("q", chain.from_iterable(g.stride() for g in grads)),
-            "was": self.was, "at": self.at,
+            "object": _ids(self.tensors), "address": self.where, "bound": bound, "extent": extent,
+            "param": _ids(self.params), "place": array("q", place), "dtype": dtypes, "kind": kinds,
+            "grad_bound": grad_bound, "grad_extent": grad_extent, "was": self.was, "at": self.at,
         }  # fmt: skip
         self.things = Things(
             lists=len(lists), dicts=len(self.keys), groups=len(groups), tensors=len(self.tensors),
@@ -196,6 +203,27 @@ class StillFromC(Still):
     def look(self) -> int:
         """CHANGED, or what has been put in the place of something: MOVED, REPLACED, OTHER."""
         return self._still(self._address, torch.get_num_threads())
+
+    @property
+    def replaced(self) -> int:  # type: ignore[override]
+        """A count that has gone up where any hyper is another than it was."""
+        return self.things.replaced
+
+    def take(self) -> None:
+        """The groups' values are to be what they are now."""
+        self.things.replaced += 1
+        self.hypers[:] = self._hypers()
+
+
+def _extent(t: torch.Tensor) -> tuple[int, ...]:
+    return (*t.shape, *t.stride())
+
+
+def _bounds(extents: Iterable[tuple[int, ...]]) -> tuple[array, array]:
+    """Where each begins and the last ends, one after the other."""
+    extents = list(extents)
+    bounds = array("q", accumulate(map(len, extents), initial=0))
+    return bounds, array("q", chain.from_iterable(extents))
 
 
 def _same(now: Any, then: list[Any]) -> bool:
@@ -225,6 +253,10 @@ def _offset() -> int | None:
         kinds = (0.5, 7, (1,))
         objects, types = _ids(kinds), _ids(map(type, kinds))
         looks().learn_types(_at(objects), _at(types))
+        two = [torch.ones(2), torch.ones(3)]
+        views = [x for t in two for x in (t[:], torch._neg_view(t))]
+        held = _ids(views)
+        looks().learn_kinds(_at(held), offset)
     return offset
 
 
@@ -252,7 +284,8 @@ def watch_all(
 ) -> Still:
     """Look at all of this from now on."""
     offset = _from_c([*tensors, *chain.from_iterable(lists)])
-    if offset is None:
+    known = all(isinstance(x, list) for x in lists) and all(isinstance(d, dict) for d in dicts)
+    if offset is None or not known:
         return Still(lists, groups, dicts, kept, tensors)
     return StillFromC(lists, groups, dicts, kept, tensors, offset)
 

@@ -27,7 +27,7 @@ class Roster:
 
     Attributes:
         addresses: slot name -> the address for each seat, 0 where it has no such slot.
-        hypers: how often a hyper of its groups may have become another.
+        fixed: no hyper of its groups can become another number and stay the same object.
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class Roster:
         self.fixed = all(
             _fixed(v) for b in groups for k, v in b.group.items() if k not in NOT_HYPERS
         )
-        self.hypers = 0
         both = {(s.bound, k) for s in seats for k in s.own if k in s.bound.group}
         self.set = [(bound, k, bound.is_set(k)) for bound, k in both]
         self.plain = [
@@ -106,7 +105,7 @@ class Roster:
             [b.group for b in groups],
             dicts,
             kept,
-            [*self.params, *chain(*self.columns.values())],
+            [*self.params, *chain(*self.columns.values()), *self.views],
         )
 
     def _written(self) -> None:
@@ -157,15 +156,13 @@ class Roster:
             seen = self.still.look()
             if seen == CHANGED or (self.plain and self._other_plain()):
                 return False
-            if not self.fixed or seen & REPLACED:
-                self.hypers += 1
             if seen & OTHER and not self._same_kinds(groups):
                 return False
-            if seen & REPLACED and reselects is not None and reselects():
+            if (seen & REPLACED or not self.fixed) and reselects is not None and reselects():
                 return False
             if self.set and any(b.is_set(k) != was for b, k, was in self.set):
                 return False
-        except (KeyError, TypeError, AttributeError, RuntimeError):  # RuntimeError: a sparse grad
+        except (KeyError, TypeError, AttributeError, ValueError):
             return False
         return not seen & MOVED or self._take_grads(self.still.at)
 

@@ -123,6 +123,8 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
     if p.dtype not in DTYPES:
         raise Unfit(f"{name} is {p.dtype}")
     fit(p.grad, p, f"the grad of {name}")
+    if p.grad.shape != p.shape:
+        raise Unfit(f"the grad of {name} is {tuple(p.grad.shape)}")
     if not reads_grad(p.dtype, p.grad.dtype):
         raise Unfit(f"the grad of {name} is {p.grad.dtype}")
     strides, shape = layout(p), tuple(p.shape)

@@ -85,7 +85,7 @@ class Work:
         taken = [numbers[lane] for lane in self.lane_order]
         if len(taken) == len(self.taken) and all(map(is_, taken, self.taken)):
             return
-        self.taken = taken
+        self.taken = []  # until all of them are
         if all(n.row_of is None for n in taken):
             self.rows = [n.rows[0] for n in taken]
             row_of = self.static_rows
@@ -99,8 +99,9 @@ class Work:
                 for lane, k in self.sources
             ]
         changed = row_of is not self.row_of
-        self.row_of = row_of
+        self.row_of = [] if changed else row_of
         self.launch.set_rows(self.rows, row_of if changed else None)
+        self.row_of, self.taken = row_of, taken
 
     def point_grads(self) -> None:
         """Take up the grads' addresses of this step."""

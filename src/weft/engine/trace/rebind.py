@@ -33,6 +33,14 @@ FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 
 @functools.lru_cache(maxsize=4096)
+def _mentions(code: types.CodeType, name: str) -> bool:
+    """Whether a function may look up an attribute of this name, itself or in a function within it."""
+    within = (c for c in code.co_consts if isinstance(c, types.CodeType))
+    return (
+        name in code.co_names or name in code.co_consts or any(_mentions(c, name) for c in within)
+    )
+
+
 def _names(code: CodeType) -> tuple[frozenset[str], bool]:
     """The global names that code and what is defined in it may use, and whether it stores some."""
     names, stores = set(), False
@@ -86,9 +94,16 @@ class Rebinder:
     """Makes callables again for one trace, and keeps the list of what they captured."""
 
     def __init__(self) -> None:
-        self.captures: list[Capture] = []
+        self._captures: list[Capture] = []
+        self._places: list[Capture] = []  # a callback's `place`, which is weft's, for chains
+        self._reads_place = False
         self._done: dict[int, tuple[Any, Any]] = {}
         self._checks: list[Callable[[], str]] = []
+
+    @property
+    def captures(self) -> list[Capture]:
+        """What was captured; each has to be looked at in every step, so not what nobody reads."""
+        return self._captures + (self._places if self._reads_place else [])
 
     def changed(self) -> str:
         """What the rebound callables have changed outside of their arguments, or nothing."""
@@ -120,7 +135,7 @@ class Rebinder:
 
     def _note(self, name: str, get: Callable[[], Any] | None, value: Any) -> None:
         if get is not None:
-            self.captures.append(Capture(name, get, _snapshot(value)))
+            self._captures.append(Capture(name, get, _snapshot(value)))
 
     def _class(self, cls: type, name: str) -> Any:
         """A class made again, a library's as it is; its numbers are captured values too."""
@@ -184,6 +199,7 @@ class Rebinder:
         if _foreign(fn) and not hasattr(fn, "__wrapped__"):
             return fn
         names, stores = _names(fn.__code__)
+        self._reads_place = self._reads_place or _mentions(fn.__code__, "place")
         if stores:
             raise Untraceable(f"{fn.__name__} assigns to a global")
         scope: dict[str, Any] = {"__builtins__": fn.__globals__.get("__builtins__", builtins)}
@@ -203,8 +219,11 @@ class Rebinder:
                 made.__dict__[key] = value
             else:
                 get = lambda k=key: fn.__dict__[k]
-                unread = key == "place" and key not in fn.__code__.co_names  # weft's, for chains
-                made.__dict__[key] = self.rebind(value, f"{name}.{key}", None if unread else get)
+                if key == "place":
+                    self._places.append(Capture(f"{name}.place", get, value))
+                    made.__dict__[key] = value
+                else:
+                    made.__dict__[key] = self.rebind(value, f"{name}.{key}", get)
         self._steady(made.__dict__, fn.__name__)
         for name in names:
             self._global(fn.__globals__, name, scope)

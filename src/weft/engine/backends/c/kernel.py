@@ -38,8 +38,9 @@ class Things(ctypes.Structure):
         *((n, LONG) for n in ("lists", "dicts", "groups", "tensors", "params", "offset")),
         *((n, POINTER) for n in ("list", "list_length", "item")),
         *((n, POINTER) for n in ("dict", "dict_length", "key", "value", "hypers")),
-        *((n, POINTER) for n in ("object", "address", "size")),
-        *((n, POINTER) for n in ("param", "place", "dtype", "strides", "stride", "was", "at")),
+        ("replaced", LONG),
+        *((n, POINTER) for n in ("object", "address", "bound", "extent", "param", "place")),
+        *((n, POINTER) for n in ("dtype", "kind", "grad_bound", "grad_extent", "was", "at")),
     )
 
 
@@ -89,7 +90,8 @@ class Looks:
         self.learn = self._bind(lib, "learn", None, LONG, LONG, LONG)
         self.learn_types = self._bind(lib, "learn_types", None, POINTER, POINTER)
         self.grads = self._bind(lib, "grads", LONG, POINTER, LONG, LONG, POINTER, POINTER, POINTER)
-        self.dtypes = self._bind(lib, "dtypes", None, POINTER, LONG, POINTER)
+        self.learn_kinds = self._bind(lib, "learn_kinds", None, POINTER, LONG)
+        self.kinds = self._bind(lib, "kinds", None, POINTER, LONG, POINTER, POINTER)
         self.still = self._bind(lib, "still", LONG, POINTER, ctypes.c_int)
 
     @staticmethod

@@ -11,9 +11,8 @@
 typedef void *const *tensor;
 
 static int32_t (*data_of)(tensor, void **);
-static int32_t (*numel_of)(tensor, int64_t *);
 static int32_t (*dim_of)(tensor, int64_t *);
-static int32_t (*strides_of)(tensor, int64_t **);
+static int32_t (*sizes_of)(tensor, int64_t **), (*strides_of)(tensor, int64_t **);
 static int32_t (*dtype_of)(tensor, int32_t *);
 static int32_t (*layout_of)(tensor, int32_t *);
 static int32_t (*is_defined)(tensor, _Bool *);
@@ -31,6 +30,9 @@ static void (*refer)(void *object);
  * ahead depends on it. 0 where it was not found. */
 static int64_t storage_in, meta_in, grad_in;
 
+/* Where implementations say what kind of view they are: a negated one is told by one bit alone. */
+static int64_t kind_in;
+
 /* Where objects point to their type, and the types of numbers and tuples; 0 where that is not known. */
 static int64_t type_in, float_type, int_type, tuple_type;
 
@@ -41,8 +43,8 @@ int weft_can_look(void) {
     if (!cpu || !core) return 0;
     int32_t (*layout)(void) = dlsym(cpu, "aoti_torch_layout_strided");
     data_of = dlsym(cpu, "aoti_torch_get_data_ptr");
-    numel_of = dlsym(cpu, "aoti_torch_get_numel");
     dim_of = dlsym(cpu, "aoti_torch_get_dim");
+    sizes_of = dlsym(cpu, "aoti_torch_get_sizes");
     strides_of = dlsym(cpu, "aoti_torch_get_strides");
     dtype_of = dlsym(cpu, "aoti_torch_get_dtype");
     layout_of = dlsym(cpu, "aoti_torch_get_layout");
@@ -59,7 +61,7 @@ int weft_can_look(void) {
     if (!layout || !list_size || !list_item || !list_set || !refer) return 0;
     if (!dict_size || !dict_next || !tuple_size || !tuple_item) return 0;
     strided = layout();
-    return data_of && numel_of && dim_of && strides_of && dtype_of && layout_of && is_defined && grad_of;
+    return data_of && dim_of && sizes_of && strides_of && dtype_of && layout_of && is_defined && grad_of;
 }
 
 static tensor at(int64_t object, int64_t offset) { return (tensor)(intptr_t)(object + offset); }
@@ -91,6 +93,19 @@ void weft_learn_types(const int64_t *objects, const int64_t *types) {
         if (all) type_in = at;
     }
     float_type = types[0], int_type = types[1], tuple_type = types[2];
+}
+
+/* Learns from two tensors and a negated view of each. */
+void weft_learn_kinds(const int64_t *objects, int64_t offset) {
+    kind_in = 0;
+    for (int64_t at_ = sizeof(void *); at_ < IMPLEMENTATION && !kind_in; at_ += sizeof(void *)) {
+        uint64_t bits[2];
+        for (int i = 0; i < 2; i++) {
+            const char *plain = *at(objects[2 * i], offset), *negated = *at(objects[2 * i + 1], offset);
+            bits[i] = (uint64_t)(intptr_t)word(plain, at_) ^ (uint64_t)(intptr_t)word(negated, at_);
+        }
+        if (bits[0] && bits[0] == bits[1] && !(bits[0] & (bits[0] - 1))) kind_in = at_;
+    }
 }
 
 /* Learns from a parameter with a grad, and from the place that its memory is kept in. */
@@ -152,10 +167,14 @@ int64_t weft_grads(const int64_t *objects, int64_t offset, int64_t n, char *pres
     return count;
 }
 
-/* The dtypes of grads, in torch's numbers. */
-void weft_dtypes(const int64_t *grads, int64_t n, int32_t *dtypes) {
-    for (int64_t i = 0; i < n; i++)
+static int64_t kind_of(tensor t) { return kind_in ? (int64_t)(intptr_t)word(*t, kind_in) : 0; }
+
+/* The dtypes of grads, in torch's numbers, and what kinds of view they are. */
+void weft_kinds(const int64_t *grads, int64_t n, int32_t *dtypes, int64_t *kinds) {
+    for (int64_t i = 0; i < n; i++) {
         if (dtype_of(at(grads[i], 0), &dtypes[i])) dtypes[i] = -1;
+        kinds[i] = kind_of(at(grads[i], 0));
+    }
 }
 
 /* Everything that a step looks at, as it was: the fields of Things in kernel.py. */
@@ -164,10 +183,11 @@ typedef struct {
     const int64_t *list, *list_length, *item;        /* the items of one list after the other */
     const int64_t *dict, *dict_length, *key, *value; /* 0 for any value; the groups come first, */
     void *hypers;                                    /* of which this list has all values */
-    const int64_t *object, *address, *size;
+    int64_t replaced;                                /* how often one was put in another's place */
+    const int64_t *object, *address, *bound, *extent; /* sizes and strides between two bounds */
     const int64_t *param, *place; /* of its grad among those that there are; -1 for none */
     const int32_t *dtype;         /* of these grads, as what follows */
-    const int64_t *strides, *stride; /* bounds, and what is within them */
+    const int64_t *kind, *grad_bound, *grad_extent;
     const int64_t *was;           /* their addresses when they were last taken up, */
     int64_t *at;                  /* and now */
 } weft_things;
@@ -196,16 +216,17 @@ static int same_kind(const char *a, const char *b) {
 }
 
 /* Another number is kept at once; whether anything else will do is for Python to say. */
-static int64_t look_at_hyper(const weft_things *w, int64_t i, void *now) {
+static int64_t look_at_hyper(weft_things *w, int64_t i, void *now) {
     void *then = list_item(w->hypers, i);
     if (now == then) return 0;
     if (!same_kind(then, now)) return REPLACED | OTHER;
+    w->replaced++; /* here, whatever else the look finds: numbers that were kept are old */
     refer(now);
     list_set(w->hypers, i, now);
     return REPLACED;
 }
 
-static int64_t dicts_hold(const weft_things *w) {
+static int64_t dicts_hold(weft_things *w) {
     const int64_t *key = w->key, *value = w->value;
     int64_t seen = 0, hyper = 0;
     for (int64_t d = 0; d < w->dicts; d++) {
@@ -229,14 +250,22 @@ typedef struct {
     _Atomic int seen;   /* MOVED, or CHANGED once that is seen */
 } walk;
 
+/* Whether a tensor has these sizes, and then strides. */
+static int extends(tensor t, const int64_t *extent, int64_t n) {
+    int64_t dim, *sizes, *strides;
+    if (dim_of(t, &dim) || sizes_of(t, &sizes) || strides_of(t, &strides) || 2 * dim != n) return 0;
+    for (int64_t d = 0; d < dim; d++)
+        if (sizes[d] != extent[d] || strides[d] != extent[dim + d]) return 0;
+    return 1;
+}
+
 static int tensors_stay(const weft_things *w, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
         fetch_tensor(w->object, w->offset, end, i);
         tensor t = at(w->object[i], w->offset);
         void *data;
-        int64_t size;
-        if (data_of(t, &data) || numel_of(t, &size)) return 0;
-        if ((int64_t)(intptr_t)data != w->address[i] || size != w->size[i]) return 0;
+        if (data_of(t, &data) || (int64_t)(intptr_t)data != w->address[i]) return 0;
+        if (!extends(t, w->extent + w->bound[i], w->bound[i + 1] - w->bound[i])) return 0;
     }
     return 1;
 }
@@ -249,13 +278,12 @@ static int grads_stay(const weft_things *w, int64_t begin, int64_t end) {
         _Bool defined;
         if (is_defined(grad, &defined) || defined != (w->place[i] >= 0)) return CHANGED;
         if (!defined) continue;
-        int64_t k = w->place[i], dim, *stride;
+        int64_t k = w->place[i], bound = w->grad_bound[k];
         int32_t layout, dtype;
         void *data;
         if (layout_of(grad, &layout) || layout != strided || data_of(grad, &data)) return CHANGED;
-        if (dtype_of(grad, &dtype) || dim_of(grad, &dim) || strides_of(grad, &stride)) return CHANGED;
-        if (dtype != w->dtype[k] || dim != w->strides[k + 1] - w->strides[k]) return CHANGED;
-        if (memcmp(stride, w->stride + w->strides[k], (size_t)dim * sizeof(int64_t))) return CHANGED;
+        if (dtype_of(grad, &dtype) || dtype != w->dtype[k] || kind_of(grad) != w->kind[k]) return CHANGED;
+        if (!extends(grad, w->grad_extent + bound, w->grad_bound[k + 1] - bound)) return CHANGED;
         w->at[k] = (int64_t)(intptr_t)data;
         if (w->at[k] != w->was[k]) seen = MOVED;
     }
@@ -278,7 +306,7 @@ static void look_at_run(void *ctx, int64_t u) {
 
 /* CHANGED, or what has been put in the place of something: MOVED grads, REPLACED hypers, of which some
  * may be of an OTHER kind. */
-int64_t weft_still(const weft_things *w, int threads) {
+int64_t weft_still(weft_things *w, int threads) {
     if (!lists_hold(w)) return CHANGED;
     int64_t hypers = dicts_hold(w);
     if (hypers == CHANGED) return CHANGED;

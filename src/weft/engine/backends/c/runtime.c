@@ -199,7 +199,9 @@ static void run_unit(void *ctx, int64_t u) {
     if (u < j->wholes) {
         for (int64_t a = T->whole[u]; a < T->whole[u + 1]; a++)
             for (int phase = j->from; phase < j->to; phase++) {
-                for (int64_t c = T->first[a]; c < T->first[a + 1]; c++) run_chunk(j, phase, a, c);
+                int64_t first = T->first[a], last = T->first[a + 1] - 1;
+                int back = (phase - j->from) % 2; /* begin with what is in the cache still */
+                for (int64_t c = 0; c <= last - first; c++) run_chunk(j, phase, a, back ? last - c : first + c);
                 tie(j, phase + 1, a);
             }
     } else {
