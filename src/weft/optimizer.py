@@ -280,8 +280,8 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
         for wrapper in reversed(self._wrappers):
             run = around(wrapper, self, run)
         was = torch.is_grad_enabled()
-        torch._C._set_grad_enabled(False)  # torch.no_grad() takes 2 us
-        try:
+        try:  # around both: an interrupt may come as soon as the first has returned
+            torch._C._set_grad_enabled(False)  # torch.no_grad() takes 2 us
             return loss if scaler.skips(self) else run(closure, loss)
         finally:
             torch._C._set_grad_enabled(was)

@@ -146,6 +146,14 @@ def test_torchs_own_work_fails_before_any_group_writes(order):
 CLIPPED = weft.AdamW.chain() + weft.callbacks.clip_global_norm
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Python's own handler, also where tests run in the background, without one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("chains", "of"),
     [((CLIPPED, CLIPPED), Kernel), ((CLIPPED, MOMENTUM), Kernel),

@@ -194,6 +194,7 @@ def opcodes(opt, at):
         pass
     finally:
         sys.settrace(None)
+        torch.set_grad_enabled(True)  # Python itself interrupts only after calls: not in a finally
     return seen
 
 
@@ -222,6 +223,15 @@ def test_an_interrupt_anywhere_leaves_a_step_that_is_done_or_one_that_is_not(nam
         assert all(map(torch.equal, end, after if stepped else done)), at
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler, also where tests run in the background, without one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_before_the_rows_are_written(monkeypatch):
     params = parameters([(3,)])
     give_grads(params)
@@ -243,6 +253,24 @@ def test_an_interrupt_before_the_rows_are_written(monkeypatch):
     assert torch.equal(params[0], before)
     opt.step()
     torch.testing.assert_close(params[0].detach(), before - 0.5 * params[0].grad)
+
+
+def test_an_interrupt_leaves_autograd_as_it_was(interruptible, monkeypatch):
+    """It comes as soon as the call that switches autograd off has returned."""
+    params = parameters([(3,)])
+    give_grads(params)
+    opt = weft.SGD(params, lr=0.1)
+    real = torch._C._set_grad_enabled
+
+    def switch(mode):
+        real(mode)
+        if not mode:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(torch._C, "_set_grad_enabled", switch)
+    with pytest.raises(KeyboardInterrupt):
+        opt.step()
+    assert torch.is_grad_enabled()
 
 
 # ---------------------------------------------------------------- anything, in any order
