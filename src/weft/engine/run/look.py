@@ -209,10 +209,9 @@ class StillFromC(Still):
         """A count that has gone up where any hyper is another than it was."""
         return self.things.replaced
 
-    def take(self) -> None:
-        """The groups' values are to be what they are now."""
-        self.things.replaced += 1
-        self.hypers[:] = self._hypers()
+    @replaced.setter
+    def replaced(self, count: int) -> None:
+        self.things.replaced = count
 
 
 def _extent(t: torch.Tensor) -> tuple[int, ...]:
@@ -247,9 +246,6 @@ def _offset() -> int | None:
     places = range(object.__basicsize__, torch.Tensor.__basicsize__, WORD)
     offset = next((at for at in places if _found(some, at)), None)
     if offset is not None:
-        p = some[1]
-        p.grad = torch.zeros(1)
-        looks().learn(id(p), offset, p.untyped_storage()._cdata)
         kinds = (0.5, 7, (1,))
         objects, types = _ids(kinds), _ids(map(type, kinds))
         looks().learn_types(_at(objects), _at(types))

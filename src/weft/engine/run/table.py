@@ -13,9 +13,7 @@ from weft.errors import NoNumber
 
 __all__ = ["CHUNK", "Launch", "Part"]
 
-WHOLE = (
-    160  # chunks that one thread takes through all phases, so that a pass finds some in its cache
-)
+WHOLE = 160  # chunks that one thread takes through all phases: a pass finds some in its cache
 FAIR = 2  # tensors that a thread is to have at least, where they are large
 SMALL = 8  # chunks of a tensor that is never worth more than one thread
 OVERHEAD = 256  # what a tensor costs besides its elements, in elements
@@ -32,9 +30,7 @@ class Part:
         limit = CHUNK if phases == 1 else min(CHUNK * WHOLE, max(CHUNK * SMALL, fair))
         small = [t for t in active if sizes[t] <= limit]
         if phases > 1:
-            small.sort(
-                key=sizes.__getitem__, reverse=True
-            )  # the threads end at about the same time
+            small.sort(key=sizes.__getitem__, reverse=True)  # threads end at about the same time
         large = [t for t in active if sizes[t] > limit]
         self.which = array("i", [*small, *large])
         self.first = array("q", [0])

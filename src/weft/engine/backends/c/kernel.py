@@ -87,7 +87,6 @@ class Looks:
         self.count_of_all = self._bind(lib, "count_of_all", ctypes.c_double, POINTER, LONG)
         self.can_look = self._bind(lib, "can_look", ctypes.c_int)
         self.point_to = self._bind(lib, "point_to", ctypes.c_int, POINTER, LONG, POINTER, LONG)
-        self.learn = self._bind(lib, "learn", None, LONG, LONG, LONG)
         self.learn_types = self._bind(lib, "learn_types", None, POINTER, POINTER)
         self.grads = self._bind(lib, "grads", LONG, POINTER, LONG, LONG, POINTER, POINTER, POINTER)
         self.learn_kinds = self._bind(lib, "learn_kinds", None, POINTER, LONG)

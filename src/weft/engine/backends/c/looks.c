@@ -26,10 +26,6 @@ static void *(*tuple_item)(void *tuple, intptr_t i); /* borrowed */
 static int (*list_set)(void *list, intptr_t i, void *item); /* takes the reference */
 static void (*refer)(void *object);
 
-/* Where implementations point to their memory, and parameters to their grads: only what is fetched
- * ahead depends on it. 0 where it was not found. */
-static int64_t storage_in, meta_in, grad_in;
-
 /* Where implementations say what kind of view they are: a negated one is told by one bit alone. */
 static int64_t kind_in;
 
@@ -73,15 +69,11 @@ int weft_point_to(const int64_t *objects, int64_t offset, const int64_t *impleme
     return 1;
 }
 
-/* ---------------------------------------------------------------- fetching ahead */
+/* ---------------------------------------------------------------- what objects look like */
 
-enum { AHEAD = 8, LINE = 64, IMPLEMENTATION = 208 /* bytes */ };
+enum { IMPLEMENTATION = 208 /* bytes */ };
 
 static const char *word(const char *at, int64_t offset) { return *(const char *const *)(at + offset); }
-
-static void fetch(const char *at, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(at + i);
-}
 
 /* Learns what objects of these types look like, from one of each. */
 void weft_learn_types(const int64_t *objects, const int64_t *types) {
@@ -108,42 +100,6 @@ void weft_learn_kinds(const int64_t *objects, int64_t offset) {
     }
 }
 
-/* Learns from a parameter with a grad, and from the place that its memory is kept in. */
-void weft_learn(int64_t object, int64_t offset, int64_t storage) {
-    const char *t = (const char *)*at(object, offset), *grad = (const char *)grad_of(t);
-    storage_in = meta_in = 0;
-    for (int64_t i = sizeof(void *); i < 8 * (int64_t)sizeof(void *); i += sizeof(void *)) {
-        int64_t to = (int64_t)(intptr_t)word(t, i), beyond = (int64_t)(intptr_t)grad - to;
-        if (to == storage) storage_in = i;
-        if (!meta_in && beyond >= 0 && beyond < 4 * LINE) meta_in = i, grad_in = beyond;
-    }
-}
-
-/* The tensors of a walk, some steps ahead of it: what each points to is fetched a stage at a time. */
-static void fetch_tensor(const int64_t *objects, int64_t offset, int64_t n, int64_t i) {
-    if (!storage_in) return;
-    if (i + 3 * AHEAD < n) fetch((const char *)at(objects[i + 3 * AHEAD], offset), 1);
-    if (i + 2 * AHEAD < n) fetch((const char *)*at(objects[i + 2 * AHEAD], offset), IMPLEMENTATION);
-    if (i + AHEAD < n) fetch(word((const char *)*at(objects[i + AHEAD], offset), storage_in), 1);
-}
-
-static void fetch_grad(const int64_t *objects, int64_t offset, int64_t n, int64_t i) {
-    if (!meta_in || !storage_in) return;
-    if (i + 5 * AHEAD < n) fetch((const char *)at(objects[i + 5 * AHEAD], offset), 1);
-    if (i + 4 * AHEAD < n) fetch((const char *)*at(objects[i + 4 * AHEAD], offset), 1);
-    if (i + 3 * AHEAD < n) {
-        const char *meta = word((const char *)*at(objects[i + 3 * AHEAD], offset), meta_in);
-        if (meta) fetch(meta + grad_in, 1);
-    }
-    for (int stage = 2; stage; stage--) {
-        if (i + stage * AHEAD >= n) continue;
-        const char *meta = word((const char *)*at(objects[i + stage * AHEAD], offset), meta_in);
-        const char *grad = meta ? word(meta, grad_in) : 0;
-        if (grad && stage == 2) fetch(grad, IMPLEMENTATION);
-        if (grad && stage == 1) fetch(word(grad, storage_in), 1);
-    }
-}
-
 /* ---------------------------------------------------------------- looks */
 
 /* The grads of parameters: which have one, and of those, one after the other, the place that points
@@ -152,7 +108,6 @@ int64_t weft_grads(const int64_t *objects, int64_t offset, int64_t n, char *pres
                    int64_t *addresses) {
     int64_t count = 0;
     for (int64_t i = 0; i < n; i++) {
-        fetch_grad(objects, offset, n, i);
         tensor grad = grad_of(*at(objects[i], offset));
         _Bool defined;
         if (is_defined(grad, &defined)) return -1;
@@ -230,7 +185,6 @@ static int64_t dicts_hold(weft_things *w) {
     const int64_t *key = w->key, *value = w->value;
     int64_t seen = 0, hyper = 0;
     for (int64_t d = 0; d < w->dicts; d++) {
-        if (d + AHEAD < w->dicts) fetch((const char *)(intptr_t)w->dict[d + AHEAD], 1);
         void *dict = (void *)(intptr_t)w->dict[d], *k, *v;
         if (dict_size(dict) != w->dict_length[d]) return CHANGED;
         for (intptr_t at = 0; dict_next(dict, &at, &k, &v); key++, value++) {
@@ -261,7 +215,6 @@ static int extends(tensor t, const int64_t *extent, int64_t n) {
 
 static int tensors_stay(const weft_things *w, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-        fetch_tensor(w->object, w->offset, end, i);
         tensor t = at(w->object[i], w->offset);
         void *data;
         if (data_of(t, &data) || (int64_t)(intptr_t)data != w->address[i]) return 0;
@@ -273,7 +226,6 @@ static int tensors_stay(const weft_things *w, int64_t begin, int64_t end) {
 static int grads_stay(const weft_things *w, int64_t begin, int64_t end) {
     int seen = 0;
     for (int64_t i = begin; i < end; i++) {
-        fetch_grad(w->param, w->offset, end, i);
         tensor grad = grad_of(*at(w->param[i], w->offset));
         _Bool defined;
         if (is_defined(grad, &defined) || defined != (w->place[i] >= 0)) return CHANGED;
@@ -313,11 +265,6 @@ int64_t weft_still(weft_things *w, int threads) {
     walk k = {w, (w->tensors + RUN - 1) / RUN, 0};
     spread(look_at_run, &k, 0, k.runs + (w->params + RUN - 1) / RUN, threads);
     return k.seen == CHANGED ? CHANGED : hypers | k.seen;
-}
-
-/* One more step for each count: a call to torch would take four times as long. */
-void weft_count(float *steps, int64_t n) {
-    for (int64_t i = 0; i < n; i++) steps[i] += 1;
 }
 
 /* The count that all have; -1 where they differ. */

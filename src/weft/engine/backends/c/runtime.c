@@ -227,6 +227,11 @@ void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_knot_fn *knot, int
     }
 }
 
+/* One more step for each count: a call to torch would take four times as long. */
+void weft_count(float *steps, int64_t n) {
+    for (int64_t i = 0; i < n; i++) steps[i] += 1;
+}
+
 /* A step that is nothing but launches: all of their phases, then one more step for each count. */
 typedef struct {
     const weft_table *table;
@@ -240,7 +245,7 @@ void weft_step(const weft_launch *launch, int64_t n, int threads, float *steps, 
         const weft_launch *l = &launch[i];
         weft_run(l->table, l->chunk, l->knot, 0, (int)l->phases, l->alone ? 1 : threads);
     }
-    for (int64_t i = 0; i < counts; i++) steps[i] += 1;
+    weft_count(steps, counts);
 }
 
 /* The knot of a phase alone: after a value over all parameters has come in. */
