@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from operator import is_
 from typing import Any, ClassVar
 
 import torch
@@ -228,7 +227,7 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
 
     def _select(self, bound: BoundGroup) -> None:
         chosen = [bound.group[name] for name in self.chain_options]
-        if bound.chosen and all(map(is_, chosen, bound.chosen)):
+        if bound.chosen and all(map(_selects_alike, chosen, bound.chosen)):
             return
         elements = self._chain_for(bound.group)
         if elements != bound.elements:
@@ -419,6 +418,11 @@ class Optimizer(Original, Watched, torch.optim.Optimizer):
             at = lines.index(f"Parameter Group {i}")
             lines.insert(at + 1, f"    callbacks: {chain}")
         return "\n".join(lines)
+
+
+def _selects_alike(a: Any, b: Any) -> bool:
+    """Whether two values of an option certainly select the same chain: numbers by being zero or not."""
+    return a is b or (type(a) is type(b) is float and (a != 0) is (b != 0))
 
 
 NOT_PICKLED = ("defaults", "state", "param_groups", "step")  # schedulers put a patched step there

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weft
+from weft.engine.run.schedule import Schedule
 from weft.engine.run.work import Work
 
 SHAPES = [(4, 4), (5,), (3, 2), (), (0,), (2, 3, 2)]
@@ -232,22 +233,26 @@ def interruptible():
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_before_the_rows_are_written(monkeypatch):
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [((Work, "take_numbers"), torch.tensor), ((Schedule, "launch"), float)],  # long way, short way
+)
+def test_an_interrupt_before_the_first_write(monkeypatch, where, number):
     params = parameters([(3,)])
     give_grads(params)
-    opt = weft.SGD(params, lr=0.1, engine="fused")
+    opt = weft.SGD(params, lr=number(0.1), engine="fused")
     for _ in range(2):
         opt.step()
-    opt.param_groups[0]["lr"] = 0.5
-    real = Work.take_numbers
+    opt.param_groups[0]["lr"] = number(0.5)
+    real = getattr(*where)
 
-    def interrupted(self, numbers):
+    def interrupted(*args):
         signal.raise_signal(signal.SIGINT)
-        real(self, numbers)
+        real(*args)
 
     before = params[0].detach().clone()
     with monkeypatch.context() as patch:
-        patch.setattr(Work, "take_numbers", interrupted)
+        patch.setattr(*where, interrupted)
         with pytest.raises(KeyboardInterrupt):
             opt.step()
     assert torch.equal(params[0], before)

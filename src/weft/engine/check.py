@@ -11,7 +11,6 @@ from weft.binding import Binding
 from weft.callback import function_of
 from weft.engine import eager
 from weft.engine.run.lanes import make_lanes
-from weft.engine.run.look import watch_grads
 from weft.engine.run.program import Variant
 from weft.engine.run.roster import Roster
 from weft.engine.run.schedule import Schedule
@@ -99,9 +98,7 @@ def _held_to(a: Seat, b: Seat, variant: Variant, step: int, loss: Any) -> str | 
     which = b.family.variants.index(variant)
     before = b.p.detach().clone()
     torch.default_generator.manual_seed(0)
-    grads = watch_grads([b.p])
-    grads.look()
-    roster = Roster([b], [b.bound], _states(b), grads)
+    roster = Roster([b], [b.bound], _states(b))
     lanes = make_lanes([b])
     numbers = [lane.numbers(roster, step, loss) for lane in lanes]
     if numbers[0].which != which:

@@ -18,12 +18,12 @@ from weft.engine.plan import Plan, Unplannable
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
 from weft.engine.run.look import Grads, watch_grads
 from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
+from weft.engine.run.repeat import Repeat, repeat_of
 from weft.engine.run.roster import Roster
 from weft.engine.run.schedule import Schedule
 from weft.engine.run.seat import Seat, Unfit, take_seats
 from weft.engine.trace import Example, Untraceable
 from weft.engine.trace.api import static
-from weft.errors import NoNumber
 from weft.groups import NOT_HYPERS, BoundGroup, check_grads
 
 __all__ = ["Fused"]
@@ -44,7 +44,7 @@ class Fused:
         self.params: list[torch.Tensor] = []
         self.grads = Grads([])
         self.last: tuple[Any, _Cast] | None = None
-        self.repeated: _Cast | None = None  # of the last step, where it may be just repeated
+        self.repeated: Repeat | None = None  # of the last step, where that can be
 
     def step(
         self,
@@ -69,26 +69,14 @@ class Fused:
         if norms is not None:
             for work in schedule.works:
                 norms.update(work.norms())
-        elif schedule.steps is not None and loss is None and len(groups) == len(every):
-            self.repeated = cast
+        elif loss is None and len(groups) == len(every):
+            self.repeated = cast.repeat(numbers)
 
     def again(
         self, groups: list[dict[str, Any]], state: MutableMapping, reselects: Callable[[], bool]
     ) -> bool:
         """The last step once more, without a loss; False where something stands against it."""
-        cast = self.repeated
-        try:
-            if cast is None or not cast.roster.holds(groups, state, reselects):
-                return False
-            steps = cast.roster.counts()
-            numbers = [lane.numbers(cast.roster, steps, None) for lane in cast.lanes]
-            schedule = cast.schedule([n.which for n in numbers])
-            if schedule.steps is None:
-                return False
-            schedule.run(numbers, torch.get_num_threads(), [])
-        except (Untold, NoNumber, Unfit):  # nothing is written yet; `step` says what is to be said
-            return False
-        return True
+        return self.repeated is not None and self.repeated.run(groups, state, reselects)
 
     def _cast(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> "_Cast | None":
         """The roster of this step: the one that is there, if it holds, or a new one."""
@@ -125,7 +113,7 @@ class Fused:
             raise Unfit("a grad has no memory of its own")
         eager.agree_on_order({s.bound.binding.over for s in seats})
         self.rosters.clear()  # states may have moved: the others would find that out, one by one
-        cast = self.rosters[key] = _Cast(Roster(seats, groups, state, grads))
+        cast = self.rosters[key] = _Cast(Roster(seats, groups, state))
         if cast.roster.overlap:
             self.rosters.clear()
             raise Unfit("parameters, grads or states share memory")
@@ -227,6 +215,7 @@ class _Cast:
         """Lanes anew: families have got variants."""
         self.lanes: list[Lane] = make_lanes(self.roster.seats)
         self.schedules: OrderedDict[Any, Schedule] = OrderedDict()
+        self.repeats: dict[Any, Repeat | None] = {}
 
     def schedule(self, which: list[Any]) -> Schedule:
         """The schedule of one pattern of variants."""
@@ -235,8 +224,15 @@ class _Cast:
         if found is None:
             found = self.schedules[key] = Schedule(self.roster, self.lanes, which)
             while len(self.schedules) > KEPT:
-                self.schedules.popitem(last=False)
+                self.repeats.pop(self.schedules.popitem(last=False)[0], None)
         return found
+
+    def repeat(self, numbers: list[Numbers]) -> Repeat | None:
+        """How a step that took such numbers is repeated."""
+        key = tuple(n.which for n in numbers)
+        if key not in self.repeats:
+            self.repeats[key] = repeat_of(self.roster, self.schedules[key], self.lanes, numbers)
+        return self.repeats[key]
 
 
 def describe_phases(plan: Plan) -> list[str]:

@@ -44,7 +44,6 @@ class Lane:
         self.seats, self.first, self.families = seats, first, families
         self.variants: list[Variant] = first.family.variants
         self.per_tensor = any(v.per_tensor for v in self.variants)
-        self.last: tuple[int, list[int], Numbers] | None = None  # as long as no hyper is another
 
     def numbers(self, roster: Roster, steps: int | list[int], loss: Any) -> Numbers:
         """The variant and row of each seat; `steps` is that of all seats of the roster, or of each.
@@ -56,15 +55,9 @@ class Lane:
         if isinstance(steps, list) and len(same := {steps[i] for i in self.seats}) == 1:
             steps = same.pop()
         if not self.per_tensor and isinstance(steps, int):
-            last, replaced = self.last, roster.still.replaced
-            if last is not None and last[:2] == (replaced, live) and loss is None:
-                return last[2]
             plain = roster.fixed and (loss is None or type(loss) is float)
             which, row = self._one(live, self.first, steps, loss, plain)
-            numbers = Numbers(which, [row], None)
-            if plain and loss is None and not any(v.counts for v in self.variants):
-                self.last = replaced, live, numbers
-            return numbers
+            return Numbers(which, [row], None)
         each = [steps] * len(roster.seats) if isinstance(steps, int) else steps
         known: dict[Any, int] = {}
         rows: list[tuple[Any, ...]] = []

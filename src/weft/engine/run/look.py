@@ -8,6 +8,7 @@ look; the Python that it falls back to takes some 50.
 import ctypes
 import functools
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from operator import is_
@@ -18,8 +19,8 @@ import torch
 from weft.engine.backends.c.kernel import Things, looks
 
 __all__ = [
-    "ANY", "CHANGED", "MOVED", "OTHER", "REPLACED",
-    "Grads", "Still", "data_ptr", "watch_all", "watch_grads",
+    "ANY", "CHANGED", "MOVED", "OTHER", "PLAIN", "REPLACED",
+    "Grads", "Still", "StillFromC", "data_ptr", "span", "watch_all", "watch_grads",
 ]  # fmt: skip
 
 Base = torch._C.TensorBase
@@ -94,10 +95,7 @@ class Still:
         at: the addresses of the grads that there are, as they were last seen.
         was: as they were last taken up, by who looks.
         hypers: the values of all groups, as they were last taken; of numbers, as they were seen.
-        replaced: a count that has gone up where any of these is another than it was.
     """
-
-    replaced = 0
 
     def __init__(
         self,
@@ -118,6 +116,27 @@ class Still:
         self.at = array("q", [p.grad.data_ptr() for p in self.params if p.grad is not None])
         self.was, self.where = self.at[:], array("q", map(data_ptr, tensors))
         self.extents = list(map(_extent, tensors))
+        self.begins, self.ends = array("q"), array("q")
+
+    def keep_apart(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Grads that move are to have no memory in common with these, which are in order."""
+        self.begins = array("q", [begin for begin, _ in spans])
+        self.ends = array("q", [end for _, end in spans])
+
+    def take_grads(self) -> bool:
+        """Take up the addresses of grads that have moved; False where one will not do."""
+        grads = [g for p in self.params if (g := p.grad) is not None]
+        for grad, now, then in zip(grads, self.at, self.was, strict=True):
+            if now != then and not (type(grad) in PLAIN and self.is_apart(*span(grad))):
+                return False
+        self.was[:] = self.at
+        return True
+
+    def is_apart(self, begin: int, end: int) -> bool:
+        """Whether memory is apart from all that steps write."""
+        k = bisect_right(self.begins, begin)
+        before = k > 0 and self.ends[k - 1] > begin
+        return begin == end or not (before or (k < len(self.begins) and self.begins[k] < end))
 
     def _hypers(self) -> list[Any]:
         return [v for g in self.groups for v in g.values()]
@@ -160,7 +179,6 @@ class Still:
 
     def take(self) -> None:
         """The groups' values are to be what they are now."""
-        self.replaced += 1  # first: what was kept of the values before is not to be used again
         self.hypers[:] = self._hypers()
 
 
@@ -185,6 +203,7 @@ class StillFromC(Still):
         looks().kinds(_at(seen.grads), len(grads), _at(dtypes), _at(kinds))
         bound, extent = _bounds(self.extents)
         grad_bound, grad_extent = _bounds(map(_extent, grads))
+        param_of = array("q", [i for i, has in enumerate(self.held) if has])
         self.arrays = {
             "list": _ids(lists), "list_length": array("q", map(len, lists)), "item": _ids(self.params),
             "dict": _ids([*groups, *dicts]), "dict_length": array("q", map(len, self.keys)),
@@ -192,26 +211,42 @@ class StillFromC(Still):
             "object": _ids(self.tensors), "address": self.where, "bound": bound, "extent": extent,
             "param": _ids(self.params), "place": array("q", place), "dtype": dtypes, "kind": kinds,
             "grad_bound": grad_bound, "grad_extent": grad_extent, "was": self.was, "at": self.at,
+            "param_of": param_of, "bytes": array("q", [end - begin for begin, end in map(span, grads)]),
         }  # fmt: skip
         self.things = Things(
             lists=len(lists), dicts=len(self.keys), groups=len(groups), tensors=len(self.tensors),
-            params=len(self.params), offset=offset, hypers=id(self.hypers),
+            params=len(self.params), offset=offset, hypers=id(self.hypers), grads=len(grads),
             **{k: _at(a) for k, a in self.arrays.items()},
         )  # fmt: skip
-        self._still, self._address = looks().still, ctypes.addressof(self.things)
+        self._still, self.address = looks().still, ctypes.addressof(self.things)
 
     def look(self) -> int:
         """CHANGED, or what has been put in the place of something: MOVED, REPLACED, OTHER."""
-        return self._still(self._address, torch.get_num_threads())
+        return self._still(self.address, torch.get_num_threads())
 
-    @property
-    def replaced(self) -> int:  # type: ignore[override]
-        """A count that has gone up where any hyper is another than it was."""
-        return self.things.replaced
+    def places(self, group: dict[str, Any]) -> dict[str, int]:
+        """Where among all hypers those of one of the groups are."""
+        which = next(i for i, g in enumerate(self.groups) if g is group)
+        begin = sum(map(len, self.groups[:which]))
+        return {name: begin + i for i, name in enumerate(group)}
 
-    @replaced.setter
-    def replaced(self, count: int) -> None:
-        self.things.replaced = count
+    def keep_apart(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Grads that move are to have no memory in common with these, which are in order."""
+        super().keep_apart(spans)
+        self.things.written = len(spans)
+        self.things.begin, self.things.end = _at(self.begins), _at(self.ends)
+
+    def take_grads(self) -> bool:
+        """Take up the addresses of grads that have moved; False where one will not do."""
+        return bool(looks().take_grads(self.address)) or super().take_grads()
+
+
+def span(t: torch.Tensor) -> tuple[int, int]:
+    """Where a tensor's memory begins and ends."""
+    if not t.numel():
+        return t.data_ptr(), t.data_ptr()
+    last = sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))
+    return t.data_ptr(), t.data_ptr() + (last + 1) * t.element_size()
 
 
 def _extent(t: torch.Tensor) -> tuple[int, ...]:
@@ -253,6 +288,8 @@ def _offset() -> int | None:
         views = [x for t in two for x in (t[:], torch._neg_view(t))]
         held = _ids(views)
         looks().learn_kinds(_at(held), offset)
+        plain = _ids(PLAIN)
+        looks().learn_objects(_at(held), len(held), offset, _at(plain), len(plain))
     return offset
 
 

@@ -73,6 +73,7 @@ class Variant:
 
     Attributes:
         leaves: `(group, own, step, loss)` -> the values that the numbers come from.
+        row: the host scalars that it takes, in order.
         host: these values -> the row, or None where a guard does not hold.
         plain: both in one, for groups that hold Python's numbers only.
         outputs: for each output that is kept as a Python number: (kind, name, place), the place in
@@ -110,13 +111,13 @@ class Variant:
         row = sorted(
             (n for n in plan.graph.nodes if n.index in plan.rows), key=lambda n: plan.rows[n.index]
         )
+        self.row = row
         function = host_function(self.traced, row)
         self.host = function.fn
         self.leaves, text = _leaves(function.leaves)
         self.plain = _plain(self.traced, row)
         self.identity = (id(program), function.source, text)
         self.per_tensor = any(n.op == "number" for n in function.leaves)
-        self.counts = any(n.op == "step" for n in function.leaves)
         self.numbers = [
             (o.kind, o.name, _place(plan, o.node), o.node.dtype)
             for o in plan.graph.outputs

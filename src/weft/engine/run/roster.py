@@ -6,8 +6,7 @@ address of a grad differs.
 """
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import MutableMapping
 from itertools import chain, pairwise
 from operator import is_
 from typing import Any
@@ -15,8 +14,16 @@ from typing import Any
 import torch
 
 from weft.engine.backends.c.kernel import looks
-from weft.engine.run.look import ANY, CHANGED, MOVED, OTHER, REPLACED, Grads, data_ptr, watch_all
-from weft.engine.run.seat import PLAIN, Seat, fit
+from weft.engine.run.look import (
+    ANY,
+    CHANGED,
+    MOVED,
+    OTHER,
+    data_ptr,
+    span,
+    watch_all,
+)  # fmt: skip
+from weft.engine.run.seat import Seat
 from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["Roster"]
@@ -30,9 +37,7 @@ class Roster:
         fixed: no hyper of its groups can become another number and stay the same object.
     """
 
-    def __init__(
-        self, seats: list[Seat], groups: list[BoundGroup], state: MutableMapping, grads: Grads
-    ):
+    def __init__(self, seats: list[Seat], groups: list[BoundGroup], state: MutableMapping):
         """`groups` are all that step, with or without seats."""
         self.seats = seats
         self.params = [s.p for s in seats]
@@ -42,10 +47,8 @@ class Roster:
         self.counted = [i for i, s in enumerate(seats) if s.bound.binding.keeps_step]
         self._adopt_steps()
         self.p_at = list(map(data_ptr, self.params))
-        self.grad_at = grads.at[:]
-        self.grad_dtypes = [s.tensor("grad").dtype for s in seats]
         self.columns: dict[str, list[torch.Tensor]] = {}
-        self.addresses: dict[str, list[int] | array] = {"p": self.p_at, "grad": self.grad_at}
+        self.addresses: dict[str, list[int] | array] = {"p": self.p_at}
         self.bounds, self.groups = list(groups), [(b, b.binding, b.group) for b in groups]
         self.fixed = all(
             _fixed(v) for b in groups for k, v in b.group.items() if k not in NOT_HYPERS
@@ -107,64 +110,43 @@ class Roster:
             kept,
             [*self.params, *chain(*self.columns.values()), *self.views],
         )
+        self.grad_at = self.addresses["grad"] = self.still.was
 
     def _written(self) -> None:
-        """The memory that steps write, sorted; two that overlap cannot be run by kernels."""
-        spans = [(t.data_ptr(), _end(t)) for t in self.params if t.numel()]
-        for held in self.columns.values():
-            spans += [(t.data_ptr(), _end(t)) for t in held if t.numel()]
-        spans.sort()
-        self.overlap = any(a[1] > b[0] for a, b in pairwise(spans))
-        self.begins, self.ends = [a for a, _ in spans], [b for _, b in spans]
-        self.overlap = self.overlap or not self._apart(range(len(self.seats)), self.grad_at)
-
-    def _apart(self, which: Any, grad_at: Sequence[int]) -> bool:
-        """Whether grads share no memory with what is written."""
-        for i in which:
-            begin = grad_at[i]
-            end = begin + self.sizes[i] * self.grad_dtypes[i].itemsize
-            at = bisect_right(self.begins, begin)
-            if (at and self.ends[at - 1] > begin and self.sizes[i]) or (
-                at < len(self.begins) and self.begins[at] < end
-            ):
-                return False
-        return True
+        """The memory that steps write; two that overlap cannot be run by kernels."""
+        held = [*self.params, *chain(*self.columns.values())]
+        spans = sorted(span(t) for t in held if t.numel())
+        self.still.keep_apart(spans)
+        apart = (self.still.is_apart(*span(s.tensor("grad"))) for s in self.seats)
+        self.overlap = any(a[1] > b[0] for a, b in pairwise(spans)) or not all(apart)
 
     # ------------------------------------------------------------ at each step
 
-    def holds_for(self, groups: list[BoundGroup], state: MutableMapping) -> bool:
-        """Whether these are the groups, and all holds."""
-        same = len(groups) == len(self.groups) and all(map(is_, groups, self.bounds))
-        return same and self.holds([b.group for b in groups], state)
-
-    def holds(
-        self,
-        groups: list[dict[str, Any]],
-        state: MutableMapping,
-        reselects: Callable[[], bool] | None = None,
-    ) -> bool:
-        """Whether all is as it was, but for the addresses of grads, which are taken up, and hypers.
-
-        `reselects` says whether hypers that were replaced select another chain.
-        """
+    def serves(self, groups: list[dict[str, Any]], state: MutableMapping) -> bool:
+        """Whether these are the groups, with the chains that they had."""
         if state is not self.state or len(groups) != len(self.groups):
             return False
         for now, (bound, binding, group) in zip(groups, self.groups, strict=True):
             if now is not group or bound.binding is not binding or bound.group is not group:
                 return False
+        return True
+
+    def holds_for(self, groups: list[BoundGroup], state: MutableMapping) -> bool:
+        """Whether all is as it was, but for the addresses of grads, which are taken up, and hypers."""
+        same = len(groups) == len(self.groups) and all(map(is_, groups, self.bounds))
+        if not same or not self.serves([b.group for b in groups], state):
+            return False
         try:
             seen = self.still.look()
             if seen == CHANGED or (self.plain and self._other_plain()):
                 return False
-            if seen & OTHER and not self._same_kinds(groups):
-                return False
-            if (seen & REPLACED or not self.fixed) and reselects is not None and reselects():
+            if seen & OTHER and not self._same_kinds([b.group for b in groups]):
                 return False
             if self.set and any(b.is_set(k) != was for b, k, was in self.set):
                 return False
         except (KeyError, TypeError, AttributeError, ValueError):
             return False
-        return not seen & MOVED or self._take_grads(self.still.at)
+        return not seen & MOVED or self.still.take_grads()
 
     def _other_plain(self) -> bool:
         """Whether a state that is no tensor is of another kind, or another one where that matters."""
@@ -180,18 +162,6 @@ class Roster:
             if old is not new and (type(old) is not type(new) or not _same_kind(old, new)):
                 return False
         self.still.take()
-        return True
-
-    def _take_grads(self, grad_at: array) -> bool:
-        changed = [i for i, (a, b) in enumerate(zip(grad_at, self.grad_at, strict=True)) if a != b]
-        for i in changed:
-            grad = self.seats[i].tensor("grad")
-            if type(grad) not in PLAIN:
-                return False
-            fit(grad, self.params[i], "a grad")
-        if not self._apart(changed, grad_at):
-            return False
-        self.grad_at[:] = self.still.was[:] = grad_at
         return True
 
     def counts(self) -> int | list[int]:
@@ -231,8 +201,3 @@ def _same_kind(old: Any, new: Any) -> bool:
             type(a) is type(b) and _same_kind(a, b) for a, b in zip(old, new, strict=True)
         )
     return False
-
-
-def _end(t: torch.Tensor) -> int:
-    last = sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))
-    return t.data_ptr() + (last + 1) * t.element_size()

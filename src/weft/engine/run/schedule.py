@@ -61,8 +61,7 @@ class Schedule:
             w.take_numbers(numbers)
             w.point_grads()
         if self.steps is not None:
-            self._tell_autograd()  # before: an interrupt comes before or after the one call
-            self.steps.run(threads)
+            self.launch(threads)
             return
         with Uninterrupted():
             shared: dict[tuple[int, str], tuple[int, Any]] = {}
@@ -77,6 +76,12 @@ class Schedule:
             self._tell_autograd()
             for (index, name), (_, value) in shared.items():
                 groups[index].group[name] = value
+
+    def launch(self, threads: int) -> None:
+        """All of a step that is nothing but launches."""
+        assert self.steps is not None
+        self._tell_autograd()  # before: an interrupt comes before or after the one call
+        self.steps.run(threads)
 
     def _tell_autograd(self) -> None:
         """Parameters and grads are new versions of themselves."""

@@ -1,8 +1,8 @@
 """The seats of one program: their launch, what it needs made, the regions that torch computes."""
 
 import math
+from array import array
 from collections.abc import Iterator, Sequence
-from operator import is_
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ class Work:
             for slot, s in enumerate(plan.slots)
             if s.name in seat.staged and s.role in ("p", "grad", "state")
         ]  # fmt: skip
-        self.grads_seen = roster.grad_at[:]
+        self.grads_seen: array | None = roster.grad_at[:]
         lanes = dict.fromkeys(lane for lane, _ in self.sources)
         self.lane_order = list(lanes)
         place = {lane: i for i, lane in enumerate(self.lane_order)}
@@ -75,7 +75,6 @@ class Work:
         self.row_of: list[int] = self.static_rows
         self.launch.row_of[:] = self.static_rows
         self.rows: list[tuple[Any, ...]] = []
-        self.taken: list[Numbers] = []
 
     def _column(self, column: Sequence[int]) -> Sequence[int]:
         return column if self.whole else [column[i] for i in self.seats]
@@ -83,9 +82,6 @@ class Work:
     def take_numbers(self, numbers: list[Numbers]) -> None:
         """The rows of this step."""
         taken = [numbers[lane] for lane in self.lane_order]
-        if len(taken) == len(self.taken) and all(map(is_, taken, self.taken)):
-            return
-        self.taken = []  # until all of them are
         if all(n.row_of is None for n in taken):
             self.rows = [n.rows[0] for n in taken]
             row_of = self.static_rows
@@ -101,7 +97,7 @@ class Work:
         changed = row_of is not self.row_of
         self.row_of = [] if changed else row_of
         self.launch.set_rows(self.rows, row_of if changed else None)
-        self.row_of, self.taken = row_of, taken
+        self.row_of = row_of
 
     def point_grads(self) -> None:
         """Take up the grads' addresses of this step."""

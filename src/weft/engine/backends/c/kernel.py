@@ -12,7 +12,10 @@ from weft.engine.backends.c.ops import lowers
 from weft.engine.backends.c.render import render
 from weft.engine.plan import Plan
 
-__all__ = ["Kernel", "Steps", "Table", "Things", "build", "looks", "lowers", "warm_up"]
+__all__ = [
+    "Column", "Kernel", "Numbers", "Repeated", "Steps", "Table", "Things", "build", "looks", "lowers",
+    "warm_up",
+]  # fmt: skip
 
 HERE = Path(__file__).parent
 POINTER, LONG = ctypes.c_void_p, ctypes.c_int64
@@ -38,9 +41,36 @@ class Things(ctypes.Structure):
         *((n, LONG) for n in ("lists", "dicts", "groups", "tensors", "params", "offset")),
         *((n, POINTER) for n in ("list", "list_length", "item")),
         *((n, POINTER) for n in ("dict", "dict_length", "key", "value", "hypers")),
-        ("replaced", LONG),
         *((n, POINTER) for n in ("object", "address", "bound", "extent", "param", "place")),
         *((n, POINTER) for n in ("dtype", "kind", "grad_bound", "grad_extent", "was", "at")),
+        *((n, LONG) for n in ("grads", "written")),
+        *((n, POINTER) for n in ("param_of", "bytes", "begin", "end")),
+    )
+
+
+class Numbers(ctypes.Structure):
+    """`weft_numbers` of numbers.c."""
+
+    _fields_ = (
+        ("table", POINTER),
+        *((n, LONG) for n in ("row", "step", "leaves", "codes", "outputs")),
+        *((n, POINTER) for n in ("leaf", "code", "output", "reg")),
+    )
+
+
+class Column(ctypes.Structure):
+    """`weft_column` of repeat.c."""
+
+    _fields_ = (("table", POINTER), ("slot", LONG), ("which", POINTER))
+
+
+class Repeated(ctypes.Structure):
+    """`weft_repeat` of repeat.c."""
+
+    _fields_ = (
+        ("things", POINTER),
+        *((n, LONG) for n in ("rows", "columns", "counts")),
+        *((n, POINTER) for n in ("numbers", "column", "steps")),
     )
 
 
@@ -51,6 +81,12 @@ class _Launch(ctypes.Structure):
         *((n, POINTER) for n in ("table", "chunk", "knot")),
         *((n, LONG) for n in ("phases", "alone")),
     )
+
+
+class _Launches(ctypes.Structure):
+    """`weft_launches` of runtime.c."""
+
+    _fields_ = (("launch", POINTER), ("n", LONG), ("steps", POINTER), ("counts", LONG))
 
 
 @functools.cache
@@ -64,11 +100,12 @@ _runtime_lock = threading.Lock()
 
 @functools.cache
 def _runtime() -> Any:
-    parts = [(HERE / name).read_text(encoding="utf-8") for name in ("runtime.c", "looks.c")]
+    names = ("runtime.c", "looks.c", "numbers.c", "repeat.c")
+    parts = [(HERE / name).read_text(encoding="utf-8") for name in names]
     lib = library("\n".join(parts).replace('#include "weft.h"', header())).lib
     lib.weft_run.argtypes = [POINTER, POINTER, POINTER, ctypes.c_int, ctypes.c_int, ctypes.c_int]
     lib.weft_tie.argtypes = [POINTER, POINTER, ctypes.c_int]
-    lib.weft_step.argtypes = [POINTER, LONG, ctypes.c_int, POINTER, LONG]
+    lib.weft_step.argtypes = [POINTER, ctypes.c_int]
     lib.weft_run.restype = lib.weft_tie.restype = lib.weft_step.restype = None
     return lib
 
@@ -91,7 +128,12 @@ class Looks:
         self.grads = self._bind(lib, "grads", LONG, POINTER, LONG, LONG, POINTER, POINTER, POINTER)
         self.learn_kinds = self._bind(lib, "learn_kinds", None, POINTER, LONG)
         self.kinds = self._bind(lib, "kinds", None, POINTER, LONG, POINTER, POINTER)
+        self.learn_objects = self._bind(
+            lib, "learn_objects", None, POINTER, LONG, LONG, POINTER, LONG
+        )
         self.still = self._bind(lib, "still", LONG, POINTER, ctypes.c_int)
+        self.take_grads = self._bind(lib, "take_grads", ctypes.c_int, POINTER)
+        self.ready = self._bind(lib, "ready", LONG, POINTER, ctypes.c_int)
 
     @staticmethod
     def _bind(lib: Any, name: str, gives: Any, *takes: Any) -> Any:
@@ -145,14 +187,15 @@ class Steps:
 
     def __init__(self, launches: Sequence[tuple[Kernel, int, int, bool]], steps: int, counts: int):
         """A kernel, the address of its table, its phases, and whether one thread is enough."""
-        self._step, self.counts = runtime().weft_step, (steps, counts)
+        self._step = runtime().weft_step
         rows = [(at, k.chunk, k.knot, phases, alone) for k, at, phases, alone in launches]
-        self._launches = (_Launch * len(rows))(*rows)
-        self._at = ctypes.addressof(self._launches), len(rows)
+        self._launch = (_Launch * len(rows))(*rows)
+        self._all = _Launches(ctypes.addressof(self._launch), len(rows), steps, counts)
+        self._at = ctypes.addressof(self._all)
 
     def run(self, threads: int) -> None:
         """All of it in one call, which no interrupt of Python's comes between."""
-        self._step(*self._at, threads, *self.counts)
+        self._step(self._at, threads)
 
 
 _kernels: dict[str, Kernel] = {}

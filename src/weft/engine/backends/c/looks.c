@@ -25,12 +25,19 @@ static intptr_t (*tuple_size)(void *tuple);
 static void *(*tuple_item)(void *tuple, intptr_t i); /* borrowed */
 static int (*list_set)(void *list, intptr_t i, void *item); /* takes the reference */
 static void (*refer)(void *object);
+static double (*float_value)(void *object);
+static long long (*int_value)(void *object, int *overflow);
 
 /* Where implementations say what kind of view they are: a negated one is told by one bit alone. */
 static int64_t kind_in;
 
 /* Where objects point to their type, and the types of numbers and tuples; 0 where that is not known. */
 static int64_t type_in, float_type, int_type, tuple_type;
+
+/* Where implementations point to their object, where they have one, and the types of tensors that are
+ * nothing but tensors; 0 where that is not known. */
+enum { PLAIN_TYPES = 8 };
+static int64_t object_in, plain_types, plain_type[PLAIN_TYPES];
 
 /* Whether this torch has all of it. */
 int weft_can_look(void) {
@@ -54,7 +61,9 @@ int weft_can_look(void) {
     tuple_item = dlsym(RTLD_DEFAULT, "PyTuple_GetItem");
     list_set = dlsym(RTLD_DEFAULT, "PyList_SetItem");
     refer = dlsym(RTLD_DEFAULT, "Py_IncRef");
-    if (!layout || !list_size || !list_item || !list_set || !refer) return 0;
+    float_value = dlsym(RTLD_DEFAULT, "PyFloat_AsDouble");
+    int_value = dlsym(RTLD_DEFAULT, "PyLong_AsLongLongAndOverflow");
+    if (!layout || !list_size || !list_item || !list_set || !refer || !float_value || !int_value) return 0;
     if (!dict_size || !dict_next || !tuple_size || !tuple_item) return 0;
     strided = layout();
     return data_of && dim_of && sizes_of && strides_of && dtype_of && layout_of && is_defined && grad_of;
@@ -100,6 +109,19 @@ void weft_learn_kinds(const int64_t *objects, int64_t offset) {
     }
 }
 
+/* Learns from tensors that have an object each; `types` are those of plain tensors. */
+void weft_learn_objects(const int64_t *objects, int64_t n, int64_t offset, const int64_t *types, int64_t known) {
+    object_in = 0;
+    plain_types = 0;
+    for (int64_t i = 0; i < known && i < PLAIN_TYPES; i++) plain_type[plain_types++] = types[i];
+    for (int64_t in = sizeof(void *); in < IMPLEMENTATION && !object_in; in += sizeof(void *)) {
+        int all = 1;
+        for (int64_t i = 0; i < n; i++)
+            all = all && (int64_t)(intptr_t)word(*at(objects[i], offset), in) == objects[i];
+        if (all) object_in = in;
+    }
+}
+
 /* ---------------------------------------------------------------- looks */
 
 /* The grads of parameters: which have one, and of those, one after the other, the place that points
@@ -138,13 +160,14 @@ typedef struct {
     const int64_t *list, *list_length, *item;        /* the items of one list after the other */
     const int64_t *dict, *dict_length, *key, *value; /* 0 for any value; the groups come first, */
     void *hypers;                                    /* of which this list has all values */
-    int64_t replaced;                                /* how often one was put in another's place */
     const int64_t *object, *address, *bound, *extent; /* sizes and strides between two bounds */
     const int64_t *param, *place; /* of its grad among those that there are; -1 for none */
     const int32_t *dtype;         /* of these grads, as what follows */
     const int64_t *kind, *grad_bound, *grad_extent;
-    const int64_t *was;           /* their addresses when they were last taken up, */
-    int64_t *at;                  /* and now */
+    int64_t *was, *at;            /* their addresses when they were last taken up, and now */
+    int64_t grads, written;       /* how many; and of the spans that steps write, in order */
+    const int64_t *param_of, *bytes; /* of each grad: its parameter, and from its first byte to its last */
+    const int64_t *begin, *end;
 } weft_things;
 
 enum { CHANGED = -1, MOVED = 1, REPLACED = 2, OTHER = 4 };
@@ -175,7 +198,6 @@ static int64_t look_at_hyper(weft_things *w, int64_t i, void *now) {
     void *then = list_item(w->hypers, i);
     if (now == then) return 0;
     if (!same_kind(then, now)) return REPLACED | OTHER;
-    w->replaced++; /* here, whatever else the look finds: numbers that were kept are old */
     refer(now);
     list_set(w->hypers, i, now);
     return REPLACED;
@@ -265,6 +287,42 @@ int64_t weft_still(weft_things *w, int threads) {
     walk k = {w, (w->tensors + RUN - 1) / RUN, 0};
     spread(look_at_run, &k, 0, k.runs + (w->params + RUN - 1) / RUN, threads);
     return k.seen == CHANGED ? CHANGED : hypers | k.seen;
+}
+
+static int is_plain(tensor t) {
+    const char *object = word(*t, object_in); /* none yet: C++ has made it, and it is plain */
+    if (!object) return 1;
+    int64_t type = (int64_t)(intptr_t)word(object, type_in);
+    for (int64_t i = 0; i < plain_types; i++)
+        if (type == plain_type[i]) return 1;
+    return 0;
+}
+
+/* Whether memory is apart from all that steps write. */
+static int is_apart(const weft_things *w, int64_t begin, int64_t end) {
+    int64_t low = 0, high = w->written; /* the first span that begins after `begin` */
+    while (low < high) {
+        int64_t mid = (low + high) / 2;
+        if (w->begin[mid] <= begin) low = mid + 1;
+        else high = mid;
+    }
+    if (begin == end) return 1;
+    return !(low && w->end[low - 1] > begin) && !(low < w->written && w->begin[low] < end);
+}
+
+/* Takes up the addresses of grads that have moved; 0, and nothing is taken, where one is no plain
+ * tensor, or is in the way of what is written: Python is to look then. */
+int weft_take_grads(const weft_things *w) {
+    if (!object_in || !type_in) return 0;
+    for (int64_t k = 0; k < w->grads; k++) {
+        int64_t at_ = w->at[k];
+        if (at_ == w->was[k]) continue;
+        if (!at_ && w->bytes[k]) return 0;
+        if (!is_plain(grad_of(*at(w->param[w->param_of[k]], w->offset)))) return 0;
+        if (!is_apart(w, at_, at_ + w->bytes[k])) return 0;
+    }
+    memcpy(w->was, w->at, w->grads * sizeof *w->was);
+    return 1;
 }
 
 /* The count that all have; -1 where they differ. */

@@ -240,12 +240,19 @@ typedef struct {
     int64_t phases, alone;
 } weft_launch;
 
-void weft_step(const weft_launch *launch, int64_t n, int threads, float *steps, int64_t counts) {
-    for (int64_t i = 0; i < n; i++) {
-        const weft_launch *l = &launch[i];
+typedef struct {
+    const weft_launch *launch;
+    int64_t n;
+    float *steps;
+    int64_t counts;
+} weft_launches;
+
+void weft_step(const weft_launches *all, int threads) {
+    for (int64_t i = 0; i < all->n; i++) {
+        const weft_launch *l = &all->launch[i];
         weft_run(l->table, l->chunk, l->knot, 0, (int)l->phases, l->alone ? 1 : threads);
     }
-    weft_count(steps, counts);
+    weft_count(all->steps, all->counts);
 }
 
 /* The knot of a phase alone: after a value over all parameters has come in. */
