@@ -76,6 +76,7 @@ sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and Undef
 	    tests/engine/test_division.py
 
 bench: $(READY)  ## what a step costs, against torch's and others
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(VENV)/bin/weft bench
 
 clean:           ## remove what set-up and runs have made

@@ -149,8 +149,9 @@ def explain(
 @app.command()
 def bench(
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Against torch.compile too; takes minutes.")
-    ] = False,
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Against torch.compile too; not if --quick."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of torch and of weft; as many as cores.")
     ] = None,
@@ -164,19 +165,20 @@ def bench(
 
     Ratios are medians over rounds in which all take one step each. Prints targets beside what was
     measured, the machine's bandwidth, first steps, host time, memory, and what norms and a look at
-    grads cost. About six minutes on two cores that do nothing else. `pip install
-    weft[bench]` brings the public implementations.
+    grads cost. torch.compile takes most of the time: without it about six minutes on two cores
+    that do nothing else. `pip install weft[bench]` brings the public implementations.
 
     Examples:
 
     - `weft bench --quick`
 
-    - `weft bench --compile --json > bench.json`
+    - `weft bench --no-compile --json > bench.json`
     """
     from weft.bench import report, suite
 
     try:
-        report.run(suite.Options(quick, compiled), threads, out, as_json)
+        wanted = not quick if compiled is None else compiled
+        report.run(suite.Options(quick, wanted), threads, out, as_json)
     except (ImportError, OSError, RuntimeError) as error:
         fail(str(error))
     except KeyboardInterrupt:

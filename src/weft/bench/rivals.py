@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["PUBLIC", "TORCH", "Case", "installed", "ours", "torch_rivals"]
+__all__ = ["PUBLIC", "TORCH", "Case", "bytes_alone", "installed", "ours", "torch_rivals"]
 
 Make = Callable[[list[torch.Tensor]], Any]
 
@@ -33,10 +33,17 @@ TORCH: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
 }
 
 PUBLIC = (
-    Case("AdEMAMix", _rivals("pytorch_optimizer.AdEMAMix"), 0.17),
+    Case(
+        "AdEMAMix",
+        (*_rivals("pytorch_optimizer.AdEMAMix"), ("heavyball", "AdEMAMix", {})),
+        0.17,
+    ),
     Case(
         "ScheduleFreeAdamW",
-        _rivals("schedulefree.AdamWScheduleFree", "pytorch_optimizer.ScheduleFreeAdamW"),
+        (
+            *_rivals("schedulefree.AdamWScheduleFree", "pytorch_optimizer.ScheduleFreeAdamW"),
+            ("heavyball", "SFAdamW", {}),
+        ),
         0.18,
     ),
     Case("Adan", _rivals("optimi.Adan", "pytorch_optimizer.Adan"), 0.18),
@@ -46,6 +53,7 @@ PUBLIC = (
         "CautiousAdamW",
         (
             *_rivals("timm.optim.AdamWLegacy", caution=True),
+            ("heavyball", "AdamW", {"caution": True}),
             # the cautious one there whose work is most like AdamW's
             *_rivals("pytorch_optimizer.LaProp", cautious=True),
         ),
@@ -60,6 +68,20 @@ def ours(name: str, **hypers: Any) -> Make:
     import weft
 
     return lambda ps: getattr(weft, name)(ps, **{"lr": 1e-4, "engine": "fused", **hypers})
+
+
+def bytes_alone(states: int) -> Make:
+    """What moves the bytes of a step with so many states and computes next to nothing."""
+    import weft
+
+    def touch(grad: Any, held: Any = weft.zeros) -> Any:
+        return {"held": held + grad}
+
+    def move(p: Any, grad: Any) -> Any:
+        return {"p": p + grad}
+
+    touched = [weft.rename(touch, held=f"held_{i}") for i in range(states)]
+    return lambda ps: weft.Optimizer(ps, [*touched, move], engine="fused")
 
 
 def torch_rivals(name: str, compiled: bool) -> dict[str, Make]:
@@ -97,11 +119,28 @@ def installed(case: Case) -> dict[str, Make]:
     return out
 
 
+class _Regrading:
+    """heavyball's, as it is without torch.compile; it lets go of the grads that it has used."""
+
+    def __init__(self, opt: Any, ps: list[torch.Tensor]):
+        self.opt, self.ps, self.grads = opt, ps, [p.grad for p in ps]
+        self.utils: Any = importlib.import_module("heavyball.utils")
+
+    def step(self) -> None:
+        """A step on the same grads as ever."""
+        self.utils.compile_mode = None
+        for p, grad in zip(self.ps, self.grads, strict=True):
+            p.grad = grad
+        self.opt.step()
+
+
 def _make(cls: Any, hypers: dict[str, Any]) -> Make:
     def make(ps: list[torch.Tensor]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             opt = cls(ps, lr=1e-4, **hypers)
+        if cls.__module__.startswith("heavyball"):
+            return _Regrading(opt, ps)
         if hasattr(opt, "train"):  # schedule-free
             opt.train()
         return opt

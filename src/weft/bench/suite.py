@@ -1,23 +1,25 @@
 """The rows of the benchmark, one generator a part: each yields as soon as it is measured."""
 
 import compileall
+import math
 import os
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from weft.bench import child
 from weft.bench.measure import Race, bandwidth, parameters, race
-from weft.bench.rivals import PUBLIC, TORCH, Make, installed, ours, torch_rivals
+from weft.bench.rivals import PUBLIC, TORCH, Make, bytes_alone, installed, ours, torch_rivals
 from weft.bench.shapes import SHAPES
 
 __all__ = ["PARTS", "Options", "Row"]
 
 WEFT = "weft"
+LARGE = ("resnet", "gpt2")  # no cache holds them
 MOST_COMPILED = 150  # tensors; torch.compile takes minutes for more
 PRICED = {
     "with stats": "stats collected",
@@ -107,6 +109,23 @@ def _duel(
     """Ours and one rival by turns: a third would empty the caches of both."""
     sides = {k: m(parameters(shapes)).step for k, m in ((WEFT, make), (rival, make_rival))}
     return race(sides, options.seconds)
+
+
+def bounds(options: Options) -> Iterator[Row]:
+    """What bounds large shapes: against moving the same bytes once, with next to no arithmetic."""
+    wanted = [(name, shape) for name in TORCH for shape in options.shapes() if shape in LARGE]
+    wanted += [(case.name, "resnet") for case in PUBLIC if not options.quick]
+    for name, shape in wanted:
+        shapes, hypers = SHAPES[shape](), TORCH.get(name, ("", {}))[1]
+        small = ours(name, **hypers)(parameters([(2, 3)]))
+        small.step()
+        states = round(small.explain().state_bytes_per_parameter / 4)
+        moving = bytes_alone(states)
+        result = _duel(ours(name, **hypers), "its bytes alone", moving, shapes, options)
+        elements = sum(map(math.prod, shapes))
+        rate = 4 * elements * (3 + 2 * states) / result.median("its bytes alone")
+        row = _ratio("bound", f"{name} {shape}", result, "its bytes alone", None)
+        yield replace(row, detail=f"{row.detail}; they move at {rate / 1e9:.3g} GB/s")
 
 
 def changing(options: Options) -> Iterator[Row]:
@@ -227,5 +246,5 @@ def _ms(seconds: float) -> str:
 
 
 PARTS: tuple[Callable[[Options], Iterator[Row]], ...] = (
-    machine, host, changing, prices, first_steps, memory, against_torch, against_public,
+    machine, host, changing, prices, first_steps, memory, against_torch, against_public, bounds,
 )  # fmt: skip
