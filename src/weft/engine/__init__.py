@@ -50,7 +50,8 @@ class Engine:
         fused = self.fused
         if fused is None or self.norms is not None or self.fallen or self._lost:
             return False
-        return fused.again(groups, state, reselects)
+        repeated = fused.repeated
+        return repeated is not None and repeated.run(groups, state, reselects)
 
     def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
         """One step of every parameter that has a grad; state is made first where it is missing."""

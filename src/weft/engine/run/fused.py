@@ -1,7 +1,7 @@
 """The step of the groups that kernels serve: a roster, its lanes, and a schedule of launches."""
 
 from collections import OrderedDict
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import replace
 from itertools import chain
 from operator import is_
@@ -33,7 +33,11 @@ KEPT = 4  # patterns of grads, and of variants, that are remembered
 
 
 class Fused:
-    """Runs steps with kernels; whatever cannot be run raises before anything is written."""
+    """Runs steps with kernels; whatever cannot be run raises before anything is written.
+
+    Attributes:
+        repeated: the last step, where it may come again without a loss.
+    """
 
     chain_key = staticmethod(chain_key)
     reasons = (Unfit, Untraceable, Unplannable, NoCompiler, TooMany, Untrusted)
@@ -44,7 +48,7 @@ class Fused:
         self.params: list[torch.Tensor] = []
         self.grads = Grads([])
         self.last: tuple[Any, _Cast] | None = None
-        self.repeated: Repeat | None = None  # of the last step, where that can be
+        self.repeated: Repeat | None = None
 
     def step(
         self,
@@ -71,12 +75,6 @@ class Fused:
                 norms.update(work.norms())
         elif loss is None and len(groups) == len(every):
             self.repeated = cast.repeat(numbers)
-
-    def again(
-        self, groups: list[dict[str, Any]], state: MutableMapping, reselects: Callable[[], bool]
-    ) -> bool:
-        """The last step once more, without a loss; False where something stands against it."""
-        return self.repeated is not None and self.repeated.run(groups, state, reselects)
 
     def _cast(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> "_Cast | None":
         """The roster of this step: the one that is there, if it holds, or a new one."""

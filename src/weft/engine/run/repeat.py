@@ -57,8 +57,8 @@ class Repeat:
         )  # fmt: skip
         self.kept += [which, numbers, column]
         self.address, self.ready = ctypes.addressof(self.c), c.looks().ready
-        variants = {id(v): v for w in works for v in w.variants}.values()
-        self.captured = [v.traced for v in variants if v.traced.captures]
+        traced = {id(v): v.traced for w in works for v in w.variants}.values()
+        self.captures = [capture for t in traced for capture in t.captures]
 
     def run(
         self, groups: list[dict[str, Any]], state: MutableMapping, reselects: Callable[[], bool]
@@ -67,9 +67,12 @@ class Repeat:
 
         `reselects` says whether hypers that were replaced select another chain.
         """
-        roster, threads = self.roster, torch.get_num_threads()
-        if not roster.serves(groups, state) or not all(t.captures_hold() for t in self.captured):
+        if not self.roster.serves(groups, state):
             return False
+        for capture in self.captures:
+            if not capture.holds():
+                return False
+        threads = torch.get_num_threads()
         seen = self.ready(self.address, threads)
         if seen & MOVED:
             for w in self.schedule.works:

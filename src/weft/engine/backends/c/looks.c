@@ -217,8 +217,8 @@ static int64_t dicts_hold(weft_things *w) {
     return seen;
 }
 
-/* Looks at so many neighbours that another thread is worth waking, where there are more. */
-enum { RUN = 128 };
+/* Looks go by runs of neighbours; more than a few of them are worth waking another thread for. */
+enum { RUN = 128, FEW = 8 };
 
 typedef struct {
     const weft_things *things;
@@ -285,7 +285,8 @@ int64_t weft_still(weft_things *w, int threads) {
     int64_t hypers = dicts_hold(w);
     if (hypers == CHANGED) return CHANGED;
     walk k = {w, (w->tensors + RUN - 1) / RUN, 0};
-    spread(look_at_run, &k, 0, k.runs + (w->params + RUN - 1) / RUN, threads);
+    int64_t runs = k.runs + (w->params + RUN - 1) / RUN;
+    spread(look_at_run, &k, 0, runs, runs > FEW ? threads : 1);
     return k.seen == CHANGED ? CHANGED : hypers | k.seen;
 }
 
