@@ -34,7 +34,8 @@ class AtAverage(Averaged):
         Raises:
             StepError: in evaluation mode.
         """
-        if any(self.key("weights") in opt.state[p] for p in self.params(opt) if p in opt.state):
+        weights = self.key("weights")
+        if any(weights in own for own in opt.state.values()):
             raise StepError("the parameters are those to evaluate at: call opt.train() first")
         return opt.step(closure)
 

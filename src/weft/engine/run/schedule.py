@@ -184,32 +184,37 @@ def _ready(waiting: list[Work], at: dict[Work, int]) -> str:
 def _combine(
     name: str, works: list[Work], over: dict[Work, dict[tuple[int, str], torch.Tensor]]
 ) -> None:
-    """Combine the parts of all seats, in double, and give every work the result."""
-    parts: dict[Any, list[tuple[int, float]]] = {}
-    wide: dict[Any, bool] = {}
+    """Combine the parts of all seats, in double and in their order; give every work the result."""
+    parts: dict[Any, list[tuple[torch.Tensor, torch.Tensor]]] = {}  # of a scope: seats, values
+    wide: set[Any] = set()
     op = "sum"
     for w in works:
         o = next(o for os in w.plan.barriers.values() for o in os if o.name == name)
-        for k, seat in enumerate(w.members):
-            element = next(
-                c.over for c in seat.bound.binding.calls if c.over and c.over.name == name
-            )
-            op = element.op
-            scope = seat.bound.index if element.scope == "group" else None
-            parts.setdefault(scope, []).append((w.seats[k], float(w.part(k, o))))
-            wide[scope] = wide.get(scope, False) or o.node.dtype is torch.float64
+        values = w.parts(o)
+        for bound, members in w.by_group:
+            op, scope = _over(bound, name)
+            parts.setdefault(scope, []).append((w.places[members], values[members]))
+            wide |= {scope} if o.node.dtype is torch.float64 else set()
     combined: dict[Any, torch.Tensor] = {}
-    for scope, values in parts.items():
-        stack = torch.tensor([v for _, v in sorted(values)], dtype=torch.float64)
-        value = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}[op](stack)
-        combined[scope] = value.to(torch.float64 if wide[scope] else torch.float32)
+    for scope, several in parts.items():
+        seats, values = map(torch.cat, zip(*several, strict=True))
+        value = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}[op](
+            values[seats.argsort()]
+        )
+        combined[scope] = value.to(torch.float64 if scope in wide else torch.float32)
     for w in works:
         places = [
             w.plan.values[n.index] for n in w.plan.graph.nodes
             if n.op == "over" and n.attr("name") == name and n.index in w.plan.values
         ]  # fmt: skip
-        for k, seat in enumerate(w.members):
-            value = combined[seat.bound.index if seat.bound.index in combined else None]
-            over[w][seat.bound.index, name] = value
+        for bound, members in w.by_group:
+            value = combined[_over(bound, name)[1]]
+            over[w][bound.index, name] = value
             for place in places:
-                w.launch.value[k * w.launch.values + place] = value.item()
+                w.values[members, place] = value.item()
+
+
+def _over(bound: BoundGroup, name: str) -> tuple[str, int | None]:
+    """How a group's chain combines a value, and over what: the group of this number, or all."""
+    element = next(c.over for c in bound.binding.calls if c.over and c.over.name == name)
+    return element.op, bound.index if element.scope == "group" else None

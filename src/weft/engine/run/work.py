@@ -45,9 +45,23 @@ class Work:
         roster, self.variant = self.roster, self.variants[0]
         plan = self.plan = self.variant.plan
         self.members = [roster.seats[i] for i in self.seats]
+        by_group: dict[int, list[int]] = {}
+        for k, seat in enumerate(self.members):
+            by_group.setdefault(seat.bound.index, []).append(k)
+        self.firsts = [members[0] for members in by_group.values()]  # they decide shared values
+        self.by_group = [
+            (self.members[members[0]].bound, torch.tensor(members)) for members in by_group.values()
+        ]
         self.whole = self.seats == list(range(len(roster.seats)))
         sizes = [roster.sizes[i] for i in self.seats]
         self.launch = Launch(plan, sizes, range(len(sizes)), [v.plan for v in self.variants])
+        self.objects = [
+            (s, v.objects) for s, v in zip(self.members, self.variants, strict=True) if v.objects
+        ]
+        self.stateless = [s for s in self.members if s.p not in roster.state]
+        self.values = torch.frombuffer(self.launch.value, dtype=torch.float64)
+        self.values = self.values.view(len(sizes), self.launch.values)
+        self.places = torch.tensor(self.seats)
         self.threads_wanted = sum(sizes) > SMALL
         self.grad_slot: int | None = None
         self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == "new"]
@@ -191,9 +205,13 @@ class Work:
 
     # ------------------------------------------------------------ what it leaves
 
-    def part(self, k: int, o: Output) -> Any:
-        """A seat's contribution to a value over all parameters."""
-        return self._number(k, o.node)
+    def parts(self, o: Output) -> torch.Tensor:
+        """The seats' contributions to a value over all parameters, in double."""
+        place = self.plan.values.get(o.node.index)
+        if place is not None and o.node.index not in self.plan.rows:
+            return self.values[:, place].clone()
+        numbers = [float(self._number(k, o.node)) for k in range(len(self.members))]
+        return torch.tensor(numbers, dtype=torch.float64)
 
     def _number(self, k: int, node: Node) -> Any:
         """A number of seat `k`: from its row, from its values, or a constant."""
@@ -220,18 +238,18 @@ class Work:
             self.members[k].own[name] = t
         for kind, name, _, _ in self.variant.numbers:
             o = next(o for o in self.plan.graph.outputs if (o.kind, o.name) == (kind, name))
-            for k, seat in enumerate(self.members):
-                value = self._number(k, o.node)
+            for k in range(len(self.members)) if kind == "state" else self.firsts:
+                seat, value = self.members[k], self._number(k, o.node)
                 if kind == "state":
                     seat.own[name] = value
                 else:
                     key, at = (seat.bound.index, name), self.seats[k]
                     if key not in shared or at < shared[key][0]:
                         shared[key] = (at, value)
-        for seat, v in zip(self.members, self.variants, strict=True):
-            for name, value in v.objects:
-                seat.own[name] = value
-            if seat.own and seat.p not in self.roster.state:  # its first state
+        for seat, objects in self.objects:
+            seat.own.update(objects)
+        for seat in self.stateless:
+            if seat.own:  # its first state
                 self.roster.state[seat.p] = seat.own
 
     def release(self) -> None:
