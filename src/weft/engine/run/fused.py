@@ -15,6 +15,7 @@ from weft.engine.check import disagreement
 from weft.engine.explain import Explanation
 from weft.engine.norms import Norms
 from weft.engine.plan import Plan, Unplannable
+from weft.engine.run.counts import Buffer
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
 from weft.engine.run.look import Grads, watch_grads
 from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
@@ -47,6 +48,7 @@ class Fused:
         self.rosters: OrderedDict[Any, _Cast] = OrderedDict()
         self.params: list[torch.Tensor] = []
         self.grads = Grads([])
+        self.buffer: Buffer | None = None  # of the counts of all parameters
         self.last: tuple[Any, _Cast] | None = None
         self.repeated: Repeat | None = None
 
@@ -67,7 +69,7 @@ class Fused:
         cast = self._cast(groups, state, loss)
         if cast is None:
             return
-        numbers = self._numbers(cast, cast.roster.counts(), loss)
+        numbers = self._numbers(cast, cast.roster.steps(), loss)
         schedule = cast.schedule([n.which for n in numbers])
         schedule.run(numbers, torch.get_num_threads(), every)
         if norms is not None:
@@ -110,8 +112,14 @@ class Fused:
         if not have_memory:
             raise Unfit("a grad has no memory of its own")
         eager.agree_on_order({s.bound.binding.over for s in seats})
-        self.rosters.clear()  # states may have moved: the others would find that out, one by one
-        cast = self.rosters[key] = _Cast(Roster(seats, groups, state))
+        counting = [s.own for s in seats if s.bound.binding.keeps_step]
+        if self.buffer is None or not self.buffer.holds(counting):
+            self.buffer = Buffer(_counting(groups, state))
+        for stale in [k for k, c in self.rosters.items() if not c.roster.keeps_states()]:
+            del self.rosters[stale]  # not to keep the states that it holds
+        cast = self.rosters[key] = _Cast(Roster(seats, groups, state, self.buffer))
+        while len(self.rosters) > KEPT:
+            self.rosters.popitem(last=False)
         if cast.roster.overlap:
             self.rosters.clear()
             raise Unfit("parameters, grads or states share memory")
@@ -181,6 +189,13 @@ class Fused:
     def source(self) -> str:
         """The C of all programs."""
         return "\n".join(p.kernel.source for p in self.library.programs.values())
+
+
+def _counting(groups: list[BoundGroup], state: MutableMapping) -> list[dict[str, Any]]:
+    """The states of all parameters whose steps are counted, with a grad or without."""
+    params = chain.from_iterable(b.params for b in groups if b.binding.keeps_step)
+    owns = (state[p] for p in params if p in state)
+    return [own for own in owns if isinstance(own.get("step"), torch.Tensor | float | int)]
 
 
 def _example(seat: Seat, step: int, loss: Any) -> Example:

@@ -52,8 +52,8 @@ class Repeat:
         ]
         numbers, column = (c.Numbers * len(rows))(*rows), (c.Column * len(columns))(*columns)
         self.c = c.Repeated(
-            things=still.address, rows=len(rows), columns=len(columns), counts=len(roster.views),
-            numbers=ctypes.addressof(numbers), column=ctypes.addressof(column), steps=roster.buffer_at,
+            things=still.address, rows=len(rows), columns=len(columns), counts=roster.counts.address,
+            numbers=ctypes.addressof(numbers), column=ctypes.addressof(column),
         )  # fmt: skip
         self.kept += [which, numbers, column]
         self.address, self.ready = ctypes.addressof(self.c), c.looks().ready
@@ -88,7 +88,9 @@ def repeat_of(
 ) -> Repeat | None:
     """The repetition of a step that took these numbers; None where more than C can tell goes into it."""
     still = roster.still
-    uniform = len(roster.views) in (0, len(roster.seats)) and all(n.row_of is None for n in numbers)
+    uniform = len(roster.counts) in (0, len(roster.seats)) and all(
+        n.row_of is None for n in numbers
+    )
     simple = schedule.steps is not None and roster.fixed and not roster.set and not roster.plain
     if not (simple and uniform and isinstance(still, StillFromC)):
         return None

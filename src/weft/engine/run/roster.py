@@ -6,14 +6,14 @@ address of a grad differs.
 """
 
 from array import array
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping, Sequence
 from itertools import chain, pairwise
 from operator import is_
 from typing import Any
 
 import torch
 
-from weft.engine.backends.c.kernel import looks
+from weft.engine.run.counts import Buffer, Counts
 from weft.engine.run.look import (
     ANY,
     CHANGED,
@@ -37,15 +37,22 @@ class Roster:
         fixed: no hyper of its groups can become another number and stay the same object.
     """
 
-    def __init__(self, seats: list[Seat], groups: list[BoundGroup], state: MutableMapping):
-        """`groups` are all that step, with or without seats."""
+    def __init__(
+        self,
+        seats: list[Seat],
+        groups: list[BoundGroup],
+        state: MutableMapping,
+        buffer: Buffer | None = None,
+    ):
+        """`groups` are all that step, with or without seats; `buffer` has their counts, or is made."""
         self.seats = seats
         self.params = [s.p for s in seats]
         self.owns = [s.own for s in seats]
         self.state = state
         self.sizes = [p.numel() for p in self.params]
         self.counted = [i for i, s in enumerate(seats) if s.bound.binding.keeps_step]
-        self._adopt_steps()
+        counting = [self.owns[i] for i in self.counted]
+        self.counts = Counts(buffer or Buffer(counting), counting)
         self.p_at = list(map(data_ptr, self.params))
         self.columns: dict[str, list[torch.Tensor]] = {}
         self.addresses: dict[str, list[int] | array] = {"p": self.p_at}
@@ -66,21 +73,6 @@ class Roster:
         self._written()
         self.any_staged = any(s.staged for s in seats)
 
-    def _adopt_steps(self) -> None:
-        """Make the step counts views into one buffer, so that one addition advances all."""
-        owns = [self.owns[i] for i in self.counted]
-        counts = [float(own["step"]) for own in owns]
-        self.buffer = torch.tensor(counts, dtype=torch.float32)
-        self.views = list(self.buffer.unbind()) if counts else []
-        for own, view in zip(owns, self.views, strict=True):
-            own["step"] = view
-        self.buffer_at, self.count_of_all = self.buffer.data_ptr(), looks().count_of_all
-
-    def count(self) -> None:
-        """One more step for all that count."""
-        if self.views:
-            looks().count(self.buffer_at, len(self.views))
-
     def _states(self) -> None:
         names: dict[str, list[int]] = {}
         for i, own in enumerate(self.owns):
@@ -96,7 +88,7 @@ class Roster:
             for i, ptr in zip(at, map(data_ptr, held), strict=True):
                 addresses[i] = ptr
         step = self.addresses.setdefault("step", [0] * len(self.seats))
-        for i, view in zip(self.counted, self.views, strict=True):
+        for i, view in zip(self.counted, self.counts.views, strict=True):
             step[i] = view.data_ptr()
 
     def _watch(self, groups: list[BoundGroup]) -> None:
@@ -108,7 +100,7 @@ class Roster:
             [b.group for b in groups],
             dicts,
             kept,
-            [*self.params, *chain(*self.columns.values()), *self.views],
+            [*self.params, *chain(*self.columns.values()), *self.counts.views],
         )
         self.grad_at = self.addresses["grad"] = self.still.was
 
@@ -164,17 +156,28 @@ class Roster:
         self.still.take()
         return True
 
-    def counts(self) -> int | list[int]:
+    def steps(self) -> int | list[int]:
         """The step that all seats take now, 1 where no chain counts, or that of each seat."""
-        n = len(self.views)
-        if not n:
-            return 1
-        if n == len(self.seats) and (count := self.count_of_all(self.buffer_at, n)) >= 0:
-            return int(count) + 1
+        if (
+            len(self.counts) in (0, len(self.seats))
+            and (common := self.counts.common()) is not None
+        ):
+            return common + 1
         out = [1] * len(self.seats)
-        for i, s in zip(self.counted, self.buffer.tolist(), strict=True):
-            out[i] = int(s) + 1
+        for i, count in zip(self.counted, self.counts.each(), strict=True):
+            out[i] = count + 1
         return out
+
+    def keeps_states(self) -> bool:
+        """Whether all states are the objects that they were."""
+        kept = zip(self.params, self.owns, self.still.kept[1:], strict=True)
+        return all(self.state.get(p) is own and _same(own.values(), then) for p, own, then in kept)
+
+
+def _same(now: Collection[Any], then: Sequence[Any]) -> bool:
+    return len(now) == len(then) and all(
+        was is ANY or was is x for x, was in zip(now, then, strict=True)
+    )
 
 
 def _held(value: Any) -> bool:

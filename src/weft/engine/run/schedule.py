@@ -56,7 +56,7 @@ class Schedule:
             (w.program.kernel, w.launch.address, len(w.plan.phases), not w.threads_wanted)
             for w in self.works
         ]
-        return Steps(launches, self.roster.buffer_at, len(self.roster.views))
+        return Steps(launches, self.roster.counts.address)
 
     def run(self, numbers: list[Numbers], threads: int, groups: list[BoundGroup]) -> None:
         """One step; `groups` get the shared values that it decides."""
@@ -75,7 +75,7 @@ class Schedule:
             finally:
                 for w in self.works:
                     w.release()
-            self.roster.count()
+            self.roster.counts.advance()
             self._tell_autograd()
             for (index, name), (_, value) in shared.items():
                 groups[index].group[name] = value

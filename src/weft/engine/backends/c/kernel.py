@@ -13,8 +13,8 @@ from weft.engine.backends.c.render import render
 from weft.engine.plan import Plan
 
 __all__ = [
-    "Column", "Kernel", "Numbers", "Repeated", "Steps", "Table", "Things", "build", "looks", "lowers",
-    "warm_up",
+    "Column", "Counts", "Kernel", "Numbers", "Repeated", "Steps", "Table", "Things", "build", "looks",
+    "lowers", "warm_up",
 ]  # fmt: skip
 
 HERE = Path(__file__).parent
@@ -58,6 +58,12 @@ class Numbers(ctypes.Structure):
     )
 
 
+class Counts(ctypes.Structure):
+    """`weft_counts` of runtime.c."""
+
+    _fields_ = (("steps", POINTER), ("which", POINTER), ("n", LONG))
+
+
 class Column(ctypes.Structure):
     """`weft_column` of repeat.c."""
 
@@ -69,8 +75,8 @@ class Repeated(ctypes.Structure):
 
     _fields_ = (
         ("things", POINTER),
-        *((n, LONG) for n in ("rows", "columns", "counts")),
-        *((n, POINTER) for n in ("numbers", "column", "steps")),
+        *((n, LONG) for n in ("rows", "columns")),
+        *((n, POINTER) for n in ("numbers", "column", "counts")),
     )
 
 
@@ -86,7 +92,7 @@ class _Launch(ctypes.Structure):
 class _Launches(ctypes.Structure):
     """`weft_launches` of runtime.c."""
 
-    _fields_ = (("launch", POINTER), ("n", LONG), ("steps", POINTER), ("counts", LONG))
+    _fields_ = (("launch", POINTER), ("n", LONG), ("counts", POINTER))
 
 
 @functools.cache
@@ -120,8 +126,8 @@ class Looks:
     """What is called for a few microseconds: Python's lock is kept, so that nothing moves meanwhile."""
 
     def __init__(self, lib: Any):
-        self.count = self._bind(lib, "count", None, POINTER, LONG)
-        self.count_of_all = self._bind(lib, "count_of_all", ctypes.c_double, POINTER, LONG)
+        self.count = self._bind(lib, "count", None, POINTER)
+        self.count_of_all = self._bind(lib, "count_of_all", ctypes.c_double, POINTER)
         self.can_look = self._bind(lib, "can_look", ctypes.c_int)
         self.point_to = self._bind(lib, "point_to", ctypes.c_int, POINTER, LONG, POINTER, LONG)
         self.learn_types = self._bind(lib, "learn_types", None, POINTER, POINTER)
@@ -185,12 +191,13 @@ class Kernel:
 class Steps:
     """Launches that are all that a step does, with the counts that it advances."""
 
-    def __init__(self, launches: Sequence[tuple[Kernel, int, int, bool]], steps: int, counts: int):
-        """A kernel, the address of its table, its phases, and whether one thread is enough."""
+    def __init__(self, launches: Sequence[tuple[Kernel, int, int, bool]], counts: int):
+        """A kernel, the address of its table, its phases, and whether one thread is enough; and
+        the address of the counts that go on."""
         self._step = runtime().weft_step
         rows = [(at, k.chunk, k.knot, phases, alone) for k, at, phases, alone in launches]
         self._launch = (_Launch * len(rows))(*rows)
-        self._all = _Launches(ctypes.addressof(self._launch), len(rows), steps, counts)
+        self._all = _Launches(ctypes.addressof(self._launch), len(rows), counts)
         self._at = ctypes.addressof(self._all)
 
     def run(self, threads: int) -> None:

@@ -326,9 +326,10 @@ int weft_take_grads(const weft_things *w) {
     return 1;
 }
 
-/* The count that all have; -1 where they differ. */
-double weft_count_of_all(const float *steps, int64_t n) {
-    for (int64_t i = 1; i < n; i++)
-        if (steps[i] != steps[0]) return -1;
-    return steps[0];
+/* The count that all have, 0 where there are none; -1 where they differ. */
+double weft_count_of_all(const weft_counts *c) {
+    double first = c->n ? c->steps[c->which[0]] : 0;
+    for (int64_t i = 1; i < c->n; i++)
+        if (c->steps[c->which[i]] != first) return -1;
+    return first;
 }

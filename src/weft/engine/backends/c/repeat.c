@@ -8,10 +8,10 @@ typedef struct { /* where a table has the grads' addresses, and which grad each 
 
 typedef struct {
     weft_things *things;
-    int64_t rows, columns, counts;
+    int64_t rows, columns;
     const weft_numbers *numbers;
     const weft_column *column;
-    const float *steps; /* so many counts; the row is that of the step which they have all come to */
+    const weft_counts *counts; /* the rows are those of the step which all come to */
 } weft_repeat;
 
 enum { UNTOLD = 8 };
@@ -20,7 +20,7 @@ enum { UNTOLD = 8 };
 int64_t weft_ready(const weft_repeat *r, int threads) {
     int64_t seen = weft_still(r->things, threads);
     if (seen == CHANGED || seen & OTHER) return seen;
-    double steps = r->counts ? weft_count_of_all(r->steps, r->counts) : 0;
+    double steps = weft_count_of_all(r->counts);
     if (steps < 0 || (seen & MOVED && !weft_take_grads(r->things))) return seen | UNTOLD;
     if (seen & MOVED)
         for (int64_t i = 0; i < r->columns; i++) {

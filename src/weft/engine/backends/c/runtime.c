@@ -227,9 +227,16 @@ void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_knot_fn *knot, int
     }
 }
 
-/* One more step for each count: a call to torch would take four times as long. */
-void weft_count(float *steps, int64_t n) {
-    for (int64_t i = 0; i < n; i++) steps[i] += 1;
+/* The counts of those that step, among those of all. */
+typedef struct {
+    float *steps;
+    const int64_t *which;
+    int64_t n;
+} weft_counts;
+
+/* One more step for each: a call to torch would take four times as long. */
+void weft_count(const weft_counts *c) {
+    for (int64_t i = 0; i < c->n; i++) c->steps[c->which[i]] += 1;
 }
 
 /* A step that is nothing but launches: all of their phases, then one more step for each count. */
@@ -243,8 +250,7 @@ typedef struct {
 typedef struct {
     const weft_launch *launch;
     int64_t n;
-    float *steps;
-    int64_t counts;
+    const weft_counts *counts;
 } weft_launches;
 
 void weft_step(const weft_launches *all, int threads) {
@@ -252,7 +258,7 @@ void weft_step(const weft_launches *all, int threads) {
         const weft_launch *l = &all->launch[i];
         weft_run(l->table, l->chunk, l->knot, 0, (int)l->phases, l->alone ? 1 : threads);
     }
-    weft_count(all->steps, all->counts);
+    weft_count(all->counts);
 }
 
 /* The knot of a phase alone: after a value over all parameters has come in. */
