@@ -1,6 +1,7 @@
 """What a step does about gradients with infinities or NaNs: decided for the whole, before it writes."""
 
 from collections.abc import Iterator
+from math import isfinite
 
 import torch
 
@@ -34,14 +35,15 @@ def culprits(groups: list[BoundGroup]) -> list[str]:
     takes twenty times as long on a CPU); it is finite only where all elements are. Where it is not,
     a sum of squares may have overflown, so such a grad, and only such a one, is looked at again.
     """
-    alike: dict[tuple[torch.device, bool], list[tuple[BoundGroup, int, torch.Tensor]]] = {}
-    for bound, i, grad in _grads(groups):
-        alike.setdefault((grad.device, grad.dtype in LOW), []).append((bound, i, grad))
+    alike: dict[tuple[torch.device, torch.dtype], list[tuple[BoundGroup, int, torch.Tensor]]] = {}
+    for found in _grads(groups):
+        alike.setdefault((found[2].device, found[2].dtype), []).append(found)
     suspects: list[tuple[BoundGroup, int, torch.Tensor]] = []
-    for (_, low), found in alike.items():
-        norms = torch._foreach_norm([g for *_, g in found], 2, torch.float32 if low else None)
-        finite = torch.stack([n.double() for n in norms]).isfinite().tolist()
-        suspects += [f for f, fine in zip(found, finite, strict=True) if not fine]
+    for (_, dtype), found in alike.items():
+        wide = torch.float32 if dtype in LOW else None
+        norms = torch.stack(torch._foreach_norm([g for *_, g in found], 2, wide))
+        if not norms.isfinite().all():
+            suspects += [f for f, n in zip(found, norms.tolist(), strict=True) if not isfinite(n)]
     named = [(b.index, i, b) for b, i, grad in suspects if not bool(grad.isfinite().all())]
     return [b.name_of(i) for _, i, b in sorted(named, key=lambda n: n[:2])]
 
@@ -59,5 +61,5 @@ def refusal(names: list[str]) -> NonFiniteError:
 def _grads(groups: list[BoundGroup]) -> Iterator[tuple[BoundGroup, int, torch.Tensor]]:
     for bound in groups:
         for i, p in enumerate(bound.params):
-            if p.grad is not None:
-                yield bound, i, p.grad.detach()
+            if (grad := p.grad) is not None:
+                yield bound, i, grad

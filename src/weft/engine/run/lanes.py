@@ -43,7 +43,7 @@ class Lane:
     def __init__(self, seats: list[int], first: Seat, families: dict[Family, Seat]):
         self.seats, self.first, self.families = seats, first, families
         self.variants: list[Variant] = first.family.variants
-        self.per_tensor = any(v.per_tensor for v in self.variants)
+        self.own_numbers = set().union(*(v.own_numbers for v in self.variants))
 
     def numbers(self, roster: Roster, steps: int | list[int], loss: Any) -> Numbers:
         """The variant and row of each seat; `steps` is that of all seats of the roster, or of each.
@@ -54,7 +54,7 @@ class Lane:
         live = [i for i, v in enumerate(self.variants) if v.traced.captures_hold()]
         if isinstance(steps, list) and len(same := {steps[i] for i in self.seats}) == 1:
             steps = same.pop()
-        if not self.per_tensor and isinstance(steps, int):
+        if isinstance(steps, int) and self._alike(roster):
             plain = roster.fixed and (loss is None or type(loss) is float)
             which, row = self._one(live, self.first, steps, loss, plain)
             return Numbers(which, [row], None)
@@ -66,11 +66,10 @@ class Lane:
         chosen: list[int] = []
         for i in self.seats:
             seat = roster.seats[i]
-            key = (
-                each[i],
-                *(v.leaves(seat.bound.group, seat.own, each[i], loss) for v in self.variants),
-            )
-            key = repr(key) if self.per_tensor else each[i]  # 1 is not 1.0, -0.0 is not 0.0
+            key: Any = each[i]
+            if self.own_numbers:  # in words: 1 is not 1.0, -0.0 is not 0.0
+                read = (v.leaves(seat.bound.group, seat.own, key, loss) for v in self.variants)
+                key = repr((key, *read))
             at = known.get(key)
             if at is None:
                 at = known[key] = len(rows)
@@ -80,6 +79,11 @@ class Lane:
             which_of.append(chosen[at])
             row_of.append(at)
         return Numbers(tuple(which_of), rows, row_of)
+
+    def _alike(self, roster: Roster) -> bool:
+        """Whether no seat has numbers that another has not; a step leaves the same objects to all."""
+        owns = [roster.owns[i] for i in self.seats] if self.own_numbers else []
+        return all(len({id(own[name]) for own in owns}) == 1 for name in self.own_numbers)
 
     def _one(
         self, live: list[int], seat: Seat, step: int, loss: Any, plain: bool = False

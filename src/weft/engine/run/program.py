@@ -117,7 +117,7 @@ class Variant:
         self.leaves, text = _leaves(function.leaves)
         self.plain = _plain(self.traced, row)
         self.identity = (id(program), function.source, text)
-        self.per_tensor = any(n.op == "number" for n in function.leaves)
+        self.own_numbers = {n.attr("name") for n in function.leaves if n.op == "number"}
         self.numbers = [
             (o.kind, o.name, _place(plan, o.node), o.node.dtype)
             for o in plan.graph.outputs

@@ -238,6 +238,11 @@ class Work:
             self.members[k].own[name] = t
         for kind, name, _, _ in self.variant.numbers:
             o = next(o for o in self.plan.graph.outputs if (o.kind, o.name) == (kind, name))
+            place = self.plan.rows.get(o.node.index)
+            if kind == "state" and place is not None:  # of one row the same object for all
+                for seat, at in zip(self.members, self.row_of, strict=True):
+                    seat.own[name] = self.rows[at][place]
+                continue
             for k in range(len(self.members)) if kind == "state" else self.firsts:
                 seat, value = self.members[k], self._number(k, o.node)
                 if kind == "state":
