@@ -36,7 +36,7 @@ def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | No
         return None
     held = {id(g): (g, g.get_state()) for g in _generators(seat, variant)}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.device("cpu"):  # whatever the user's default device is
             found = _compare(seat, variant, step, loss)
     finally:
         for generator, state in held.values():
@@ -122,14 +122,14 @@ def _clone(seat: Seat, hypers: dict[str, Any], filled: bool, step: int) -> Seat:
     size = scale if 0 < scale < 1e4 else 1.0
     random = torch.randn(p.shape, generator=noise, dtype=torch.float64)
     if "grad" in seat.staged and 0 in p.grad.stride():
-        p.grad = torch.empty_strided(p.shape, seat.strides, dtype=p.grad.dtype)
+        p.grad = torch.empty_strided(p.shape, seat.strides, dtype=p.grad.dtype, device=p.device)
     p.grad.copy_(random * size)
     own = {k: _copy(v) if isinstance(v, torch.Tensor) else v for k, v in seat.own.items()}
     for value in own.values():
         if filled and isinstance(value, torch.Tensor) and value.shape == p.shape:
             _fill(value, random.abs() * size)
     if seat.bound.binding.keeps_step:
-        own["step"] = torch.tensor(float(step - 1))
+        own["step"] = torch.tensor(float(step - 1), dtype=torch.float32, device="cpu")
     group = {**hypers, "params": [p]}
     bound = BoundGroup(0, group, seat.bound.binding, set(seat.bound.given))
     return Seat(p, bound, own, seat.family, seat.strides, seat.staged)
@@ -147,7 +147,7 @@ def _copy(t: torch.Tensor) -> torch.Tensor:
     """The same values in the same layout, elsewhere."""
     t = t.detach()
     if t.numel() and all(n == 1 or s > 0 for n, s in zip(t.shape, t.stride(), strict=True)):
-        return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype).copy_(t)
+        return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device).copy_(t)
     return t.clone()
 
 

@@ -142,7 +142,7 @@ def init_state(
                 continue
             own = state[p]
             if counted and "step" not in own:
-                own["step"] = torch.zeros((), dtype=torch.float32)
+                own["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
             for name, declared in states.items():
                 if name not in own:
                     own[name] = declared.make(p)

@@ -71,6 +71,11 @@ class Region:
     nodes: list[Node] = field(default_factory=list)
     gives: list[Node] = field(default_factory=list)
 
+    @property
+    def draws(self) -> bool:
+        """Whether random numbers are drawn: then the order of parameters counts."""
+        return any(n.attr("serial") for n in self.nodes)
+
 
 @dataclass(slots=True)
 class Vectors:

@@ -66,7 +66,7 @@ class Turn:
         shared: dict[tuple[int, str], Any],
     ):
         self.bound, self.group, self.binding = bound, bound.group, bound.binding
-        self.p, self.state, self.loss, self.shared = p, state, loss, shared
+        self.p, self.state, self.loss, self.shared = p, state, _wide(loss), shared
         self.own: dict[str, Any] = state.get(p, {})
         self.name = bound.name_of(i)
         self.values: dict[str, Any] = {}
@@ -372,8 +372,14 @@ def _readable(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> Any:
-    """A hyper as callbacks read it: a tensor of one element has no dimensions."""
+    """A hyper as callbacks read it: a tensor of one element has no dimensions, nor 16 bits."""
+    value = _wide(value)
     return value.reshape(()) if isinstance(value, torch.Tensor) and value.ndim else value
+
+
+def _wide(value: Any) -> Any:
+    """A hyper or a loss in float32, where it has 16 bits."""
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype in LOW else value
 
 
 def _one(value: Any) -> torch.Tensor:

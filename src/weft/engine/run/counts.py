@@ -1,60 +1,38 @@
-"""Step counts: those of all parameters lie in one buffer, and one call advances those that step.
-
-A parameter may be without a grad in one step and have one in the next: its count keeps its place, so
-that what was laid out for one pattern of grads serves again when that is back.
-"""
+"""Step counts: a 0-dim tensor a parameter, in its state; one call advances those that step."""
 
 import ctypes
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from weft.engine.backends.c import kernel as c
 
-__all__ = ["Buffer", "Counts"]
-
-
-class Buffer:
-    """The counts of some parameters in one memory: their states' "step" become views into it."""
-
-    def __init__(self, owns: Sequence[dict[str, Any]]):
-        counts = [float(own["step"]) for own in owns]
-        self.tensor = torch.tensor(counts, dtype=torch.float32)
-        self.views = list(self.tensor.unbind()) if counts else []
-        self.places = {id(view): i for i, view in enumerate(self.views)}
-        self.at = self.tensor.data_ptr()
-        for own, view in zip(owns, self.views, strict=True):
-            own["step"] = view
-
-    def holds(self, owns: Iterable[dict[str, Any]]) -> bool:
-        """Whether the counts of all of these are in it."""
-        return all(self._is_here(own["step"]) for own in owns)
-
-    def _is_here(self, step: Any) -> bool:
-        place = self.places.get(id(step))
-        return place is not None and step.data_ptr() == self.at + 4 * place
+__all__ = ["Counts"]
 
 
 class Counts:
-    """The counts of those that step.
+    """The counts of those that step, where they lie.
 
     Attributes:
-        views: one for each.
+        tensors: one for each; a count of another kind is put into one.
         address: of the C structure.
     """
 
-    def __init__(self, buffer: Buffer, owns: Sequence[dict[str, Any]]):
-        self.buffer, self.looks = buffer, c.looks()
-        self.views = [own["step"] for own in owns]
-        self.which = array("q", [buffer.places[id(view)] for view in self.views])
-        which = self.which.buffer_info()[0]
-        self.c = c.Counts(steps=buffer.at, which=which, n=len(self.which))
+    def __init__(self, owns: Sequence[dict[str, Any]]):
+        for own in owns:
+            if not _is_count(own["step"]):
+                own["step"] = torch.tensor(float(own["step"]), dtype=torch.float32, device="cpu")
+        self.tensors: list[torch.Tensor] = [own["step"] for own in owns]
+        self.looks, self.at = c.looks(), array("q", [t.data_ptr() for t in self.tensors])
+        self.read = array("f", bytes(4 * len(self.at)))
+        at, read = self.at.buffer_info()[0], self.read.buffer_info()[0]
+        self.c = c.Counts(at=at, n=len(self.at), read=read)
         self.address = ctypes.addressof(self.c)
 
     def __len__(self) -> int:
-        return len(self.views)
+        return len(self.tensors)
 
     def common(self) -> int | None:
         """The count that all have; None where they differ."""
@@ -63,9 +41,17 @@ class Counts:
 
     def each(self) -> list[int]:
         """The count of each."""
-        counts = self.buffer.tensor.tolist()
-        return [int(counts[i]) for i in self.which]
+        self.looks.read_counts(self.address)
+        return [int(count) for count in self.read]
 
     def advance(self) -> None:
         """One more step for all."""
         self.looks.count(self.address)
+
+
+def _is_count(step: Any) -> bool:
+    return (
+        type(step) is torch.Tensor
+        and (step.dtype, step.shape, step.device.type) == (torch.float32, (), "cpu")
+        and not step.is_neg()
+    )

@@ -15,7 +15,6 @@ from weft.engine.check import disagreement
 from weft.engine.explain import Explanation
 from weft.engine.norms import Norms
 from weft.engine.plan import Plan, Unplannable
-from weft.engine.run.counts import Buffer
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
 from weft.engine.run.look import Grads, watch_grads
 from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
@@ -25,6 +24,7 @@ from weft.engine.run.schedule import Schedule
 from weft.engine.run.seat import Seat, Unfit, take_seats
 from weft.engine.trace import Example, Untraceable
 from weft.engine.trace.api import static
+from weft.errors import NoNumber
 from weft.groups import NOT_HYPERS, BoundGroup, check_grads
 
 __all__ = ["Fused"]
@@ -48,7 +48,6 @@ class Fused:
         self.rosters: OrderedDict[Any, _Cast] = OrderedDict()
         self.params: list[torch.Tensor] = []
         self.grads = Grads([])
-        self.buffer: Buffer | None = None  # of the counts of all parameters
         self.last: tuple[Any, _Cast] | None = None
         self.repeated: Repeat | None = None
 
@@ -64,6 +63,7 @@ class Fused:
 
         Raises:
             reasons: why a chain cannot; nothing has been written.
+            NoNumber: why this step cannot; neither.
         """
         self.library.norms, self.repeated = norms, None
         cast = self._cast(groups, state, loss)
@@ -112,12 +112,9 @@ class Fused:
         if not have_memory:
             raise Unfit("a grad has no memory of its own")
         eager.agree_on_order({s.bound.binding.over for s in seats})
-        counting = [s.own for s in seats if s.bound.binding.keeps_step]
-        if self.buffer is None or not self.buffer.holds(counting):
-            self.buffer = Buffer(_counting(groups, state))
         for stale in [k for k, c in self.rosters.items() if not c.roster.keeps_states()]:
             del self.rosters[stale]  # not to keep the states that it holds
-        cast = self.rosters[key] = _Cast(Roster(seats, groups, state, self.buffer))
+        cast = self.rosters[key] = _Cast(Roster(seats, groups, state))
         while len(self.rosters) > KEPT:
             self.rosters.popitem(last=False)
         if cast.roster.overlap:
@@ -137,6 +134,7 @@ class Fused:
                     for seat, step in e.seats:
                         untold.setdefault(seat.family, (seat, _example(seat, step, loss)))
             if not untold:
+                _at_one_step(cast.lanes, steps)
                 return out
             fresh = self.library.trace({f: example for f, (_, example) in untold.items()})
             self.check(fresh, {f: seat for f, (seat, _) in untold.items()}, loss)
@@ -191,11 +189,17 @@ class Fused:
         return "\n".join(p.kernel.source for p in self.library.programs.values())
 
 
-def _counting(groups: list[BoundGroup], state: MutableMapping) -> list[dict[str, Any]]:
-    """The states of all parameters whose steps are counted, with a grad or without."""
-    params = chain.from_iterable(b.params for b in groups if b.binding.keeps_step)
-    owns = (state[p] for p in params if p in state)
-    return [own for own in owns if isinstance(own.get("step"), torch.Tensor | float | int)]
+def _at_one_step(lanes: list[Lane], steps: int | list[int]) -> None:
+    """Refuse what kernels compute for each parameter, where the first is to decide for its group."""
+    if isinstance(steps, int):
+        return
+    taken: dict[int, set[int]] = {}
+    for lane in lanes:
+        if any(v.traced.same_step for v in lane.variants):
+            own = taken.setdefault(lane.first.bound.index, set())
+            own.update(steps[i] for i in lane.seats)
+    if any(len(own) > 1 for own in taken.values()):
+        raise NoNumber("a shared value follows from the step, and parameters are at different ones")
 
 
 def _example(seat: Seat, step: int, loss: Any) -> Example:

@@ -115,7 +115,7 @@ class Still:
         self.layout = self._laid_out()
         self.at = array("q", [p.grad.data_ptr() for p in self.params if p.grad is not None])
         self.was, self.where = self.at[:], array("q", map(data_ptr, tensors))
-        self.extents = list(map(_extent, tensors))
+        self.extents, self.kinds = list(map(_extent, tensors)), list(map(_kind, tensors))
         self.begins, self.ends = array("q"), array("q")
 
     def keep_apart(self, spans: Sequence[tuple[int, int]]) -> None:
@@ -143,7 +143,7 @@ class Still:
 
     def _laid_out(self) -> list[Any]:
         grads = [g for p in self.params if (g := p.grad) is not None]
-        return [(g.dtype, g.is_neg(), g.is_conj(), _extent(g)) for g in grads]
+        return [(_kind(g), _extent(g)) for g in grads]
 
     def look(self) -> int:
         """CHANGED, or what has been put in the place of something: MOVED, REPLACED, OTHER."""
@@ -168,6 +168,8 @@ class Still:
         if array("q", map(data_ptr, self.tensors)) != self.where:
             return CHANGED
         if list(map(_extent, self.tensors)) != self.extents:
+            return CHANGED
+        if list(map(_kind, self.tensors)) != self.kinds:
             return CHANGED
         if [
             p.grad is not None for p in self.params
@@ -199,8 +201,8 @@ class StillFromC(Still):
         place = [
             n - 1 if has else -1 for n, has in zip(accumulate(self.held), self.held, strict=True)
         ]
-        dtypes, kinds = array("i", bytes(4 * len(grads))), array("q", bytes(8 * len(grads)))
-        looks().kinds(_at(seen.grads), len(grads), _at(dtypes), _at(kinds))
+        dtypes, kinds = _kinds(seen.grads, 0, len(grads))
+        types, views = _kinds(_ids(self.tensors), offset, len(self.tensors))
         bound, extent = _bounds(self.extents)
         grad_bound, grad_extent = _bounds(map(_extent, grads))
         param_of = array("q", [i for i, has in enumerate(self.held) if has])
@@ -209,7 +211,8 @@ class StillFromC(Still):
             "dict": _ids([*groups, *dicts]), "dict_length": array("q", map(len, self.keys)),
             "key": _ids(chain.from_iterable(self.keys)), "value": array("q", values),
             "object": _ids(self.tensors), "address": self.where, "bound": bound, "extent": extent,
-            "param": _ids(self.params), "place": array("q", place), "dtype": dtypes, "kind": kinds,
+            "type": types, "view": views, "param": _ids(self.params), "place": array("q", place),
+            "dtype": dtypes, "kind": kinds,
             "grad_bound": grad_bound, "grad_extent": grad_extent, "was": self.was, "at": self.at,
             "param_of": param_of, "bytes": array("q", [end - begin for begin, end in map(span, grads)]),
         }  # fmt: skip
@@ -253,11 +256,22 @@ def _extent(t: torch.Tensor) -> tuple[int, ...]:
     return (*t.shape, *t.stride())
 
 
+def _kind(t: torch.Tensor) -> tuple[Any, ...]:
+    return t.dtype, t.is_neg(), t.is_conj()
+
+
 def _bounds(extents: Iterable[tuple[int, ...]]) -> tuple[array, array]:
     """Where each begins and the last ends, one after the other."""
     extents = list(extents)
     bounds = array("q", accumulate(map(len, extents), initial=0))
     return bounds, array("q", chain.from_iterable(extents))
+
+
+def _kinds(tensors: array, offset: int, n: int) -> tuple[array, array]:
+    """The dtypes of tensors, in torch's numbers, and what kinds of view they are."""
+    dtypes, kinds = array("i", bytes(4 * n)), array("q", bytes(8 * n))
+    looks().kinds(_at(tensors), offset, n, _at(dtypes), _at(kinds))
+    return dtypes, kinds
 
 
 def _same(now: Any, then: list[Any]) -> bool:
@@ -277,14 +291,14 @@ def _offset() -> int | None:
     """Where in a tensor's object the pointer to its implementation is; None where C cannot look."""
     if not looks().can_look():
         return None
-    some = [torch.zeros(1), torch.nn.Parameter(torch.zeros(1))]
+    some = [torch.zeros(1, device="cpu"), torch.nn.Parameter(torch.zeros(1, device="cpu"))]
     places = range(object.__basicsize__, torch.Tensor.__basicsize__, WORD)
     offset = next((at for at in places if _found(some, at)), None)
     if offset is not None:
         kinds = (0.5, 7, (1,))
         objects, types = _ids(kinds), _ids(map(type, kinds))
         looks().learn_types(_at(objects), _at(types))
-        two = [torch.ones(2), torch.ones(3)]
+        two = [torch.ones(2, device="cpu"), torch.ones(3, device="cpu")]
         views = [x for t in two for x in (t[:], torch._neg_view(t))]
         held = _ids(views)
         looks().learn_kinds(_at(held), offset)

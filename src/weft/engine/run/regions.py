@@ -45,7 +45,9 @@ class Workspace:
     def take(self, n: Node) -> torch.Tensor:
         """Memory for a value."""
         free = self.free.get((n.dtype, n.numel))
-        return (free.pop() if free else torch.empty(n.numel, dtype=n.dtype)).view(n.shape or ())
+        return (free.pop() if free else torch.empty(n.numel, dtype=n.dtype, device="cpu")).view(
+            n.shape or ()
+        )
 
     def give(self, t: torch.Tensor) -> None:
         """Take memory back that nobody looks at any more."""
@@ -75,7 +77,7 @@ class TorchRegion:
         read = {a.index for n in region.nodes for a in n.args}
         self.places = [plan.rows[i] for i in sorted(read) if i in plan.rows]
         self.combined = [n.attr("name") for n in region.nodes if n.op == "over"]
-        self.draws = any(n.attr("serial") for n in region.nodes)
+        self.draws = region.draws
         largest = max((n.numel for n in region.nodes), default=1)
         alone = self.draws or any(map(_decomposes, region.nodes))
         self.most = 1 if alone else max(1, BATCH // max(1, largest))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.run.counts import Buffer, Counts
+from weft.engine.run.counts import Counts
 from weft.engine.run.look import (
     ANY,
     CHANGED,
@@ -37,22 +37,15 @@ class Roster:
         fixed: no hyper of its groups can become another number and stay the same object.
     """
 
-    def __init__(
-        self,
-        seats: list[Seat],
-        groups: list[BoundGroup],
-        state: MutableMapping,
-        buffer: Buffer | None = None,
-    ):
-        """`groups` are all that step, with or without seats; `buffer` has their counts, or is made."""
+    def __init__(self, seats: list[Seat], groups: list[BoundGroup], state: MutableMapping):
+        """`groups` are all that step, with or without seats."""
         self.seats = seats
         self.params = [s.p for s in seats]
         self.owns = [s.own for s in seats]
         self.state = state
         self.sizes = [p.numel() for p in self.params]
         self.counted = [i for i, s in enumerate(seats) if s.bound.binding.keeps_step]
-        counting = [self.owns[i] for i in self.counted]
-        self.counts = Counts(buffer or Buffer(counting), counting)
+        self.counts = Counts([self.owns[i] for i in self.counted])
         self.p_at = list(map(data_ptr, self.params))
         self.columns: dict[str, list[torch.Tensor]] = {}
         self.addresses: dict[str, list[int] | array] = {"p": self.p_at}
@@ -88,7 +81,7 @@ class Roster:
             for i, ptr in zip(at, map(data_ptr, held), strict=True):
                 addresses[i] = ptr
         step = self.addresses.setdefault("step", [0] * len(self.seats))
-        for i, view in zip(self.counted, self.counts.views, strict=True):
+        for i, view in zip(self.counted, self.counts.tensors, strict=True):
             step[i] = view.data_ptr()
 
     def _watch(self, groups: list[BoundGroup]) -> None:
@@ -100,16 +93,18 @@ class Roster:
             [b.group for b in groups],
             dicts,
             kept,
-            [*self.params, *chain(*self.columns.values()), *self.counts.views],
+            [*self.params, *chain(*self.columns.values()), *self.counts.tensors],
         )
         self.grad_at = self.addresses["grad"] = self.still.was
 
     def _written(self) -> None:
-        """The memory that steps write; two that overlap cannot be run by kernels."""
-        held = [*self.params, *chain(*self.columns.values())]
+        """The memory that steps write; what overlaps with it cannot be run by kernels."""
+        held = [*self.params, *chain(*self.columns.values()), *self.counts.tensors]
         spans = sorted(span(t) for t in held if t.numel())
         self.still.keep_apart(spans)
-        apart = (self.still.is_apart(*span(s.tensor("grad"))) for s in self.seats)
+        read = [s.tensor("grad") for s in self.seats]
+        read += [v for b in self.bounds for v in b.group.values() if isinstance(v, torch.Tensor)]
+        apart = (self.still.is_apart(*span(t)) for t in read)
         self.overlap = any(a[1] > b[0] for a, b in pairwise(spans)) or not all(apart)
 
     # ------------------------------------------------------------ at each step

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from weft.engine.backends.c.kernel import Steps
+from weft.engine.plan import Region
 from weft.engine.run.commit import Uninterrupted
 from weft.engine.run.lanes import Lane, Numbers
 from weft.engine.run.program import Variant
 from weft.engine.run.roster import Roster
+from weft.engine.run.seat import Unfit
 from weft.engine.run.work import Work
 from weft.errors import StepError
 from weft.groups import BoundGroup
@@ -48,7 +50,15 @@ class Schedule:
             work.finish()
         self.written = [s.p for w in self.works if "p" in w.writes for s in w.members]
         self.writes_grads = any("grad" in w.writes for w in self.works)
+        self.drawing = self._drawing()
         self.steps = self._steps() if all(map(_simple, self.works)) else None
+
+    def _drawing(self) -> list[tuple[Work, Region]]:
+        """The regions that draw random numbers, where those of several works have to take turns."""
+        every = [(w, r) for w in self.works for r in w.plan.regions if r.draws]
+        if len(every) > 1 and any(r.before for _, r in every):
+            raise Unfit("parameters of several kinds draw random numbers after a value over all")
+        return every if len(every) > 1 else []
 
     def _steps(self) -> Steps:
         """Launches that are all that the step does."""
@@ -104,8 +114,12 @@ class Schedule:
     def _run_in_turns(self, threads: int) -> None:
         for w in self.works:
             w.prepare()
+        draws = [draw for w, region in self.drawing for draw in w.draws_of(region)]
+        for _, draw in sorted(draws, key=lambda d: d[0]):
+            draw()
+        for w in self.works:
             for region in w.plan.regions:
-                if region.before == 0:
+                if region.before == 0 and (w, region) not in self.drawing:
                     w.run_region(region, {})
         for w in self.works:  # here, as several values may wait at the end of the first phase
             w.passed, w.ran = set(), set()

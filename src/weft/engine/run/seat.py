@@ -5,16 +5,16 @@ from typing import Any
 import torch
 
 from weft.binding import Binding
+from weft.engine.run.look import PLAIN
 from weft.engine.run.program import Family, Library
 from weft.engine.trace import Example
 from weft.engine.trace.api import TensorSpec
 from weft.groups import NOT_HYPERS, BoundGroup
 
-__all__ = ["Seat", "Unfit", "layout", "take_seats"]
+__all__ = ["Seat", "Unfit", "layout", "overlaps_itself", "take_seats"]
 
 LOW = (torch.bfloat16, torch.float16)
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
-PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
 
 
 class Unfit(Exception):
@@ -146,8 +146,10 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
         else:
             specs[k] = v
             key.append((k, type(v), v if type(v) not in (int, float) else None))
-    if "p" in staged and _overlaps_itself(p):
-        raise Unfit(f"{name} overlaps itself in memory")
+    for k in staged - {"grad"}:  # a grad may, as long as it is not written
+        if overlaps_itself(p if k == "p" else own[k]):
+            what = name if k == "p" else f"state {k!r} of {name}"
+            raise Unfit(f"{what} overlaps itself in memory")
     plain = not staged and alike(strides, contiguous(shape), shape)
     key.append(plain)
     family = families.get(tuple(key))
@@ -171,7 +173,7 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
     return Seat(p, bound, own, family, strides, frozenset(staged))
 
 
-def _overlaps_itself(t: torch.Tensor) -> bool:
+def overlaps_itself(t: torch.Tensor) -> bool:
     """Whether two elements may share memory."""
     reach = 0
     for stride, size in sorted(zip(t.stride(), t.shape, strict=True)):

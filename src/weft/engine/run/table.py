@@ -116,7 +116,7 @@ class Launch:
             for t, p in enumerate(plans)
             for slot, elements in p.vectors.scratch.items()
         ]
-        self.scratch = torch.empty(sum(size for _, size in wanted), dtype=torch.uint8)
+        self.scratch = torch.empty(sum(size for _, size in wanted), dtype=torch.uint8, device="cpu")
         at = self.scratch.data_ptr()
         for place, size in wanted:
             self.ptr[place] = at

@@ -2,7 +2,8 @@
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from weft.engine.graph import Node, Output
 from weft.engine.norms import Norms
 from weft.engine.plan import TORCH, Region, Slot
 from weft.engine.run.lanes import Numbers
+from weft.engine.run.look import span
 from weft.engine.run.program import Program, Variant
 from weft.engine.run.regions import Given, TorchRegion, Workspace
 from weft.engine.run.roster import Roster
-from weft.engine.run.seat import Seat, alike
+from weft.engine.run.seat import Seat, Unfit, alike, overlaps_itself
 from weft.engine.run.table import Launch
 from weft.engine.trace.api import TensorSpec
 
@@ -50,7 +52,8 @@ class Work:
             by_group.setdefault(seat.bound.index, []).append(k)
         self.firsts = [members[0] for members in by_group.values()]  # they decide shared values
         self.by_group = [
-            (self.members[members[0]].bound, torch.tensor(members)) for members in by_group.values()
+            (self.members[members[0]].bound, torch.tensor(members, device="cpu"))
+            for members in by_group.values()
         ]
         self.whole = self.seats == list(range(len(roster.seats)))
         sizes = [roster.sizes[i] for i in self.seats]
@@ -61,7 +64,7 @@ class Work:
         self.stateless = [s for s in self.members if s.p not in roster.state]
         self.values = torch.frombuffer(self.launch.value, dtype=torch.float64)
         self.values = self.values.view(len(sizes), self.launch.values)
-        self.places = torch.tensor(self.seats)
+        self.places = torch.tensor(self.seats, device="cpu")
         self.threads_wanted = sum(sizes) > SMALL
         self.grad_slot: int | None = None
         self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == "new"]
@@ -75,6 +78,7 @@ class Work:
         stores = {slot for p in plan.phases for slot, _ in p.stores}
         roles = {plan.slots[s].role for s in stores} | {o.kind for o in plan.copies}
         self.writes = [n for n in ("p", "grad") if n in roles]
+        self._refuse_memory()
         self.written = set(stores) | {slot for slot, _ in plan.tail}
         self.staged = [
             (k, slot) for k, seat in enumerate(self.members) if seat.staged
@@ -89,6 +93,22 @@ class Work:
         self.row_of: list[int] = self.static_rows
         self.launch.row_of[:] = self.static_rows
         self.rows: list[tuple[Any, ...]] = []
+
+    def _refuse_memory(self) -> None:
+        """Refuse grads that cannot be written, and captured tensors that the step writes."""
+        for seat in self.members if "grad" in self.writes else ():
+            if "grad" in seat.staged and overlaps_itself(seat.tensor("grad")):
+                raise _unfit(
+                    "the grad of a parameter overlaps itself in memory, and is written", seat
+                )
+        for v in {id(v): v for v in self.variants}.values():
+            for n in v.traced.graph.live():
+                if n.op == "external" and not self.roster.still.is_apart(
+                    *span(n.attr("tensor").tensor)
+                ):
+                    raise _unfit(
+                        "a captured tensor shares memory with what it writes", self.members[0]
+                    )
 
     def _column(self, column: Sequence[int]) -> Sequence[int]:
         return column if self.whole else [column[i] for i in self.seats]
@@ -127,7 +147,11 @@ class Work:
         for slot, s in self.fresh:
             for k, seat in enumerate(self.members):
                 spec = self.variants[k].traced.stores[s.name]
-                t = _like(seat, s.dtype) if s.full else torch.empty(spec.shape, dtype=s.dtype)
+                t = (
+                    _like(seat, s.dtype)
+                    if s.full
+                    else torch.empty(spec.shape, dtype=s.dtype, device="cpu")
+                )
                 launch.ptr[slot * n + k] = t.data_ptr()
                 self.made.append((k, s.name, t))
         for k, slot in self.staged:
@@ -142,13 +166,23 @@ class Work:
         """Let torch compute a region for all seats, batch by batch."""
         at, space = self.plan.regions.index(region), Workspace()
         for torchs, members in self._batches(at, over):
-            first = members[0]
-            row, index = self.rows[self.row_of[first]], self.members[first].bound.index
-            seats = [self.members[k] for k in members]
-            combined = lambda name, index=index: over[index, name]
-            for given in torchs.run(seats, row, combined, space):
-                for k, value in zip(members, given.values, strict=True):
-                    self._take(k, given, value)
+            self._compute(torchs, members, over, space)
+
+    def draws_of(self, region: Region) -> Iterator[tuple[int, Callable[[], None]]]:
+        """For each seat, its place in the roster and what computes a region that draws."""
+        at, space = self.plan.regions.index(region), Workspace()
+        for k, torchs in enumerate(self._torchs(at)):
+            yield self.seats[k], partial(self._compute, torchs, [k], {}, space)
+
+    def _compute(
+        self, torchs: TorchRegion, members: list[int], over: Mapping[Any, Any], space: Workspace
+    ) -> None:
+        first = members[0]
+        row, index = self.rows[self.row_of[first]], self.members[first].bound.index
+        seats = [self.members[k] for k in members]
+        for given in torchs.run(seats, row, lambda name: over[index, name], space):
+            for k, value in zip(members, given.values, strict=True):
+                self._take(k, given, value)
 
     def _batches(self, at: int, over: Any) -> Iterator[tuple[TorchRegion, list[int]]]:
         """The seats of region `at` that torch computes together."""
@@ -211,7 +245,7 @@ class Work:
         if place is not None and o.node.index not in self.plan.rows:
             return self.values[:, place].clone()
         numbers = [float(self._number(k, o.node)) for k in range(len(self.members))]
-        return torch.tensor(numbers, dtype=torch.float64)
+        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
 
     def _number(self, k: int, node: Node) -> Any:
         """A number of seat `k`: from its row, from its values, or a constant."""
@@ -275,13 +309,19 @@ class Work:
             yield seat.p, Norms(*(math.sqrt(launch.value[begin + i]) for i in at))
 
 
+def _unfit(reason: str, seat: Seat) -> Unfit:
+    error = Unfit(reason)
+    error.binding = seat.bound.binding
+    return error
+
+
 def _python(dtype: torch.dtype) -> type:
     return bool if dtype is torch.bool else float if dtype.is_floating_point else int
 
 
 def _room(seat: Seat, s: Slot) -> torch.Tensor:
     """Memory for a slot of a seat, in the layout that kernels see."""
-    return _like(seat, s.dtype) if s.full else torch.empty((), dtype=s.dtype)
+    return _like(seat, s.dtype) if s.full else torch.empty((), dtype=s.dtype, device="cpu")
 
 
 def _lies(value: torch.Tensor, seat: Seat, s: Slot) -> bool:
@@ -294,4 +334,4 @@ def _lies(value: torch.Tensor, seat: Seat, s: Slot) -> bool:
 
 def _like(seat: Seat, dtype: torch.dtype) -> torch.Tensor:
     """Memory in the layout that kernels see."""
-    return torch.empty_strided(seat.p.shape, seat.strides, dtype=dtype)
+    return torch.empty_strided(seat.p.shape, seat.strides, dtype=dtype, device="cpu")

@@ -237,16 +237,18 @@ class ChainTrace:
         t = self.t
         if type(value) is bool or isinstance(value, str | type(None)):
             return value
+        attrs: dict[str, Any] = {"index": index} if index else {}
         if isinstance(value, float | int):
-            attrs: dict[str, Any] = {"index": index} if index else {}
             return Scalar(t, t.leaf(op, _plain(value), name=name, **attrs))
         if isinstance(value, tuple) and not index:
             return tuple(self._symbolic(op, name, v, (i,)) for i, v in enumerate(value))
         if isinstance(value, torch.Tensor):
             if value.numel() != 1 or value.is_complex():
                 raise Untraceable(f"the hyper {name!r} is a tensor of {tuple(value.shape)}")
-            leaf = t.leaf(op, value.item(), name=name)
-            node = t.full(leaf, (), value.dtype)  # one element is read without dimensions
+            leaf = t.leaf(op, value.item(), name=name, **attrs)
+            node = t.full(
+                leaf, (), compute_dtype(value.dtype)
+            )  # one element is read without dimensions
             return TensorProxy.make(t, Storage(node, f"the hyper {name!r}"), (), True)
         if isinstance(value, tuple | list | dict):
             raise Untraceable(f"{name!r} is a {type(value).__name__} of {static(value)[:40]}")
@@ -257,7 +259,8 @@ class ChainTrace:
         if isinstance(loss, torch.Tensor):
             if loss.numel() != 1:
                 raise Untraceable(f"the loss is a tensor of {tuple(loss.shape)}")
-            node = t.full(t.leaf("loss", loss.item()), tuple(loss.shape), loss.dtype)
+            leaf = t.leaf("loss", loss.item())
+            node = t.full(leaf, tuple(loss.shape), compute_dtype(loss.dtype))
             return TensorProxy.make(t, Storage(node, "the loss"), (), True)
         return Scalar(t, t.leaf("loss", _plain(loss)))
 

@@ -41,7 +41,8 @@ class Things(ctypes.Structure):
         *((n, LONG) for n in ("lists", "dicts", "groups", "tensors", "params", "offset")),
         *((n, POINTER) for n in ("list", "list_length", "item")),
         *((n, POINTER) for n in ("dict", "dict_length", "key", "value", "hypers")),
-        *((n, POINTER) for n in ("object", "address", "bound", "extent", "param", "place")),
+        *((n, POINTER) for n in ("object", "address", "bound", "extent", "type", "view")),
+        *((n, POINTER) for n in ("param", "place")),
         *((n, POINTER) for n in ("dtype", "kind", "grad_bound", "grad_extent", "was", "at")),
         *((n, LONG) for n in ("grads", "written")),
         *((n, POINTER) for n in ("param_of", "bytes", "begin", "end")),
@@ -61,7 +62,7 @@ class Numbers(ctypes.Structure):
 class Counts(ctypes.Structure):
     """`weft_counts` of runtime.c."""
 
-    _fields_ = (("steps", POINTER), ("which", POINTER), ("n", LONG))
+    _fields_ = (("at", POINTER), ("n", LONG), ("read", POINTER))
 
 
 class Column(ctypes.Structure):
@@ -127,13 +128,14 @@ class Looks:
 
     def __init__(self, lib: Any):
         self.count = self._bind(lib, "count", None, POINTER)
+        self.read_counts = self._bind(lib, "read_counts", None, POINTER)
         self.count_of_all = self._bind(lib, "count_of_all", ctypes.c_double, POINTER)
         self.can_look = self._bind(lib, "can_look", ctypes.c_int)
         self.point_to = self._bind(lib, "point_to", ctypes.c_int, POINTER, LONG, POINTER, LONG)
         self.learn_types = self._bind(lib, "learn_types", None, POINTER, POINTER)
         self.grads = self._bind(lib, "grads", LONG, POINTER, LONG, LONG, POINTER, POINTER, POINTER)
         self.learn_kinds = self._bind(lib, "learn_kinds", None, POINTER, LONG)
-        self.kinds = self._bind(lib, "kinds", None, POINTER, LONG, POINTER, POINTER)
+        self.kinds = self._bind(lib, "kinds", None, POINTER, LONG, LONG, POINTER, POINTER)
         self.learn_objects = self._bind(
             lib, "learn_objects", None, POINTER, LONG, LONG, POINTER, LONG
         )

@@ -146,11 +146,11 @@ int64_t weft_grads(const int64_t *objects, int64_t offset, int64_t n, char *pres
 
 static int64_t kind_of(tensor t) { return kind_in ? (int64_t)(intptr_t)word(*t, kind_in) : 0; }
 
-/* The dtypes of grads, in torch's numbers, and what kinds of view they are. */
-void weft_kinds(const int64_t *grads, int64_t n, int32_t *dtypes, int64_t *kinds) {
+/* The dtypes of tensors, in torch's numbers, and what kinds of view they are. */
+void weft_kinds(const int64_t *tensors, int64_t offset, int64_t n, int32_t *dtypes, int64_t *kinds) {
     for (int64_t i = 0; i < n; i++) {
-        if (dtype_of(at(grads[i], 0), &dtypes[i])) dtypes[i] = -1;
-        kinds[i] = kind_of(at(grads[i], 0));
+        if (dtype_of(at(tensors[i], offset), &dtypes[i])) dtypes[i] = -1;
+        kinds[i] = kind_of(at(tensors[i], offset));
     }
 }
 
@@ -161,6 +161,8 @@ typedef struct {
     const int64_t *dict, *dict_length, *key, *value; /* 0 for any value; the groups come first, */
     void *hypers;                                    /* of which this list has all values */
     const int64_t *object, *address, *bound, *extent; /* sizes and strides between two bounds */
+    const int32_t *type;          /* the dtypes of these tensors, in torch's numbers, */
+    const int64_t *view;          /* and what kinds of view they are */
     const int64_t *param, *place; /* of its grad among those that there are; -1 for none */
     const int32_t *dtype;         /* of these grads, as what follows */
     const int64_t *kind, *grad_bound, *grad_extent;
@@ -239,7 +241,9 @@ static int tensors_stay(const weft_things *w, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
         tensor t = at(w->object[i], w->offset);
         void *data;
+        int32_t dtype;
         if (data_of(t, &data) || (int64_t)(intptr_t)data != w->address[i]) return 0;
+        if (dtype_of(t, &dtype) || dtype != w->type[i] || kind_of(t) != w->view[i]) return 0;
         if (!extends(t, w->extent + w->bound[i], w->bound[i + 1] - w->bound[i])) return 0;
     }
     return 1;
@@ -328,8 +332,8 @@ int weft_take_grads(const weft_things *w) {
 
 /* The count that all have, 0 where there are none; -1 where they differ. */
 double weft_count_of_all(const weft_counts *c) {
-    double first = c->n ? c->steps[c->which[0]] : 0;
+    double first = c->n ? *c->at[0] : 0;
     for (int64_t i = 1; i < c->n; i++)
-        if (c->steps[c->which[i]] != first) return -1;
+        if (*c->at[i] != first) return -1;
     return first;
 }

@@ -227,16 +227,20 @@ void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_knot_fn *knot, int
     }
 }
 
-/* The counts of those that step, among those of all. */
+/* The counts of those that step, each in a tensor of its own, and room to read them into. */
 typedef struct {
-    float *steps;
-    const int64_t *which;
+    float *const *at;
     int64_t n;
+    float *read;
 } weft_counts;
 
-/* One more step for each: a call to torch would take four times as long. */
+/* One more step for each: a call to torch would take many times as long. */
 void weft_count(const weft_counts *c) {
-    for (int64_t i = 0; i < c->n; i++) c->steps[c->which[i]] += 1;
+    for (int64_t i = 0; i < c->n; i++) *c->at[i] += 1;
+}
+
+void weft_read_counts(const weft_counts *c) {
+    for (int64_t i = 0; i < c->n; i++) c->read[i] = *c->at[i];
 }
 
 /* A step that is nothing but launches: all of their phases, then one more step for each count. */
