@@ -88,7 +88,8 @@ class ChainTrace:
                 raise Untraceable(e.reason, e.callback or call.name, s.file, s.line) from e
             except Exception as e:
                 s = call.spec
-                reason = f"on the tracer's stand-ins it raised {type(e).__name__}: {e}"
+                said = str(e).strip().partition("\n")[0]  # the rest is a traceback of torch's
+                reason = f"on the tracer's stand-ins it raised {type(e).__name__}: {said}"
                 raise Untraceable(reason, call.name, s.file, s.line) from e
         return self._finish()
 

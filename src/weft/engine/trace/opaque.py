@@ -13,6 +13,7 @@ import torch
 
 from weft.engine.graph import Node
 from weft.engine.trace.api import Untraceable
+from weft.engine.trace.generators import source_of
 from weft.engine.trace.pointwise import op
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tracer import Tracer, Wrapped, broadcast_shapes
@@ -201,6 +202,9 @@ DETERMINISTIC = frozenset(
     ]
 ) - {"lobpcg_", "clamp_"}
 TOO_LARGE = 1 << 14
+# arguments that are the same in every step
+FIXED = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.layout,
+         torch.memory_format, slice, range, type(Ellipsis))  # fmt: skip
 
 
 class Arg(NamedTuple):
@@ -249,6 +253,10 @@ def _lay_out(t: Tracer, x: Any, nodes: list[Node]) -> Any:
         return tuple(_lay_out(t, v, nodes) for v in x)
     if isinstance(x, dict):
         return {k: _lay_out(t, v, nodes) for k, v in x.items()}
+    if isinstance(x, torch.Generator):
+        return source_of(x)
+    if not isinstance(x, FIXED):
+        raise Untraceable(f"it gives a torch function a {type(x).__name__}, which may change")
     return x
 
 

@@ -12,6 +12,7 @@ import functools
 import re
 import sys
 import types
+from collections import OrderedDict
 from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 from weft.engine.trace.api import Capture, Untraceable, same
+from weft.engine.trace.generators import HANDLERS, Source, handling, refusing
 from weft.engine.trace.shims import guarded, impure, shim_of
 
 __all__ = ["Rebinder"]
@@ -28,6 +30,7 @@ PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device,
 CONSTANT = (frozenset, re.Pattern, types.MappingProxyType, types.GenericAlias, types.UnionType)
 BUILT_IN = (BuiltinFunctionType, types.MethodDescriptorType, types.MethodWrapperType)
 LIBRARIES = sys.stdlib_module_names | {"weft"}
+DICTS = (dict, OrderedDict)
 NUMBERS = (bool, int, float, str, tuple)
 FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
@@ -60,6 +63,12 @@ def _foreign(value: Any) -> bool:
     """Whether something belongs to torch, whose calls the tracer sees anyway."""
     module = getattr(value, "__module__", None) or ""
     return module == "torch" or module.startswith("torch.")
+
+
+def _keeps(value: Any) -> bool:
+    """Whether an object of torch's has attributes of its own, as a module or a scheduler has."""
+    plain = isinstance(value, torch.nn.Module) or not callable(value)
+    return plain and bool(getattr(value, "__dict__", None)) and not isinstance(value, type)
 
 
 class Module:
@@ -167,12 +176,15 @@ class Rebinder:
         if type(value) in (list, tuple, set):
             made = type(value)(self.rebind(v, name, None) for v in value)
             return self._watched(value, made, name) if type(value) is not tuple else made
-        if type(value) is dict:
-            return self._watched(
-                value, {k: self.rebind(v, f"{name}[{k!r}]", None) for k, v in value.items()}, name
-            )
-        if isinstance(value, torch.Tensor) or _foreign(value) or _foreign(type(value)):
+        if type(value) in DICTS:
+            made = {k: self.rebind(v, f"{name}[{k!r}]", None) for k, v in value.items()}
+            return self._watched(value, type(value)(made), name)
+        if isinstance(value, torch.Generator):
+            return Source(value)
+        if isinstance(value, torch.Tensor):
             return value
+        if _foreign(value) or _foreign(type(value)):
+            return self._object(value, name) if _keeps(value) else value
         if isinstance(value, BUILT_IN):
             owner = getattr(value, "__self__", None)
             if not isinstance(owner, (*PLAIN, ModuleType, type)):  # a list's append
@@ -196,6 +208,9 @@ class Rebinder:
     # ------------------------------------------------------------ functions
 
     def _function(self, fn: FunctionType) -> Any:
+        named = fn.__name__ if _foreign(fn) else handling(fn.__code__)
+        if named in HANDLERS:
+            return refusing(fn, named)
         if _foreign(fn) and not hasattr(fn, "__wrapped__"):
             return fn
         names, stores = _names(fn.__code__)
@@ -334,7 +349,9 @@ def _snapshot(value: Any) -> Any:
     """A captured value as it is now, whatever becomes of the containers in it."""
     if type(value) in (list, tuple, set):
         return type(value)(map(_snapshot, value))
-    return {k: _snapshot(v) for k, v in value.items()} if type(value) is dict else value
+    if type(value) in DICTS:
+        return type(value)((k, _snapshot(v)) for k, v in value.items())
+    return value
 
 
 def _clock(name: str) -> Refused:

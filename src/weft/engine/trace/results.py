@@ -1,5 +1,6 @@
 """What a trace leaves behind: outputs, how state is kept, and who wrote what."""
 
+import enum
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Results"]
 
 LOW = (torch.bfloat16, torch.float16)
+CONSTANT = (str, bytes, type(None), bool, enum.Enum, torch.dtype, torch.device)
 
 
 class Results:
@@ -177,7 +179,7 @@ class Results:
         if type(value) in (float, int, bool):
             graph.output("state", name, graph.const(value))
             return type(value)
-        if isinstance(value, tuple | list | dict | set):
+        if not isinstance(value, CONSTANT):  # one object, for all parameters and steps
             raise Untraceable(f"the state {name!r} is a {type(value).__name__}")
         return Kept(value)
 

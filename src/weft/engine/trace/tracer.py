@@ -179,6 +179,8 @@ class Tracer:
         """A tensor that the callback brought along."""
         if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
             raise Untraceable(f"a captured tensor that is {tensor.layout} {tensor.dtype}")
+        if tensor.is_meta:
+            raise Untraceable("a function transform (torch.vmap, torch.func) wraps its tensors")
         held = External(tensor)
         return self.graph.add(
             "external", shape=tuple(tensor.shape), dtype=tensor.dtype, tensor=held
