@@ -491,3 +491,46 @@ def test_a_mistake_of_the_engine_does_not_hide_in_an_eager_step(monkeypatch, err
     monkeypatch.setattr(schedule.Schedule, "launch", broken)
     with pytest.raises(error, match="a mistake"):
         train(opt, 1)
+
+
+@pytest.mark.parametrize("where", ["trace", "make_plan", "c.build"])
+def test_a_mistake_in_building_costs_the_kernel_and_not_the_step(monkeypatch, where):
+    from weft.engine.run import program
+
+    def broken(*args, **kwargs):
+        raise KeyError("a mistake\nof the engine")
+
+    owner, _, name = where.rpartition(".")
+    monkeypatch.setattr(getattr(program, owner) if owner else program, name, broken)
+    a, b = make([descend], "eager"), make([descend])
+    train(a)
+    (said,) = train(b)
+    assert "building its kernel raised KeyError: 'a mistake" in said
+    assert "\n" not in said
+    for x, y in zip(values(a), values(b), strict=True):
+        assert torch.equal(x, y)
+    with pytest.raises(weft.StepError, match="building its kernel raised KeyError"):
+        train(make([descend], "fused"), 1)
+
+
+def test_a_kernel_that_fails_on_a_clone(monkeypatch, tmp_path):
+    def never_seen_before(update):
+        return {"update": update * 0.98765 + update.abs() * 0.0123}
+
+    from weft.engine import check
+
+    def broken(*args):
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setenv("WEFT_CACHE_DIR", str(tmp_path))  # no verdict is kept there
+    monkeypatch.setattr(check.Schedule, "run", broken)
+    (said,) = train(make([never_seen_before, descend]))
+    assert "on a clone its kernel raised RuntimeError: a mistake" in said
+
+
+def test_a_function_transform():
+    def by_row(p, grad, lr):
+        norms = torch.vmap(lambda x: x.norm())(grad.reshape(-1, 1))
+        return {"p": p - lr * grad / (1 + norms.reshape(p.shape))}
+
+    falls([by_row], "by_row", "vmap")

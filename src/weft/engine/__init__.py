@@ -1,5 +1,6 @@
 """What runs a bound chain: the eager loop, and the kernels that are held to it."""
 
+import textwrap
 import warnings
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -16,6 +17,7 @@ from weft.groups import BoundGroup, check_grads
 __all__ = ["Engine", "Explanation", "engine_named"]
 
 NAMES = ("auto", "fused", "eager")
+MOST_SAID = 400  # characters of a reason
 FUSE_BY_DEFAULT = True  # whether "auto" fuses
 
 
@@ -132,6 +134,7 @@ class Engine:
         name = getattr(e, "callback", "") or first.name
         file, line = getattr(e, "file", "") or first.file, getattr(e, "line", 0) or first.line
         reason = getattr(e, "reason", "") or str(e) or type(e).__name__
+        reason = textwrap.shorten(reason, MOST_SAID, placeholder=" ...")
         if self.name == "fused":
             raise StepError(f"{name} ({file}:{line}) cannot run fused: {reason}") from e
         if binding is None:

@@ -37,7 +37,7 @@ def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | No
     held = {id(g): (g, g.get_state()) for g in _generators(seat, variant)}
     try:
         with torch.no_grad(), torch.device("cpu"):  # whatever the user's default device is
-            found = _compare(seat, variant, step, loss)
+            found = _compare(seat, variant, step, loss, [g for g, _ in held.values()])
     finally:
         for generator, state in held.values():
             generator.set_state(state)
@@ -48,11 +48,14 @@ def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | No
 
 def _generators(seat: Seat, variant: Variant) -> list[torch.Generator]:
     """Whatever random numbers the chain may draw from."""
-    known = [c.value for c in variant.traced.captures] + list(seat.bound.group.values())
+    known = [c.value for c in variant.traced.captures]
+    known += [*seat.bound.group.values(), *seat.own.values()]
     return [torch.default_generator, *(g for g in known if isinstance(g, torch.Generator))]
 
 
-def _compare(seat: Seat, variant: Variant, step: int, loss: Any) -> str | None:
+def _compare(
+    seat: Seat, variant: Variant, step: int, loss: Any, sources: list[torch.Generator]
+) -> str | None:
     """Both engines on the furthest from what is that takes this variant, and that says something.
 
     Whatever the tracer took for constant shows where it moves: hypers, the step, the loss, states
@@ -72,7 +75,7 @@ def _compare(seat: Seat, variant: Variant, step: int, loss: Any) -> str | None:
             continue
         a, b = (_clone(seat, values, filled, now) for _ in range(2))
         states = _states(a)
-        torch.default_generator.manual_seed(0)
+        _seed(sources)
         try:
             eager.step([a.bound], states, cost)
         except Exception as e:
@@ -81,8 +84,18 @@ def _compare(seat: Seat, variant: Variant, step: int, loss: Any) -> str | None:
             return f"the eager loop cannot be run on a clone: {e}"
         a.own = states.get(a.p, a.own)
         if last or bool(a.p.isfinite().all()):
-            return _held_to(a, b, variant, now, cost)
+            _seed(sources)
+            try:
+                return _held_to(a, b, variant, now, cost)
+            except Exception as e:
+                return f"on a clone its kernel raised {type(e).__name__}: {e}"
     return None
+
+
+def _seed(sources: list[torch.Generator]) -> None:
+    """Have generators start where they started for the other engine."""
+    for g in sources:
+        g.manual_seed(0)
 
 
 def _takes(variant: Variant, hypers: dict[str, Any], seat: Seat, step: int, loss: Any) -> bool:
@@ -97,7 +110,6 @@ def _held_to(a: Seat, b: Seat, variant: Variant, step: int, loss: Any) -> str | 
     """How the kernel differs on `b` from what the eager loop has made of `a`."""
     which = b.family.variants.index(variant)
     before = b.p.detach().clone()
-    torch.default_generator.manual_seed(0)
     roster = Roster([b], [b.bound], _states(b))
     lanes = make_lanes([b])
     numbers = [lane.numbers(roster, step, loss) for lane in lanes]

@@ -17,7 +17,16 @@ from weft.engine.norms import Norms
 from weft.engine.plan import Plan, Unplannable
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
 from weft.engine.run.look import Grads, watch_grads
-from weft.engine.run.program import Family, Library, Program, TooMany, Untrusted, Variant, chain_key
+from weft.engine.run.program import (
+    Broken,
+    Family,
+    Library,
+    Program,
+    TooMany,
+    Untrusted,
+    Variant,
+    chain_key,
+)
 from weft.engine.run.repeat import Repeat, repeat_of
 from weft.engine.run.roster import Roster
 from weft.engine.run.schedule import Schedule
@@ -41,7 +50,7 @@ class Fused:
     """
 
     chain_key = staticmethod(chain_key)
-    reasons = (Unfit, Untraceable, Unplannable, NoCompiler, TooMany, Untrusted)
+    reasons = (Unfit, Untraceable, Unplannable, NoCompiler, TooMany, Untrusted, Broken)
 
     def __init__(self) -> None:
         self.library = Library()

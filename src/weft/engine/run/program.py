@@ -7,23 +7,27 @@ so a launch serves them together.
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from weft.binding import Binding, Call
 from weft.engine.backends.c import kernel as c
+from weft.engine.backends.c.compile import NoCompiler
 from weft.engine.cut import make_plan
 from weft.engine.graph import Node
 from weft.engine.norms import Norms
 from weft.engine.passes import uses_apart
-from weft.engine.plan import TORCH, Plan
-from weft.engine.trace import Example, Traced, host_function, host_source, trace
+from weft.engine.plan import TORCH, Plan, Unplannable
+from weft.engine.trace import Example, Traced, Untraceable, host_function, host_source, trace
 from weft.engine.trace.api import Kept, TensorSpec
+from weft.errors import NoNumber
 
 __all__ = [
     "MOST_VARIANTS",
+    "Broken",
     "Family",
     "Library",
     "Program",
@@ -55,6 +59,14 @@ def _element(c: Call) -> Any:
 
 class Untrusted(Exception):
     """A kernel that disagrees with the eager loop."""
+
+    def __init__(self, reason: str, binding: Binding):
+        super().__init__(reason)
+        self.binding = binding
+
+
+class Broken(Exception):
+    """A mistake of the engine in building a kernel: it costs the kernel, not the step."""
 
     def __init__(self, reason: str, binding: Binding):
         super().__init__(reason)
@@ -217,22 +229,23 @@ class Library:
         """Trace a variant of each family for its example, and build what is new, shapes together.
 
         Raises:
-            Untraceable, Unplannable, NoCompiler, TooMany: with the `binding` that it is about;
+            Untraceable, Unplannable, NoCompiler, TooMany, Broken: with the `binding` that it is about;
                 nothing is kept of what was traced.
         """
         fresh: list[tuple[Family, Variant]] = []
-        for family, example in wanted.items():
-            try:
-                fresh.append((family, _variant(family, example)))
-            except Exception as e:
-                e.binding = family.binding  # type: ignore[attr-defined]
-                raise
         alike: dict[Any, list[tuple[Variant, list[Any]]]] = {}
-        for family, v in fresh:
-            skeleton, constants = v.plan.skeleton()
-            alike.setdefault((chain_key(family.binding), skeleton), []).append((v, constants))
+        binding_of: dict[Any, Binding] = {}
+        for family, example in wanted.items():
+            with _building(family.binding):
+                v = _variant(family, example)
+                skeleton, constants = v.plan.skeleton()
+            fresh.append((family, v))
+            key = chain_key(family.binding), skeleton
+            binding_of[key] = family.binding
+            alike.setdefault(key, []).append((v, constants))
         for key, members in alike.items():
-            self._program(key, members)
+            with _building(binding_of[key]):
+                self._program(key, members)
         for family, v in fresh:
             family.variants.append(v)
             family.steps.append(wanted[family].step)
@@ -259,6 +272,20 @@ class Library:
             self.builds += 1
         for v, _ in members:
             v.bind(held, v.planned(columns) if columns else v.plan)
+
+
+@contextmanager
+def _building(binding: Binding) -> Iterator[None]:
+    """Say of what cannot be built which chain it is; of a mistake of the engine, what it was."""
+    try:
+        yield
+    except (NoCompiler, NoNumber):  # no chain can be; none has to be
+        raise
+    except (Untraceable, Unplannable, TooMany) as e:
+        e.binding = binding  # type: ignore[union-attr]
+        raise
+    except Exception as e:
+        raise Broken(f"building its kernel raised {type(e).__name__}: {e}", binding) from e
 
 
 def _variant(family: Family, example: Example) -> Variant:
