@@ -240,6 +240,8 @@ class _Cast:
     def arrange(self) -> None:
         """Lanes anew: families have got variants."""
         self.lanes: list[Lane] = make_lanes(self.roster.seats)
+        variants = {id(lane.variants): lane.variants for lane in self.lanes}.values()
+        self.roster.asked = any(v.traced.asked for held in variants for v in held)
         self.schedules: OrderedDict[Any, Schedule] = OrderedDict()
         self.repeats: dict[Any, Repeat | None] = {}
 

@@ -92,7 +92,7 @@ def repeat_of(
         n.row_of is None for n in numbers
     )
     simple = schedule.steps is not None and roster.fixed and not roster.set and not roster.plain
-    if not (simple and uniform and isinstance(still, StillFromC)):
+    if roster.asked or not (simple and uniform and isinstance(still, StillFromC)):
         return None
     codes: list[tuple[int, int, Code]] = []
     for w, work in enumerate(schedule.works):

@@ -34,6 +34,7 @@ class Roster:
 
     Attributes:
         addresses: slot name -> the address for each seat, 0 where it has no such slot.
+        asked: a chain asks whether its parameter requires grad, so that each step has to look.
         fixed: no hyper of its groups can become another number and stay the same object.
     """
 
@@ -65,6 +66,7 @@ class Roster:
         self._watch(groups)
         self._written()
         self.any_staged = any(s.staged for s in seats)
+        self.trains, self.asked = [p.requires_grad for p in self.params], False
 
     def _states(self) -> None:
         names: dict[str, list[int]] = {}
@@ -130,6 +132,8 @@ class Roster:
             if seen & OTHER and not self._same_kinds([b.group for b in groups]):
                 return False
             if self.set and any(b.is_set(k) != was for b, k, was in self.set):
+                return False
+            if self.asked and [p.requires_grad for p in self.params] != self.trains:
                 return False
         except (KeyError, TypeError, AttributeError, ValueError):
             return False

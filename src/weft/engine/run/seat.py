@@ -134,7 +134,7 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
     if not alike(p.grad.stride(), strides, shape):
         staged.add("grad")
     specs: dict[str, Any] = {}
-    key: list[Any] = [bound.index, shape, p.dtype, p.grad.dtype]
+    key: list[Any] = [bound.index, shape, p.dtype, p.grad.dtype, type(p), p.requires_grad]
     for k, v in own.items():
         if isinstance(v, torch.Tensor):
             fit(v, p, f"state {k!r} of {name}")
@@ -168,6 +168,8 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
             plain,
             library.norms is not None,
             None if p.grad.dtype is p.dtype else p.grad.dtype,
+            type(p),
+            p.requires_grad,
         )
         family = families[tuple(key)] = library.family(bound.binding, example)
     return Seat(p, bound, own, family, strides, frozenset(staged))

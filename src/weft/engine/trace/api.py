@@ -76,6 +76,8 @@ class Example:
             whose aliasing depends on the layout (`reshape`, `contiguous`) is untraceable.
         norms: the step leaves norms behind.
         grad_dtype: of the grad, where it is not the parameter's.
+        kind: the parameter's class.
+        requires_grad: what `p.requires_grad` says.
     """
 
     shape: tuple[int, ...]
@@ -89,11 +91,14 @@ class Example:
     contiguous: bool = True
     norms: bool = False
     grad_dtype: torch.dtype | None = None
+    kind: type = torch.nn.Parameter
+    requires_grad: bool = True
 
     def key(self) -> tuple[Any, ...]:
         """What the graph depends on besides the guards: compare with `==`, or hash it."""
         return (
             tuple(self.shape), self.dtype, self.grad_dtype, self.device.type, self.contiguous, self.norms,
+            self.kind, self.requires_grad,
             static(self.loss),
             frozenset((k, static(v)) for k, v in self.state.items()),  # a stray key may be no string
             frozenset((k, static(v), k in self.given) for k, v in self.hypers.items()),
@@ -161,6 +166,7 @@ class Traced:
         wrote: (kind, name) of an output -> names of the callbacks that wrote it, in order.
         same_step: a shared value follows from `step`, so that all parameters of the group have to
             be at the same step; otherwise the first one's would decide for all: run eagerly.
+        asked: a callback asked whether the parameter requires grad.
         random: the chain draws random numbers, in the order of the graph's calls.
     """
 
@@ -172,6 +178,7 @@ class Traced:
     wrote: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     random: bool = False
     same_step: bool = False
+    asked: bool = False
 
     def captures_hold(self) -> bool:
         """Whether everything captured still is what it was."""

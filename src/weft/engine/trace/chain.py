@@ -10,6 +10,7 @@ from weft.engine.trace.api import Example, TensorSpec, Traced, Untraceable, stat
 from weft.engine.trace.branches import MISSING, explore
 from weft.engine.trace.dispatch import Mode
 from weft.engine.trace.factories import item
+from weft.engine.trace.parameter import Owner
 from weft.engine.trace.rebind import Rebinder
 from weft.engine.trace.results import Results
 from weft.engine.trace.scalar import Scalar
@@ -42,17 +43,6 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in LOW else dtype
 
 
-class Grad:
-    """What the parameter's proxy asks for its grad."""
-
-    def __init__(self, chain: "ChainTrace"):
-        self.chain = chain
-
-    def grad(self) -> TensorProxy:
-        """`p.grad` now."""
-        return self.chain.grad
-
-
 class ChainTrace:
     """One trace of a chain: the values of its names, as `Turn` holds them."""
 
@@ -66,8 +56,8 @@ class ChainTrace:
             tuple(example.shape),
             example.contiguous,
         )
-        slot = lambda name: Storage(t.graph.load(name, shape, dtype))
-        self.p = TensorProxy.make(t, slot("p"), (), contig, owner=Grad(self))
+        slot = lambda name: Storage(t.graph.load(name, shape, dtype), lasting=True)
+        self.p = TensorProxy.make(t, slot("p"), (), contig, owner=Owner(self, example))
         self.user_grad = self.grad = TensorProxy.make(t, slot("grad"), (), contig)
         self.update: TensorProxy | None = None
         self.grad_is_update = False  # a way through a branch left the update to be the grad
@@ -124,18 +114,22 @@ class ChainTrace:
             else:
                 kwargs[first] = self.p
         fn = self.rebinder.rebind(call.spec.fn, call.name, None)
-        grad_version = self.grad.storage_.version
+        grad, version = self.grad, self.grad.storage_.version
 
         def run() -> Any:
+            self.grad = grad
             with self.mode:
                 out = fn(*args, **kwargs)
+            if self.grad is not grad and self.t.path.order:
+                raise Untraceable("it assigns to .grad and branches on a tensor")
             changed = self.rebinder.changed()
             if changed:
                 raise Untraceable(changed)
             return out
 
         result = explore(self.t, self._memory(copies, kwargs), run, self._current(call, copies))
-        if self.grad_is_update and self.grad.storage_.version != grad_version:
+        written = self.grad is not grad or grad.storage_.version != version
+        if self.grad_is_update and written:
             raise Untraceable("it changes the grad after a branch left the update to be the grad")
         return result, copies
 
@@ -195,7 +189,8 @@ class ChainTrace:
         if name == "grad" and self.grad is not self.user_grad:
             return self.grad
         if name not in copies:
-            copies[name] = TensorProxy.fresh(self.t, self.grad.read(), self.grad.contig)
+            copy = TensorProxy.fresh(self.t, self.grad.read(), self.grad.contig)
+            copy.storage_.lasting, copies[name] = True, copy
         return copies[name]
 
     def _notice(self, copies: dict[str, TensorProxy]) -> None:
@@ -274,7 +269,9 @@ class ChainTrace:
             if held.dtype.is_complex:
                 raise Untraceable(f"the state {name!r} is complex")
             node = self.t.graph.load(name, tuple(held.shape), compute_dtype(held.dtype))
-            value: Any = TensorProxy.make(self.t, Storage(node), (), self.example.contiguous)
+            value: Any = TensorProxy.make(
+                self.t, Storage(node, lasting=True), (), self.example.contiguous
+            )
         else:
             value = self._symbolic("number", name, held, ())
         self.read.add(name)
@@ -347,7 +344,7 @@ class ChainTrace:
             if isinstance(held, TensorProxy) and node.shape == tuple(held.shape):
                 if isinstance(spec, TensorSpec) and spec.dtype in LOW:
                     self.own[name] = self._fresh(node)
-                    self.read.add(name)
+                    self._last(name)
                     return
                 both_float = node.dtype.is_floating_point and held.dtype.is_floating_point
                 if node.dtype is held.dtype or both_float:
@@ -360,7 +357,14 @@ class ChainTrace:
             held.write(self.t.full(value, (), held.dtype))
         else:
             self.own[name] = value
+        self._last(name)
+
+    def _last(self, name: str) -> None:
+        """A state as it is from here on, in memory of its own."""
         self.read.add(name)
+        value = self.own[name]
+        if isinstance(value, TensorProxy):
+            value.storage_.lasting = True
 
     def _finish(self) -> Traced:
         return self.out.finish(self)

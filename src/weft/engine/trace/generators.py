@@ -23,9 +23,10 @@ class Source(torch.Generator):
 
     generator: torch.Generator
 
-    def __new__(cls, generator: torch.Generator) -> "Source":
+    @staticmethod
+    def of(generator: torch.Generator) -> "Source":
         """A stand-in for `generator`."""
-        self = torch.Generator.__new__(cls, generator.device)
+        self = Source(generator.device)
         self.generator = generator
         return self
 

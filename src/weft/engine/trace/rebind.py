@@ -180,7 +180,7 @@ class Rebinder:
             made = {k: self.rebind(v, f"{name}[{k!r}]", None) for k, v in value.items()}
             return self._watched(value, type(value)(made), name)
         if isinstance(value, torch.Generator):
-            return Source(value)
+            return Source.of(value)
         if isinstance(value, torch.Tensor):
             return value
         if _foreign(value) or _foreign(type(value)):

@@ -29,7 +29,7 @@ class Results:
         self.t, self.binding, self.example = tracer, binding, example
         self.dirty: set[str] = set()  # states that were returned
         self.wrote: dict[tuple[str, str], list[str]] = {}
-        self.same_step = False
+        self.same_step = self.asked = False
         self._seen: dict[tuple[str, str], Node] = {}
 
     # ------------------------------------------------------------ on the way
@@ -135,7 +135,7 @@ class Results:
         graph.verify()
         return Traced(
             graph, t.decisions, t.pins, _once(chain.rebinder.captures), stores, self.wrote,
-            bool(t.random), self.same_step,
+            bool(t.random), self.same_step, self.asked,
         )  # fmt: skip
 
     def _norms(self) -> None:

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from weft.engine.trace.api import Untraceable
 from weft.engine.trace.factories import item
 from weft.engine.trace.scalar import Scalar, choose, combine
@@ -177,7 +175,7 @@ def _is_kind(x: Any, kind: Any) -> bool:
 def _type(x: Any, *more: Any) -> Any:
     if more:
         return type(x, *more)
-    kind = x.kind if isinstance(x, Scalar) else torch.Tensor if type(x) is TensorProxy else type(x)
+    kind = x.kind if isinstance(x, Scalar | TensorProxy) else type(x)
     return {float: _Float, int: _Int}.get(kind, kind)
 
 

@@ -20,16 +20,19 @@ __all__ = ["Storage", "TensorProxy", "View", "inverse_permutation"]
 class Storage:
     """Memory: its value now, how often it was written, and why it may not be written.
 
-    `twin` is set where torch would have copied or not, depending on strides: the storage that it
-    may share memory with, and that one's version then.
+    Attributes:
+        lasting: it is the parameter's, its grad's or a state's, or what becomes one.
+        era: how often the tensor on it was given other memory, by `.data = ...`.
+        twin: the storage that it may share memory with, and that one's version then: torch would
+            have copied or not, depending on strides, or `.data` was assigned.
     """
 
-    __slots__ = ("frozen", "shape", "twin", "twins", "value", "version")
+    __slots__ = ("era", "frozen", "lasting", "twin", "value", "version")
 
-    def __init__(self, value: Node, frozen: str = ""):
-        self.value, self.frozen, self.version = value, frozen, 0
+    def __init__(self, value: Node, frozen: str = "", lasting: bool = False):
+        self.value, self.frozen, self.lasting = value, frozen, lasting
+        self.version = self.era = 0
         self.twin: tuple[Storage, int] | None = None
-        self.twins = False
 
 
 class View:
@@ -52,7 +55,8 @@ def _blank(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 class TensorProxy(torch.Tensor):
     """A stand-in for a tensor.
 
-    `contig` says whether the real one is certain to be C-contiguous.
+    `contig` says whether the real one is certain to be C-contiguous; `era` is None for the tensor
+    that the storage belongs to, and for its aliases the storage's when they were made.
     """
 
     tracer: Tracer
@@ -60,13 +64,14 @@ class TensorProxy(torch.Tensor):
     views: tuple[View, ...]
     contig: bool
     owner: Any
+    era: int | None
     _shape: tuple[int, ...]
     _dtype: torch.dtype
 
     @staticmethod
     def make(
         tracer: Tracer, storage: Storage, views: tuple[View, ...] = (), contig: bool = False,
-        owner: Any = None,
+        owner: Any = None, era: int | None = None,
     ) -> "TensorProxy":  # fmt: skip
         """A tensor on a storage."""
         node = storage.value
@@ -75,7 +80,7 @@ class TensorProxy(torch.Tensor):
         self = torch.Tensor._make_subclass(TensorProxy, _blank(node.shape or (), node.dtype))
         held: dict[str, Any] = self.__dict__  # type: ignore[assignment]
         held["tracer"], held["storage_"], held["views"] = tracer, storage, views
-        held["contig"], held["owner"] = contig, owner
+        held["contig"], held["owner"], held["era"] = contig, owner, era
         held["_shape"], held["_dtype"] = node.shape, node.dtype
         return self  # type: ignore[return-value]
 
@@ -87,10 +92,11 @@ class TensorProxy(torch.Tensor):
     def read(self) -> Node:
         """The value now."""
         storage = self.storage_
+        self._see_that_it_holds()
         if storage.twin is not None and storage.twin[0].version != storage.twin[1]:
             raise Untraceable(
-                "it depends on strides whether reshape() or contiguous() made a copy of a tensor "
-                "that was then changed in place"
+                "it reads what may share memory with a tensor that was changed: after reshape() or "
+                "contiguous() depending on strides, after `.data =` always"
             )
         node = storage.value
         for v in self.views:
@@ -100,12 +106,13 @@ class TensorProxy(torch.Tensor):
     def write(self, node: Node) -> None:
         """Change the memory in place."""
         storage = self.storage_
+        self._see_that_it_holds()
         if storage.frozen:
             raise Untraceable(f"it writes to {storage.frozen} in place")
         if storage.twin is not None:
             raise Untraceable(
-                "it writes to what reshape() or contiguous() gave, which depending on strides is a "
-                "copy"
+                "it writes to what may share memory with another tensor: after reshape() or "
+                "contiguous() depending on strides, after `.data =` always"
             )
         bases = [storage.value]
         for v in self.views:
@@ -121,7 +128,16 @@ class TensorProxy(torch.Tensor):
 
     def through(self, view: View, contig: bool = False) -> "TensorProxy":
         """A view of this tensor."""
-        return TensorProxy.make(self.tracer, self.storage_, (*self.views, view), contig)
+        return self._alias((*self.views, view), contig)
+
+    def _alias(self, views: tuple[View, ...], contig: bool) -> "TensorProxy":
+        era = self.storage_.era if self.era is None else self.era
+        return TensorProxy.make(self.tracer, self.storage_, views, contig, era=era)
+
+    def _see_that_it_holds(self) -> None:
+        """That a tensor's memory was not replaced since this alias was made."""
+        if self.era not in (None, self.storage_.era):
+            raise Untraceable("it uses what .data was before something was assigned to it")
 
     # ------------------------------------------------------------ what needs no torch call
 
@@ -148,23 +164,29 @@ class TensorProxy(torch.Tensor):
     @property
     def data(self) -> "TensorProxy":  # type: ignore[override]
         """The same memory."""
-        return TensorProxy.make(self.tracer, self.storage_, self.views, self.contig)
+        return self._alias(self.views, self.contig)
 
     @data.setter
     def data(self, value: Any) -> None:
-        node = self.tracer.tensor(value)
-        if node.shape != self._shape or node.dtype is not self._dtype or self.views:
+        """Other memory, which is the value's too: older aliases keep what they had."""
+        storage = self.storage_
+        if not isinstance(value, TensorProxy):
+            raise Untraceable("it assigns a captured tensor to .data")
+        node, source = value.read(), value.storage_
+        if source is storage and value.views == self.views:
+            return  # x.data *= 2
+        if self.era is not None or self.views:
+            raise Untraceable("it assigns to the .data of a view")
+        if node.shape != self._shape or node.dtype is not self._dtype:
             raise Untraceable("it gives .data another shape or dtype")
-        if self.storage_.frozen:
-            raise Untraceable(f"it rebinds the data of {self.storage_.frozen}")
-        self.owner_rebinds()
-        self.storage_.value = node
-        self.storage_.version += 1
-
-    def owner_rebinds(self) -> None:
-        """`.data = ...` leaves older aliases with the old memory: only for a tensor without any."""
-        if self.owner is None:
-            raise Untraceable("it rebinds the data of a tensor that is not the parameter")
+        if storage.frozen:
+            raise Untraceable(f"it rebinds the data of {storage.frozen}")
+        if source.lasting or source.frozen or source.twin is not None:
+            raise Untraceable("it assigns to .data what is another tensor's memory")
+        storage.value = node
+        storage.version += 1
+        storage.era += 1
+        source.twin = storage, storage.version
 
     @property
     def grad(self) -> Any:  # type: ignore[override]
@@ -173,12 +195,24 @@ class TensorProxy(torch.Tensor):
 
     @grad.setter
     def grad(self, value: Any) -> None:
-        raise Untraceable("it assigns to .grad: return {'grad': ...} instead")
+        if self.owner is None:
+            raise Untraceable("it assigns to the .grad of a tensor that is not the parameter")
+        self.owner.set_grad(value)
 
     @property
     def requires_grad(self) -> bool:  # type: ignore[override]
-        """True for the parameter."""
-        return self.owner is not None
+        """As the parameter says; False for any other tensor."""
+        return self.owner is not None and self.owner.requires_grad()
+
+    @property
+    def kind(self) -> type:
+        """The class that a callback would find."""
+        return torch.Tensor if self.owner is None else self.owner.kind
+
+    @property
+    def _is_param(self) -> bool:
+        """What `isinstance(p, torch.nn.Parameter)` asks."""
+        return self.kind is torch.nn.Parameter
 
     @property
     def is_cuda(self) -> bool:  # type: ignore[override]
