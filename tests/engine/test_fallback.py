@@ -534,3 +534,29 @@ def test_a_function_transform():
         return {"p": p - lr * grad / (1 + norms.reshape(p.shape))}
 
     falls([by_row], "by_row", "vmap")
+
+
+def test_what_raises_where_a_tensor_decides():
+    def raises(p, grad, lr):
+        if torch.isnan(grad).any():
+            raise RuntimeError("nan in grad")
+        p.data.sub_(lr * grad)
+
+    def by_number(p, grad, lr):
+        if math.isnan(grad.norm().item()):
+            raise ValueError("nan in grad")
+        p.data.sub_(lr * grad)
+
+    for cb, kind, further in ((raises, "RuntimeError", 2), (by_number, "ValueError", 2)):
+        line = cb.__code__.co_firstlineno + further
+        falls([cb], cb.__name__, f"it raises {kind} in line {line}, where a tensor decides")
+
+
+def test_what_raises_in_a_call_behind_a_tensor_is_told_as_it_is():
+    def shapes(p, grad, lr):
+        if grad.norm() > 0:
+            grad = grad @ torch.ones(17, 19)
+        p.data.sub_(lr * grad)
+
+    with pytest.raises(weft.StepError, match="on the tracer's stand-ins it raised RuntimeError"):
+        train(make([shapes], "fused"), 1)

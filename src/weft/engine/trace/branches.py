@@ -1,5 +1,6 @@
 """Branches on tensors: a callback is run once for each way through it, and the ways are merged."""
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,15 @@ def explore(
         for s, (value, version) in zip(memory, before, strict=True):
             s.value, s.version = value, version
         tracer.path = path = Path(prefix)
-        result = _by_value(run())
+        try:
+            result = _by_value(run())
+        except Exception as e:
+            if path.order and (line := _line_of(e)):
+                raise Untraceable(
+                    f"it raises {type(e).__name__} in line {line}, where a tensor decides: no kernel "
+                    'does; look before the step, or let on_nonfinite="raise" do it'
+                ) from e
+            raise
         if path.order and tracer.random:
             raise Untraceable("it draws random numbers and branches on a tensor")
         return Outcome(result, [(s.value, s.version) for s in memory]), path.order
@@ -85,6 +94,13 @@ def explore(
     for s, (value, version) in zip(memory, outcome.memory, strict=True):
         s.value, s.version = value, version
     return outcome.result
+
+
+def _line_of(e: Exception) -> int:
+    """The line of a user's code that raised an error; 0 where it came out of a call."""
+    frames = list(traceback.walk_tb(e.__traceback__))
+    frame, line = frames[-1]
+    return 0 if frame.f_globals.get("__name__", "").partition(".")[0] in ("weft", "torch") else line
 
 
 def _by_value(x: Any) -> Any:
