@@ -8,6 +8,7 @@ from weft.engine.graph import Node
 from weft.engine.trace.api import Untraceable
 from weft.engine.trace.opaque import call
 from weft.engine.trace.scalar import Scalar
+from weft.engine.trace.selected import Selected
 from weft.engine.trace.tensor import TensorProxy
 from weft.engine.trace.tracer import Tracer
 from weft.engine.trace.views import reshaped, sliced
@@ -15,10 +16,13 @@ from weft.engine.trace.views import reshaped, sliced
 __all__ = ["get_item", "set_item"]
 
 
-def get_item(t: Tracer, x: TensorProxy, index: Any) -> TensorProxy:
+def get_item(t: Tracer, x: TensorProxy, index: Any) -> TensorProxy | Selected:
     """`x[index]`."""
-    if _mask(index) is not None:
-        raise Untraceable("x[mask] has a shape that depends on values: use where")
+    mask = _mask(index)
+    if mask is not None:
+        if not x.ndim or tuple(mask.shape) != tuple(x.shape):
+            raise Untraceable("x[mask] has a shape that depends on values: use where")
+        return Selected(TensorProxy.fresh(t, x.read(), x.contig), t.tensor(mask))
     if _advanced(index):
         return TensorProxy.fresh(t, _gather(t, x, index))
     return _view(x, index)
@@ -29,6 +33,11 @@ def set_item(t: Tracer, x: TensorProxy, index: Any, value: Any) -> None:
     mask = _mask(index)
     if mask is not None:
         node = x.read()
+        if isinstance(value, Selected):
+            if value.mask is not t.tensor(mask):
+                raise Untraceable("it writes the elements of one mask to those of another")
+            x.write(t.where(value.mask, value.values.read(), node, node.dtype))
+            return
         m = t.cast(t.tensor(mask), torch.bool)
         rest = len(node.shape or ()) - len(m.shape or ())
         m = t.reshape(m, (*(m.shape or ()), *(1,) * rest))
