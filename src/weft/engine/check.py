@@ -10,6 +10,7 @@ import torch
 from weft.binding import Binding
 from weft.callback import function_of
 from weft.engine import eager
+from weft.engine.draws import reseed, undrawn
 from weft.engine.run.lanes import make_lanes
 from weft.engine.run.program import Variant
 from weft.engine.run.roster import Roster
@@ -36,7 +37,8 @@ def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | No
         return None
     held = {id(g): (g, g.get_state()) for g in _generators(seat, variant)}
     try:
-        with torch.no_grad(), torch.device("cpu"):  # whatever the user's default device is
+        with torch.no_grad(), torch.device("cpu"), undrawn():  # not the user's default device
+            reseed()  # a number that was drawn for the trace is not drawn again
             found = _compare(seat, variant, step, loss, [g for g, _ in held.values()])
     finally:
         for generator, state in held.values():

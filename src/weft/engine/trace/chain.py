@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from weft.binding import Binding, Call
+from weft.engine.draws import undrawn
 from weft.engine.graph import Node
 from weft.engine.trace.api import Example, TensorSpec, Traced, Untraceable, static
 from weft.engine.trace.branches import MISSING, explore
@@ -34,7 +35,7 @@ def trace(binding: Binding, example: Example) -> Traced:
     """
     if example.dtype.is_complex or not example.dtype.is_floating_point:
         raise Untraceable(f"the parameter is {example.dtype}", binding.calls[0].name)
-    with torch.no_grad():
+    with torch.no_grad(), undrawn():
         return ChainTrace(binding, example).run()
 
 

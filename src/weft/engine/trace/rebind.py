@@ -217,7 +217,7 @@ class Rebinder:
         self._reads_place = self._reads_place or _mentions(fn.__code__, "place")
         if stores:
             raise Untraceable(f"{fn.__name__} assigns to a global")
-        scope: dict[str, Any] = {"__builtins__": fn.__globals__.get("__builtins__", builtins)}
+        scope: dict[str, Any] = {"__builtins__": self._builtins(fn.__globals__)}
         cells = tuple(types.CellType() for _ in fn.__closure__ or ())
         made = FunctionType(fn.__code__, scope, fn.__name__, fn.__defaults__, cells)
         self._done[id(fn)] = (fn, made)
@@ -247,6 +247,16 @@ class Rebinder:
         ):
             self._cell(name, cell, original)
         return made
+
+    def _builtins(self, outside: dict[str, Any]) -> dict[str, Any]:
+        """Those of a function, with an `import` that gives what a global of that name gives."""
+        held = outside.get("__builtins__", builtins)
+        held = held if isinstance(held, dict) else vars(held)
+
+        def imported(name: str, scope: Any = None, local: Any = None, *how: Any) -> Any:
+            return self.rebind(held["__import__"](name, outside, local, *how), name, None)
+
+        return {**held, "__import__": imported}
 
     def _default(self, value: Any, name: str) -> Any:
         """A default as the function gets it: what it could change or call is made again."""
