@@ -188,3 +188,108 @@ draw = Draw()
 
 def test_hidden_draws_are_found_by_the_check_and_given_back():
     falls(lambda p, grad, lr: {"p": p - lr * draw() * grad}, "differs from eager")
+
+
+# ---------------------------------------------------------------- NumPy's functions
+
+NUMPY = {
+    "mean": lambda lr, betas, step: np.mean(betas),
+    "sum": lambda lr, betas, step: np.sum([lr, 0.05]),
+    "max": lambda lr, betas, step: np.max([lr, 0.13]) + np.amax(betas),
+    "min": lambda lr, betas, step: np.min((lr, 0.13)) + np.amin(betas),
+    "average": lambda lr, betas, step: np.average(betas) + np.average(betas, weights=[1, 3]),
+    "median": lambda lr, betas, step: np.median([lr, 0.13, step]) + np.median([lr, 0.13]),
+    "std": lambda lr, betas, step: np.std(betas) + np.var([lr, 0.4, step]),
+    "dot": lambda lr, betas, step: np.dot(betas, [0.5, lr]),
+    "prod": lambda lr, betas, step: np.prod(betas),
+    "cumsum": lambda lr, betas, step: np.cumsum(betas)[1] + np.cumprod([lr, 2.0])[-1],
+    "array": lambda lr, betas, step: float((1 - np.array(betas) ** step)[0]),
+    "array of one": lambda lr, betas, step: np.array([lr]).item() + float(np.asarray(lr)),
+    "array arithmetic": lambda lr, betas, step: (lr * np.array([1.0, 2.0]) + np.sqrt(betas)).sum(),
+    "round": lambda lr, betas, step: np.round(lr, 2) + np.around(step / 3, 1) + np.rint(step * lr),
+    "round tens": lambda lr, betas, step: np.round(lr * 1000, -1),
+    "fix": lambda lr, betas, step: np.fix(step * lr) + np.trunc(step * 0.3),
+    "isclose": lambda lr, betas, step: float(np.where(np.isclose(lr, 0.114, atol=0.01), 0.5, lr)),
+    "interp": lambda lr, betas, step: float(np.interp(step, [1, 5, 8], [0.1, 1.0, 0.3])),
+    "heaviside": lambda lr, betas, step: np.heaviside(step - 4, 0.5) + lr,
+    "divmod": lambda lr, betas, step: np.divmod(step, 3)[1] + np.divmod(lr, 0.03)[0],
+    "logic": lambda lr, betas, step: float(np.where(np.logical_and(lr > 0.12, np.logical_not(step > 9)), 1.0, lr)),
+    "or": lambda lr, betas, step: float(np.where(np.logical_or(lr > 0.15, step < 3), 1.0, lr)),
+    "any": lambda lr, betas, step: float(np.where(np.any([lr > 0.12, step > 20]), 1.0, 2.0)),
+    "all": lambda lr, betas, step: float(np.where(np.all([lr > 0.12, step > 7]), 1.0, 2.0)),
+    "nan_to_num": lambda lr, betas, step: np.nan_to_num(lr) + np.nan_to_num(lr * np.inf, posinf=2.0),
+    "clip": lambda lr, betas, step: np.clip(lr, 0.12, 0.15) + np.clip(step, None, 5),
+    "hypot": lambda lr, betas, step: np.hypot(lr, 0.3),
+    "power": lambda lr, betas, step: 1 - np.power(betas[1], step),
+    "linalg": lambda lr, betas, step: np.linalg.norm([lr, betas[0]]),
+    "sign": lambda lr, betas, step: np.sign(lr - 0.12) + 2,
+    "minimum": lambda lr, betas, step: np.minimum(lr, 0.13) / np.maximum(step, 4) + np.square(lr),
+    "of a shape": lambda lr, betas, step: lr * np.mean((4, 3)) / np.sqrt(np.prod((4, 3))),
+    "finfo": lambda lr, betas, step: lr + np.finfo(np.float32).eps + np.finfo(np.float64).eps,
+    "pi": lambda lr, betas, step: lr * (1 + np.cos(np.pi * step / 10)),
+    "errstate": lambda lr, betas, step: _quiet(lr),
+    "float32": lambda lr, betas, step: lr * np.float32(0.3),
+    "float64 first": lambda lr, betas, step: np.float64(0.3) * lr,
+    "float32 first": lambda lr, betas, step: np.float32(0.3) - lr,
+    "float32 of it": lambda lr, betas, step: 1 - np.float32(betas[1]),
+    "float32 cancels": lambda lr, betas, step: np.float32(1) - np.float32(betas[1]) ** step,
+    "float32 meets float64": lambda lr, betas, step: np.float32(0.3) * np.sqrt(lr) - np.float64(lr),
+    "float32 array": lambda lr, betas, step: np.array(betas, dtype=np.float32)[0] * lr,
+    "array of no dimension": lambda lr, betas, step: lr * np.array(0.3),
+    "int64": lambda lr, betas, step: lr - np.int64(1) * step,
+    "int of it": lambda lr, betas, step: np.int64(lr * 100) / 3,
+    "compared": lambda lr, betas, step: float(np.where(np.float32(0.15) < lr, 1.0, lr)),
+    "captured": lambda lr, betas, step: lr * HALF + DOUBLE * lr,
+    "kinds": lambda lr, betas, step: lr if isinstance(np.sqrt(lr), np.floating) and type(np.float32(lr)) is np.float32 else 0.0,
+    "item": lambda lr, betas, step: np.float32(lr).item() + np.sqrt(lr).astype(np.float32),
+}  # fmt: skip
+HALF, DOUBLE = np.float32(0.3), np.float64(0.7)
+
+
+def _quiet(x):
+    with np.errstate(divide="ignore"):
+        return np.log(x)
+
+
+@pytest.mark.parametrize("name", NUMPY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+def test_numpy_of_symbolic_numbers(name, dtype):
+    f = NUMPY[name]
+
+    def cb(p, grad, lr, step, betas=(0.9, 0.99)):
+        p.data.sub_(f(lr, betas, step) * grad)
+
+    fuses(cb, dtype=dtype)
+
+
+def test_a_table_of_numpys_is_specialised():
+    def cb(p, grad, lr, step):
+        p.data.sub_(lr * np.linspace(0.1, 1, 5)[min(step, 4)] * grad)
+
+    fuses(cb, variants=4)
+
+
+def test_tensors_of_numpy_numbers_have_their_dtype():
+    def cb(p, grad, lr, a=None, b=None):
+        a, b = torch.tensor(np.float32(0.5)) * lr, torch.tensor(np.sqrt(lr))
+        assert a.dtype is torch.float32
+        assert b.dtype is torch.float64
+        return {"p": p - a * b.float() * grad}
+
+    fuses(cb)
+
+
+@pytest.mark.parametrize(
+    ("f", "reason"),
+    [
+        (lambda lr, step: lr * np.float16(0.3), "NumPy's .* in float16"),
+        (lambda lr, step: np.int64(2) ** step * lr, "of integers, which wraps"),
+        (lambda lr, step: np.convolve([lr, 1.0], [1.0])[0] if np.set_printoptions() else lr, "it calls NumPy's set_print"),
+        (lambda lr, step: float(np.sinc(lr)), "sinc|outcomes"),
+    ],
+)  # fmt: skip
+def test_what_numpy_computes_otherwise_falls_back(f, reason):
+    def cb(p, grad, lr, step):
+        p.data.sub_(float(f(lr, step)) * grad)
+
+    falls(cb, reason)

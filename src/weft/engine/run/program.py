@@ -6,7 +6,6 @@ so a launch serves them together.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +20,15 @@ from weft.engine.graph import Node
 from weft.engine.norms import Norms
 from weft.engine.passes import uses_apart
 from weft.engine.plan import TORCH, Plan, Unplannable
-from weft.engine.trace import Example, Traced, Untraceable, host_function, host_source, trace
+from weft.engine.trace import (
+    HOST_SCOPE,
+    Example,
+    Traced,
+    Untraceable,
+    host_function,
+    host_source,
+    trace,
+)
 from weft.engine.trace.api import Kept, TensorSpec
 from weft.errors import NoNumber
 
@@ -169,7 +176,7 @@ def _plain(traced: Traced, row: Iterable[Node]) -> Callable[..., tuple[Any, ...]
     row = list(row)
     body = "\n    ".join(host_source(traced, row, _leaf))
     returned = "".join(f"h{n.index}, " for n in row)
-    scope: dict[str, Any] = {"math": math}
+    scope = dict(HOST_SCOPE)
     exec(f"def plain(g, own, step, loss):\n    {body}\n    return ({returned})", scope)
     return scope["plain"]
 

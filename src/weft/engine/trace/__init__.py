@@ -13,9 +13,10 @@ no random number is drawn. What cannot be written down raises `Untraceable`.
 
 from weft.engine.trace.api import Capture, Example, External, Kept, TensorSpec, Traced, Untraceable
 from weft.engine.trace.chain import trace
-from weft.engine.trace.hostcode import HostFunction, host_function, host_source, is_leaf
+from weft.engine.trace.hostcode import HOST_SCOPE, HostFunction, host_function, host_source, is_leaf
 
 __all__ = [
+    "HOST_SCOPE",
     "Capture",
     "Example",
     "External",

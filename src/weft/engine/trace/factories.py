@@ -87,8 +87,11 @@ def _tensor(t: Tracer, data: Any, *, dtype: Any = None, **kw: Any) -> Node:
     if isinstance(data, torch.Tensor):
         node = t.tensor(data)
         return t.cast(node, dtype) if dtype else node
-    if isinstance(data, float | int):
-        return t.full(data, (), dtype)
+    if type(data).__module__ == "numpy" and getattr(data, "ndim", 1) == 0:
+        dtype = dtype or torch.tensor(data).dtype
+    if isinstance(data, float | int) or (dtype and hasattr(data, "item")):
+        kind = getattr(data, "type", None)  # of a NumPy number
+        return t.full(data, (), dtype or (kind and torch.tensor(kind(0)).dtype))
     parts: list[Any] = []
     shape = _flat(data, parts)
     if not any(isinstance(x, Scalar | torch.Tensor) for x in parts):

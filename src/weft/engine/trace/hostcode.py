@@ -2,19 +2,38 @@
 
 import math
 from collections.abc import Callable, Iterable
+from ctypes import c_float
 from dataclasses import dataclass
 from typing import Any
 
 from weft.engine.graph import Node
 from weft.engine.trace.api import Traced
 
-__all__ = ["HostFunction", "evaluate", "host_function", "host_source", "is_leaf"]
+__all__ = ["HOST_SCOPE", "HostFunction", "evaluate", "host_function", "host_source", "is_leaf"]
 
 LEAVES = frozenset(("hyper", "step", "loss", "number", "shared", "column"))
 INFIX = {
     "+": "+", "-": "-", "*": "*", "/": "/", "//": "//", "%": "%", "**": "**",
     "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
+    "&": "&", "|": "|", "^": "^", "<<": "<<", ">>": ">>",
 }  # fmt: skip
+OTHER = {
+    "neg": "(-{0})", "not": "(not {0})", "and": "({0} and {1})", "or": "({0} or {1})",
+    "select": "({1} if {0} else {2})", "invert": "(~{0})", "bit_length": "{0}.bit_length()",
+    "mantissa": "math.frexp({0})[0]", "exponent": "math.frexp({0})[1]",
+}  # fmt: skip
+BARE = frozenset(("abs", "min", "max", "float", "int", "bool", "round", "float32"))
+
+
+def float32(x: float) -> float:
+    """A number rounded to single precision."""
+    return c_float(x).value
+
+
+HOST_SCOPE: dict[str, Any] = {
+    "math": math,
+    "float32": float32,
+}  # what the code of a host function sees
 
 
 def is_leaf(node: Node) -> bool:
@@ -29,17 +48,10 @@ def expression(node: Node, name: Callable[[Node], str]) -> str:
         return literal(node.attr("value"))
     if node.op in INFIX:
         return f"({a[0]} {INFIX[node.op]} {a[1]})"
-    match node.op:
-        case "neg":
-            return f"(-{a[0]})"
-        case "not":
-            return f"(not {a[0]})"
-        case "and" | "or":
-            return f"({a[0]} {node.op} {a[1]})"
-        case "select":
-            return f"({a[1]} if {a[0]} else {a[2]})"
-        case "abs" | "min" | "max" | "float" | "int" | "bool" | "round":
-            return f"{node.op}({', '.join(a)})"
+    if node.op in OTHER:
+        return OTHER[node.op].format(*a)
+    if node.op in BARE:
+        return f"{node.op}({', '.join(a)})"
     return f"math.{node.op}({', '.join(a)})"
 
 
@@ -121,7 +133,7 @@ def host_function(traced: Traced, nodes: Iterable[Node]) -> HostFunction:
     parameters = ", ".join(f"v{i}" for i in leaves)
     lines = [f"def host({parameters}):", *(f"    {x}" for x in body), f"    return ({returned})"]
     source = "\n".join(lines)
-    scope: dict[str, Any] = {"math": math}
+    scope: dict[str, Any] = dict(HOST_SCOPE)
     exec(source, scope)
     return HostFunction(tuple(leaves.values()), nodes, source, scope["host"])
 
@@ -133,7 +145,7 @@ def evaluate(op: str, values: list[Any]) -> Any:
         args = tuple(Node("hyper", (), (), None, float, i) for i in range(len(values)))
         text = expression(Node(op, args, (), None, float, len(args)), lambda x: f"a{x.index}")
         names = ", ".join(f"a{i}" for i in range(len(args)))
-        _evaluators[key] = eval(f"lambda {names}: {text}", {"math": math})
+        _evaluators[key] = eval(f"lambda {names}: {text}", dict(HOST_SCOPE))
     return _evaluators[key](*values)
 
 

@@ -29,7 +29,7 @@ PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device,
          torch.memory_format, slice, range, type(Ellipsis), type(NotImplemented))  # fmt: skip
 CONSTANT = (frozenset, re.Pattern, types.MappingProxyType, types.GenericAlias, types.UnionType)
 BUILT_IN = (BuiltinFunctionType, types.MethodDescriptorType, types.MethodWrapperType)
-LIBRARIES = sys.stdlib_module_names | {"weft"}
+LIBRARIES = sys.stdlib_module_names | {"weft", "numpy"}
 DICTS = (dict, OrderedDict)
 NUMBERS = (bool, int, float, str, tuple)
 FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
@@ -128,8 +128,6 @@ class Rebinder:
         if isinstance(value, ModuleType):
             return value if _is_torch(value) else Module(self, value)
         if isinstance(value, PLAIN) or (isinstance(value, type) and shim_of(value) is None):
-            if type(value).__module__ == "numpy":
-                raise Untraceable(f"the numpy number {name}: make it a Python number")
             self._note(name, get, value)
             return self._class(value, name) if isinstance(value, type) else value
         shim = shim_of(value)
@@ -195,8 +193,8 @@ class Rebinder:
         if isinstance(value, types.WrapperDescriptorType | staticmethod | classmethod | property):
             return value
         if type(value).__module__ == "numpy":
-            if getattr(value, "ndim", 1) == 0:
-                return value.item()
+            if not hasattr(value, "__setitem__"):
+                return value  # a number, which does not change
             raise Untraceable(f"the numpy array {name}")
         return self._object(value, name)
 

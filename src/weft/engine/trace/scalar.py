@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.graph import Node
+from weft.engine.graph import POINTWISE, Node
 from weft.engine.trace.api import Untraceable
 from weft.engine.trace.tracer import Tracer, Wrapped
 
@@ -21,10 +21,13 @@ OPERATORS = {
     "add": ("+", "add"), "sub": ("-", "sub"), "mul": ("*", "mul"), "truediv": ("/", "div"),
     "floordiv": ("//", None), "mod": ("%", "remainder"), "pow": ("**", "pow"),
     "lt": ("lt", "lt"), "le": ("le", "le"), "gt": ("gt", "gt"), "ge": ("ge", "ge"),
-    "eq": ("eq", "eq"), "ne": ("ne", "ne"),
+    "eq": ("eq", "eq"), "ne": ("ne", "ne"), "and": ("&", "and"), "or": ("|", "or"),
+    "xor": ("^", "xor"), "lshift": ("<<", None), "rshift": (">>", None),
 }  # fmt: skip
-MIRRORED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
-TENSOR_OPS = dict(OPERATORS.values()) | {"not": "not", "neg": "neg", "abs": "abs"}
+BITS = ("&", "|", "^", "<<", ">>")
+MIRRORED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
+            "and", "or", "xor", "lshift", "rshift")  # fmt: skip
+TENSOR_OPS = dict(OPERATORS.values()) | {"not": "not", "neg": "neg", "abs": "abs", "fabs": "abs"}
 
 
 class Scalar(float):
@@ -79,15 +82,33 @@ class Scalar(float):
         return self._pin(float)
 
     def __round__(self, digits: Any = None) -> Any:
-        if digits is not None or not self.node.is_host:
-            raise Untraceable("round(number, digits)")
-        return combine("round", self)
+        if not self.node.is_host:
+            raise Untraceable("round of a number read out of a tensor")
+        return combine("round", self) if digits is None else combine("round", self, digits)
 
     def __floor__(self):
         return combine("floor", self)
 
     def __ceil__(self):
         return combine("ceil", self)
+
+    def __invert__(self):
+        if self.kind is float:
+            raise TypeError("bad operand type for unary ~: 'float'")
+        return combine("invert", self)
+
+    def bit_length(self) -> Any:
+        """Of an integer."""
+        if self.kind is float:
+            raise AttributeError("'float' object has no attribute 'bit_length'")
+        return combine("bit_length", self)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **options: Any) -> Any:
+        from weft.engine.trace.ufuncs import apply  # NumPy is there, since it calls
+
+        if method != "__call__":
+            raise Untraceable(f"NumPy's {ufunc.__name__}.{method} of a number")
+        return apply(ufunc, *args, **options)
 
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other
@@ -149,6 +170,10 @@ def _operator(name: str, mirrored: bool):
     def method(self: Scalar, other: Any, *modulus: Any) -> Any:
         if isinstance(other, torch.Tensor) or not is_number(other) or modulus:
             return NotImplemented
+        if type(other).__module__ == "numpy":  # it decides: `__array_ufunc__`
+            return NotImplemented
+        if op in BITS and float in (self.kind, getattr(other, "kind", type(other))):
+            return NotImplemented
         return combine(op, other, self) if mirrored else combine(op, self, other)
 
     return method
@@ -178,7 +203,14 @@ def _on_tensors(tracer: Tracer, op: str, operands: list[Node | Wrapped]) -> Node
         return tracer.cast(tracer.tensor(operands[0]), torch.int64)
     if op == "//":
         return tracer.pointwise("floor", _on_tensors(tracer, "/", operands))
+    if op == "float32":
+        single = tracer.cast(tracer.tensor(operands[0]), torch.float32)
+        return tracer.cast(single, torch.float64)
     name = TENSOR_OPS.get(op, op)
+    if POINTWISE.get(name or "") != len(operands):
+        raise Untraceable(f"{op} of a number read out of a tensor")
+    if name in ("and", "or", "xor", "not") and all(_kind(x) is bool for x in operands):
+        return tracer.pointwise(name, *operands, dtype=torch.bool)
     floats = name in ("div", "pow") or any(_kind(x) is float for x in operands)
     ints = not floats and name not in FLOAT_FUNCTIONS
     return tracer.pointwise(name, *operands, dtype=torch.int64 if ints else torch.float64)

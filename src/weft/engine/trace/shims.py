@@ -1,9 +1,8 @@
-"""Symbolic versions of Python's, math's and numpy's functions of numbers."""
+"""Symbolic versions of Python's and math's functions of numbers, and where those of NumPy are."""
 
 import builtins
 import math
 import operator
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -37,21 +36,6 @@ def symbolic(op: str, plain: Callable) -> Callable:
     def shim(*args: Any) -> Any:
         args = tuple(map(number_of, args))
         return combine(op, *args) if any(isinstance(a, Scalar) for a in args) else plain(*args)
-
-    return shim
-
-
-def elementwise(op: str, plain: Callable) -> Callable:
-    """A numpy function: of numbers, or (through `__array__`, so refused) of tensors."""
-
-    def shim(*args: Any, **kwargs: Any) -> Any:
-        if any(isinstance(a, TensorProxy) for a in args):
-            raise Untraceable(f"numpy's {plain.__name__} of a tensor")
-        if not any(isinstance(a, Scalar) for a in args):
-            return plain(*args, **kwargs)
-        if kwargs:
-            raise Untraceable(f"numpy's {plain.__name__} with options")
-        return combine(op, *args)
 
     return shim
 
@@ -169,14 +153,16 @@ def _flat(kinds: Any) -> list[Any]:
 def _is_kind(x: Any, kind: Any) -> bool:
     if not isinstance(x, Scalar):
         return isinstance(x, kind)
-    return issubclass(x.kind, kind) or isinstance(x.kind(0), kind)
+    its = getattr(x, "type", x.kind)  # NumPy's, of a NumPy number
+    return issubclass(its, kind) or isinstance(its(0), kind)
 
 
 def _type(x: Any, *more: Any) -> Any:
     if more:
         return type(x, *more)
     kind = x.kind if isinstance(x, Scalar | TensorProxy) else type(x)
-    return {float: _Float, int: _Int}.get(kind, kind)
+    kind = getattr(x, "type", kind) if isinstance(x, Scalar) else kind
+    return next((seen for seen, k in SEEN_AS.items() if k is kind), kind)
 
 
 def _fsum(values: Any) -> Any:
@@ -188,24 +174,6 @@ def _prod(values: Any, *, start: Any = 1) -> Any:
     for v in values:
         start = start * v
     return start
-
-
-def _clip(x: Any, low: Any, high: Any, **kwargs: Any) -> Any:
-    return _MIN(_MAX(x, low), high)
-
-
-def _square(x: Any) -> Any:
-    return x * x
-
-
-def _sign(x: Any) -> Any:
-    return choose(x > 0, 1.0, choose(x < 0, -1.0, 0.0))
-
-
-def _np_where(cond: Any, a: Any, b: Any) -> Any:
-    if isinstance(cond, TensorProxy):
-        raise Untraceable("numpy's where of a tensor")
-    return choose(cond, a, b)
 
 
 def _no_text(*args: Any, **kwargs: Any) -> Any:
@@ -233,52 +201,30 @@ for _original, _shim in (
 ):  # fmt: skip
     _register(_original, _shim)
 
-SAME_IN_NUMPY = (
-    "sqrt", "exp", "exp2", "log", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan",
-    "sinh", "cosh", "tanh", "floor", "ceil", "trunc", "isnan", "isinf", "isfinite",
-    "copysign", "fmod", "hypot",
-)  # fmt: skip
-NUMPY = {
-    **{n: n for n in SAME_IN_NUMPY},
-    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "arcsinh": "asinh",
-    "arccosh": "acosh", "arctanh": "atanh", "power": "**", "float_power": "**", "abs": "abs",
-    "absolute": "abs", "fabs": "fabs", "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
-    "true_divide": "/", "negative": "neg", "mod": "%", "remainder": "%", "floor_divide": "//",
-    "less": "lt", "greater": "gt", "less_equal": "le", "greater_equal": "ge", "equal": "eq",
-    "not_equal": "ne", "cbrt": "cbrt", "deg2rad": "radians", "rad2deg": "degrees",
-}  # fmt: skip
-NUMPY_OTHER = {
-    "minimum": _MIN, "maximum": _MAX, "fmin": _MIN, "fmax": _MAX, "clip": _clip, "square": _square,
-    "sign": _sign, "where": _np_where, "float64": _float, "int64": _int, "prod": _prod,
-    "reciprocal": lambda x: 1.0 / x,
-}  # fmt: skip
-
-
-def _with_plain(shim: Callable, plain: Callable) -> Callable:
-    def either(*args: Any, **kwargs: Any) -> Any:
-        return shim(*args, **kwargs) if holds_proxy(args) else plain(*args, **kwargs)
-
-    return either
-
-
-_numpy_done = False
-
 
 def shim_of(value: Any) -> Any:
     """The symbolic version of a function of numbers, or None."""
-    global _numpy_done
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and not _numpy_done:
-        _numpy_done = True
-        for name, op in NUMPY.items():
-            plain = getattr(numpy, name, None)
-            if plain is not None:
-                _register(plain, elementwise(op, plain))
-        for name, shim in NUMPY_OTHER.items():
-            plain = getattr(numpy, name)
-            _register(plain, _with_plain(shim, plain))
     found = SHIMS.get(id(value))
+    if found is None and _is_numpys(value):
+        from weft.engine.trace import arrays  # only where NumPy is there
+
+        if isinstance(value, type):
+            shim = arrays.type_shim(value)
+            SEEN_AS[shim] = value
+        else:
+            shim = arrays.function(value)
+        _register(value, shim)
+        return shim
     return found[1] if found is not None and found[0] is value else None
+
+
+def _is_numpys(value: Any) -> bool:
+    """Whether something is a function of NumPy's, or a type of its numbers."""
+    if isinstance(value, type):
+        return value.__module__ == "numpy" and any(b.__name__ == "generic" for b in value.__mro__)
+    module = getattr(value, "__module__", None) or type(value).__module__
+    ours = isinstance(module, str) and module.split(".")[0] == "numpy"
+    return ours and callable(value) and not hasattr(value, "ndim") and not impure(value)
 
 
 # ---------------------------------------------------------------- everything else that can be called
