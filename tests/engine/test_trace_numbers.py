@@ -1,6 +1,8 @@
 """Numbers in callbacks, as Python and NumPy compute them: fused is eager, whatever the hypers do."""
 
+import math
 import random
+import statistics
 
 import numpy as np
 import pytest
@@ -293,3 +295,112 @@ def test_what_numpy_computes_otherwise_falls_back(f, reason):
         p.data.sub_(float(f(lr, step)) * grad)
 
     falls(cb, reason)
+
+
+# ---------------------------------------------------------------- Python's scalars
+
+PYTHON = {
+    "round": lambda lr, betas, step: round(lr, 2) + round(step * lr) + round(step / 3, 1),
+    "round tens": lambda lr, betas, step: round(step * 7, -1) / 10,
+    "modf": lambda lr, betas, step: math.modf(step * lr)[0] + math.modf(-step * 0.7)[1],
+    "frexp": lambda lr, betas, step: math.frexp(lr)[0] + math.frexp(step)[1],
+    "ldexp": lambda lr, betas, step: math.ldexp(lr, -step),
+    "factorial": lambda lr, betas, step: lr / math.factorial(step),
+    "isqrt": lambda lr, betas, step: lr * math.isqrt(step * 10),
+    "gcd": lambda lr, betas, step: lr * math.gcd(step, 6) / math.lcm(step, 4),
+    "comb": lambda lr, betas, step: lr / math.comb(step + 3, 2) + lr / math.perm(step + 2, 2),
+    "dist": lambda lr, betas, step: math.dist(betas, (0.0, lr)),
+    "hypot": lambda lr, betas, step: math.hypot(lr, *betas),
+    "fsum": lambda lr, betas, step: math.fsum([lr, *betas]) + math.prod(betas),
+    "copysign": lambda lr, betas, step: math.copysign(lr, 5.5 - step) + math.fmod(step, 3),
+    "remainder": lambda lr, betas, step: math.remainder(step, 3.5) + math.log(lr, 2),
+    "pow": lambda lr, betas, step: math.pow(betas[0], step) + pow(betas[1], step),
+    "isfinite": lambda lr, betas, step: lr if math.isfinite(lr) and not math.isnan(lr) else 1.0,
+    "isinf": lambda lr, betas, step: 1.0 if math.isinf(lr) else lr,
+    "trunc": lambda lr, betas, step: math.trunc(step * lr * 3) + math.floor(lr * 30),
+    "bits": lambda lr, betas, step: lr * ((step & 3) + (step | 8) + (step ^ 5) + (5 & step)),
+    "shifts": lambda lr, betas, step: lr / (1 << step) + lr * (step >> 1) + lr * (64 >> step),
+    "invert": lambda lr, betas, step: lr * ~step,
+    "bit_length": lambda lr, betas, step: lr / step.bit_length(),
+    "divmod": lambda lr, betas, step: divmod(step, 4)[1] * lr + divmod(lr, 0.03)[1],
+    "mean": lambda lr, betas, step: statistics.mean(betas) + statistics.fmean([lr, 1.0]),
+    "stdev": lambda lr, betas, step: statistics.stdev([lr, 1.0, step]) + statistics.pvariance(betas),
+    "sum of": lambda lr, betas, step: sum(betas) / len(betas) + max(*betas, lr),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_pythons_numbers(name):
+    f = PYTHON[name]
+
+    def cb(p, grad, lr, step, betas=(0.9, 0.99)):
+        p.data.sub_(f(lr, betas, step) * grad)
+
+    fuses(cb, dtype=torch.float64)
+
+
+def test_isclose_is_a_branch():
+    def cb(p, grad, lr):
+        p.data.sub_((0.5 if math.isclose(lr, 0.121, rel_tol=1e-2) else lr) * grad)
+
+    fuses(cb, variants=2)
+
+
+def test_a_bit_of_the_step_is_a_branch():
+    def cb(p, grad, lr, step):
+        p.data.sub_((lr if step & 1 else lr / 2) * grad)
+
+    fuses(cb, variants=2)
+
+
+def test_floats_have_no_bits():
+    def cb(p, grad, lr):
+        try:
+            p.data.sub_((lr & 1) * grad)
+        except TypeError:
+            p.data.sub_(lr * grad)
+
+    fuses(cb)
+
+
+def test_a_key_is_specialised():
+    def cb(p, grad, lr, step):
+        p.data.sub_(lr * {0: 0.1, 1: 0.5, 2: 0.7}[step % 3] * grad)
+
+    fuses(cb, variants=3)
+
+
+def test_too_many_keys_fall_back():
+    def cb(p, grad, lr, step):
+        p.data.sub_(lr * {1: 0.1, 2: 0.5}.get(step, 1.0) * grad)
+
+    falls(cb, "more than 8 outcomes")
+
+
+def test_a_tuple_of_tuples_stays_symbolic():
+    def cb(p, grad, lr, c=((0.9, 0.99), 0.5)):
+        (a, b), d = c
+        p.data.sub_(lr * a * b * d * grad)
+
+    fuses(cb)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [lambda x: round(x, 2), lambda x: math.gamma(x), lambda x: math.frexp(x)[0], lambda x: int(x) << 2],
+    ids=["round", "gamma", "frexp", "shift"],
+)  # fmt: skip
+def test_what_is_no_op_on_tensors_falls_back_on_numbers_read_out_of_them(f):
+    def cb(p, grad, lr):
+        p.data.sub_(lr * f(grad.norm().item()) * grad)
+
+    falls(cb, "read out of a tensor")
+
+
+def test_numbers_read_out_of_tensors_have_bits_and_numpys_types():
+    def cb(p, grad, lr):
+        n = int(grad.abs().sum().item() * 10)
+        s = np.float32(grad.norm().item()) * np.float32(lr)
+        p.data.sub_(lr * ((n & 6) + (3 ^ n) + np.sqrt(float(s))) * grad)
+
+    fuses(cb)

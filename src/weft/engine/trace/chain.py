@@ -237,8 +237,8 @@ class ChainTrace:
         attrs: dict[str, Any] = {"index": index} if index else {}
         if isinstance(value, float | int):
             return Scalar(t, t.leaf(op, _plain(value), name=name, **attrs))
-        if isinstance(value, tuple) and not index:
-            return tuple(self._symbolic(op, name, v, (i,)) for i, v in enumerate(value))
+        if isinstance(value, tuple) and (op != "number" or not index):
+            return tuple(self._symbolic(op, name, v, (*index, i)) for i, v in enumerate(value))
         if isinstance(value, torch.Tensor):
             if value.numel() != 1 or value.is_complex():
                 raise Untraceable(f"the hyper {name!r} is a tensor of {tuple(value.shape)}")

@@ -117,7 +117,7 @@ class Scalar(float):
         return other // self, other % self
 
     def __hash__(self) -> int:
-        raise Untraceable("a number is used as a key")
+        return hash(self._pin(self.kind))  # as a key: another value is another variant
 
     def __str__(self) -> str:
         raise Untraceable("a number is turned into text")

@@ -4,6 +4,7 @@ import builtins
 import math
 import operator
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from weft.engine.trace.api import Untraceable
@@ -40,47 +41,13 @@ def symbolic(op: str, plain: Callable) -> Callable:
     return shim
 
 
-MATH = [
-    "sqrt",
-    "exp",
-    "exp2",
-    "log",
-    "log2",
-    "log10",
-    "log1p",
-    "expm1",
-    "sin",
-    "cos",
-    "tan",
-    "asin",
-    "acos",
-    "atan",
-    "atan2",
-    "sinh",
-    "cosh",
-    "tanh",
-    "asinh",
-    "acosh",
-    "atanh",
-    "pow",
-    "hypot",
-    "floor",
-    "ceil",
-    "trunc",
-    "copysign",
-    "fmod",
-    "erf",
-    "erfc",
-    "gamma",
-    "lgamma",
-    "degrees",
-    "radians",
-    "isnan",
-    "isinf",
-    "isfinite",
-    "cbrt",
-    "remainder",
-]
+MATH = (
+    "sqrt", "exp", "exp2", "log", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan", "asin",
+    "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "pow", "hypot",
+    "floor", "ceil", "trunc", "copysign", "fmod", "erf", "erfc", "gamma", "lgamma", "degrees",
+    "radians", "isnan", "isinf", "isfinite", "cbrt", "remainder", "ldexp", "factorial", "isqrt",
+    "gcd", "lcm", "comb", "perm", "nextafter", "ulp",
+)  # fmt: skip
 
 
 def _log(x: Any, *base: Any) -> Any:
@@ -88,6 +55,67 @@ def _log(x: Any, *base: Any) -> Any:
     if not base:
         return combine("log", x) if isinstance(x, Scalar) else math.log(x)
     return _log(x) / _log(base[0])
+
+
+def _isclose(a: Any, b: Any, *, rel_tol: Any = 1e-9, abs_tol: Any = 0.0) -> Any:
+    a, b = number_of(a), number_of(b)
+    if not any(isinstance(x, Scalar) for x in (a, b, rel_tol, abs_tol)):
+        return math.isclose(a, b, rel_tol=rel_tol, abs_tol=abs_tol)
+    far = abs(a - b)
+    near = _MAX(rel_tol * _MAX(abs(a), abs(b)), abs_tol)
+    return choose(a == b, True, choose(far < math.inf, far <= near, False))
+
+
+def _modf(x: Any) -> Any:
+    x = number_of(x)
+    if not isinstance(x, Scalar):
+        return math.modf(x)
+    part = combine("fmod", x, 1.0)
+    return combine("copysign", part, x), combine("copysign", x - part, x)
+
+
+def _frexp(x: Any) -> Any:
+    x = number_of(x)
+    if not isinstance(x, Scalar):
+        return math.frexp(x)
+    return combine("mantissa", x), combine("exponent", x)
+
+
+def _dist(p: Any, q: Any) -> Any:
+    gaps = [a - b for a, b in zip(p, q, strict=True)]
+    return symbolic("hypot", math.hypot)(*gaps)
+
+
+def _mean(data: Any) -> Any:
+    data = list(map(number_of, data))
+    return sum(data) / len(data)
+
+
+def _variance(of: Callable[[int], int], root: bool) -> Callable[[Any], Any]:
+    """A function of `statistics`: a sum of squares over how many, by its root or not."""
+
+    def shim(data: Any) -> Any:
+        data = list(data)
+        mean = _mean(data)
+        square = sum((x - mean) ** 2 for x in data) / of(len(data))
+        return symbolic("sqrt", math.sqrt)(square) if root else square
+
+    return shim
+
+
+def _of_statistics(value: Any) -> Any:
+    """A function of the module `statistics` on symbolic numbers; as it is on others."""
+    own = STATISTICS.get(value.__name__)
+    if own is None:
+        return guarded(value, value.__name__)
+
+    def shim(data: Any, *more: Any, **options: Any) -> Any:
+        data = list(data)
+        if more or options or not holds_proxy(data):
+            return guarded(value, value.__name__)(data, *more, **options)
+        return own(data)
+
+    return shim
 
 
 def _float(x: Any = 0.0) -> Any:
@@ -180,6 +208,11 @@ def _no_text(*args: Any, **kwargs: Any) -> Any:
     raise Untraceable("it prints")
 
 
+STATISTICS = {
+    "mean": _mean, "fmean": _mean, "variance": _variance(lambda n: n - 1, False),
+    "pvariance": _variance(lambda n: n, False), "stdev": _variance(lambda n: n - 1, True),
+    "pstdev": _variance(lambda n: n, True),
+}  # fmt: skip
 _MIN = _extreme(min, operator.lt)
 _MAX = _extreme(max, operator.gt)
 
@@ -194,7 +227,8 @@ for _name in MATH:
     if hasattr(math, _name):
         _register(getattr(math, _name), symbolic(_name, getattr(math, _name)))
 for _original, _shim in (
-    (math.log, _log), (math.fsum, _fsum), (math.prod, _prod), (math.fabs, symbolic("fabs", math.fabs)),
+    (math.log, _log), (math.fsum, _fsum), (math.prod, _prod), (math.isclose, _isclose),
+    (math.modf, _modf), (math.frexp, _frexp), (math.dist, _dist), (math.fabs, symbolic("fabs", math.fabs)),
     (builtins.float, _Float), (builtins.int, _Int), (builtins.round, _round),
     (builtins.min, _MIN), (builtins.max, _MAX), (builtins.isinstance, _isinstance),
     (builtins.type, _type), (builtins.print, _no_text), (builtins.input, _no_text),
@@ -215,6 +249,8 @@ def shim_of(value: Any) -> Any:
             shim = arrays.function(value)
         _register(value, shim)
         return shim
+    if found is None and isinstance(value, FunctionType) and value.__module__ == "statistics":
+        return _of_statistics(value)
     return found[1] if found is not None and found[0] is value else None
 
 
