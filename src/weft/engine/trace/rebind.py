@@ -59,10 +59,27 @@ def _names(code: CodeType) -> tuple[frozenset[str], bool]:
     return frozenset(names), stores
 
 
+def _asks_which(code: CodeType) -> bool:
+    """Whether code asks if one object is another, None and such aside."""
+    before = None
+    for i in dis.get_instructions(code):
+        if i.opname == "IS_OP" and not (before and before.opname == "LOAD_CONST"):
+            return True
+        before = i
+    return any(_asks_which(c) for c in code.co_consts if isinstance(c, CodeType))
+
+
 def _foreign(value: Any) -> bool:
     """Whether something belongs to torch, whose calls the tracer sees anyway."""
     module = getattr(value, "__module__", None) or ""
     return module == "torch" or module.startswith("torch.")
+
+
+def _inside(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty as yet
+        return None
 
 
 def _keeps(value: Any) -> bool:
@@ -244,6 +261,11 @@ class Rebinder:
             fn.__code__.co_freevars, cells, fn.__closure__ or (), strict=True
         ):
             self._cell(name, cell, original)
+        held = [*scope.values(), *(_inside(cell) for cell in fn.__closure__ or ())]
+        if any(isinstance(v, torch.nn.Parameter) for v in held) and _asks_which(fn.__code__):
+            raise Untraceable(
+                f"{fn.__name__} asks whether a tensor is a parameter that it captured"
+            )
         return made
 
     def _builtins(self, outside: dict[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,9 @@ def _blank(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
 
+INSIDE = next(vars(c)["__dict__"] for c in torch.Tensor.__mro__ if "__dict__" in vars(c)).__get__
+
+
 class TensorProxy(torch.Tensor):
     """A stand-in for a tensor.
 
@@ -78,7 +81,7 @@ class TensorProxy(torch.Tensor):
         for v in views:
             node = v.read(node)
         self = torch.Tensor._make_subclass(TensorProxy, _blank(node.shape or (), node.dtype))
-        held: dict[str, Any] = self.__dict__  # type: ignore[assignment]
+        held = INSIDE(self)
         held["tracer"], held["storage_"], held["views"] = tracer, storage, views
         held["contig"], held["owner"], held["era"] = contig, owner, era
         held["_shape"], held["_dtype"] = node.shape, node.dtype
@@ -230,6 +233,16 @@ class TensorProxy(torch.Tensor):
             object.__setattr__(self, name, value)
         else:
             raise Untraceable(f"it sets the attribute {name!r} of a tensor")
+
+    def __getattr__(self, name: str) -> Any:
+        if self.owner is not None and not name.startswith("__"):  # the user may have set one
+            raise Untraceable(f"it looks for the attribute {name!r} of the parameter")
+        raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """The attributes that a user has set: not for the stand-in of a parameter."""
+        raise Untraceable("it looks at the attributes of a tensor")
 
     def __hash__(self) -> int:
         raise Untraceable("a tensor is used as a key")
