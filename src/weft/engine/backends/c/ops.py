@@ -17,6 +17,7 @@ __all__ = [
     "literal",
     "loaded",
     "lowers",
+    "rounded",
     "stored",
 ]
 
@@ -24,6 +25,7 @@ CTYPE = {
     torch.float32: "float", torch.float64: "double", torch.bool: "int", torch.int8: "int8_t",
     torch.uint8: "uint8_t", torch.int16: "int16_t", torch.int32: "int32_t", torch.int64: "int64_t",
     float: "double", int: "double", bool: "int",
+    torch.bfloat16: "float", torch.float16: "float",  # in a register: rounded already
 }  # fmt: skip
 HALF = {torch.bfloat16: "bf16", torch.float16: "f16"}
 STORED = CTYPE | {torch.bool: "uint8_t", torch.bfloat16: "uint16_t", torch.float16: "uint16_t"}
@@ -88,8 +90,10 @@ def _table(n: Node) -> dict[str, str]:
 
 def lowers(n: Node) -> bool:
     """Whether there is C for a pointwise op or a full reduction."""
-    if n.dtype not in CTYPE or any(a.dtype not in CTYPE and a.dtype not in HALF for a in n.args):
+    if n.dtype not in CTYPE or any(a.dtype not in CTYPE for a in n.args):
         return False
+    if n.op != "cast" and (n.dtype in HALF or any(a.dtype in HALF for a in n.args)):
+        return False  # how torch's 16-bit arithmetic rounds is its own affair
     if n.op in REDUCED:
         return True
     if n.op == "cast":
@@ -100,10 +104,10 @@ def lowers(n: Node) -> bool:
 def expression(n: Node, args: list[str]) -> str:
     """One op on the texts of its arguments."""
     if n.op == "cast":
-        through = n.attr("through")
-        if through is not None:
-            return loaded(stored(args[0], n.args[0].dtype, through), through, n.dtype)
-        return cast(args[0], n.args[0].dtype, n.dtype)
+        text, source, through = args[0], n.args[0].dtype, n.attr("through", n.dtype)
+        if through in HALF:
+            text, source = rounded(cast(text, source, torch.float32), through), torch.float32
+        return cast(text, source, n.dtype)
     text = _table(n)[n.op]
     if n.op == "pow" and n.args[1].op == "const":
         text = POWERS.get(n.args[1].attr("value"), text)
@@ -116,6 +120,11 @@ def cast(text: str, source: object, target: object) -> str:
     if target is torch.bool or target is bool:
         return text if source in (torch.bool, bool) else f"({text} != 0)"
     return text if CTYPE[source] == CTYPE[target] else f"({CTYPE[target]}){text}"
+
+
+def rounded(text: str, to: torch.dtype) -> str:
+    """A float as a 16-bit type keeps it, if that is what it is for."""
+    return loaded(stored(text, torch.float32, to), to, torch.float32) if to in HALF else text
 
 
 def loaded(text: str, stored: torch.dtype, dtype: torch.dtype) -> str:

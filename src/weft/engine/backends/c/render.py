@@ -126,7 +126,8 @@ class _Scope:
     def compute(self, n: Node, local: Local) -> str:
         """The expression of a pointwise op or of what passes a value on."""
         if n.op in ("full", "expand", "reshape") or n.op in REDUCED:  # of one element
-            return self.taken(n, n.args[0], n.dtype, local)
+            text = self.taken(n, n.args[0], n.dtype, local)
+            return ops.rounded(text, n.dtype) if n.op == "full" else text
         if n.op == "where":
             types: list[object] = [torch.bool, n.dtype, n.dtype]
         else:
