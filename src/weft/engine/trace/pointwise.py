@@ -155,9 +155,12 @@ def _square(t: Tracer, input: Any) -> Node:
 
 @op("round")
 def _round(t: Tracer, input: Any, decimals: int = 0) -> Node:
-    if decimals:
-        raise Untraceable("round(decimals=...)")
-    return t.pointwise("round", input)
+    digits = decimals.__index__()
+    if not digits:
+        return t.pointwise("round", input)
+    to, back = ("mul", "div") if digits > 0 else ("div", "mul")
+    unit = 10.0 ** abs(digits)
+    return t.pointwise(back, t.pointwise("round", t.pointwise(to, input, unit)), unit)
 
 
 @op("frac")
@@ -349,6 +352,8 @@ def _softplus(t: Tracer, input: Any, beta: Any = 1, threshold: Any = 20) -> Node
 
 @op("silu")
 def _silu(t: Tracer, input: Any, inplace: bool = False) -> Node:
+    if inplace:
+        raise Untraceable("silu(inplace=True)")
     return t.pointwise("mul", input, t.pointwise("sigmoid", input))
 
 

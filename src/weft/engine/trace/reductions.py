@@ -138,7 +138,7 @@ def _norm(t: Tracer, input: Any, p: Any = "fro", dim: Any = None, keepdim: bool 
     if p in ("fro", None):
         p = 2
     if isinstance(p, str):
-        raise Untraceable(f"norm(p={p!r})")
+        return call(t, torch.norm, (x, p, dim, keepdim), {})[0]
     return _norm_of(t, t.cast(x, dtype) if dtype else x, p, _dims(dim), keepdim)
 
 
@@ -149,18 +149,38 @@ def _vector_norm(t: Tracer, x: Any, ord: Any = 2, dim: Any = None, keepdim: bool
     return _norm_of(t, t.cast(node, dtype) if dtype else node, ord, _dims(dim), keepdim)
 
 
-@op("linalg_norm", "linalg_matrix_norm")
+@op("linalg_norm")
 def _linalg_norm(t: Tracer, input: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *,
                  dtype: Any = None):  # fmt: skip
     x = t.tensor(input)
     x = t.cast(x, dtype) if dtype else x
     dims = _dims(dim)
     rank = len(x.shape or ()) if dims is None else len(dims)
-    if ord is None or ord == "fro":
+    if ord is None or rank == 1:
+        return _norm_of(t, x, 2 if ord is None else ord, dims, keepdim)
+    return _norm_of_matrix(t, x, ord, (0, 1) if dims is None else dims, keepdim)
+
+
+@op("linalg_matrix_norm")
+def _linalg_matrix_norm(t: Tracer, input: Any, ord: Any = "fro", dim: Any = (-2, -1),
+                        keepdim: bool = False, *, dtype: Any = None):  # fmt: skip
+    x = t.tensor(input)
+    return _norm_of_matrix(t, t.cast(x, dtype) if dtype else x, ord, _dims(dim), keepdim)
+
+
+def _norm_of_matrix(t: Tracer, x: Node, ord: Any, dims: Any, keepdim: bool) -> Node:
+    """The largest sum of a column or a row; torch's where the norm is of singular values."""
+    if len(dims) != 2:
+        raise RuntimeError(f"a matrix norm over {len(dims)} dims")
+    if isinstance(ord, Scalar):
+        raise Untraceable("a norm whose order is a hyper")
+    if ord == "fro":
         return _norm_of(t, x, 2, dims, keepdim)
-    if rank == 1:
-        return _norm_of(t, x, ord, dims, keepdim)
-    raise Untraceable(f"a matrix norm of order {ord!r}")
+    if ord in (1, -1, math.inf, -math.inf):
+        along = dims[0] if abs(ord) == 1 else dims[1]
+        sums = t.reduce("sum", t.pointwise("abs", x), [along], True)
+        return t.reduce("amax" if ord > 0 else "amin", sums, dims, keepdim)
+    return call(t, torch.linalg.matrix_norm, (x, ord, tuple(dims), keepdim), {})[0]
 
 
 @op("dist")

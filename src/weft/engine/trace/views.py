@@ -135,7 +135,26 @@ def _unsqueeze(t: Tracer, x: TensorProxy, dim: int) -> Any:
     return reshaped(x, (*x.shape[:d], 1, *x.shape[d:]))
 
 
-@view_op("detach", "alias", "positive", "__pos__", "requires_grad_")
+@view_op("atleast_1d")
+def _atleast_1d(t: Tracer, x: TensorProxy) -> Any:
+    return reshaped(x, x.shape or (1,))
+
+
+@view_op("atleast_2d")
+def _atleast_2d(t: Tracer, x: TensorProxy) -> Any:
+    return reshaped(x, (1,) * (2 - x.ndim) + x.shape)
+
+
+@view_op("atleast_3d")
+def _atleast_3d(t: Tracer, x: TensorProxy) -> Any:
+    flat = _atleast_2d(t, x)
+    return reshaped(flat, (*flat.shape, 1)[: max(x.ndim, 3)])
+
+
+@view_op(
+    "detach", "alias", "positive", "__pos__", "requires_grad_",
+    "conj", "conj_physical", "resolve_conj", "resolve_neg", "real",
+)  # fmt: skip
 def _alias(t: Tracer, x: TensorProxy, *args: Any) -> Any:
     return x.data
 
@@ -243,6 +262,19 @@ def _split(t: Tracer, x: TensorProxy, split_size: Any = None, dim: int = 0, **kw
     sizes = size if isinstance(size, tuple | list) else [size] * (-(-n // size) or 1)
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return tuple(sliced(x, d, a, min(n, a + s)) for a, s in zip(starts, sizes, strict=True))
+
+
+@view_op("tensor_split")
+def _tensor_split(t: Tracer, x: TensorProxy, given: Any = None, dim: int = 0, **kw: Any) -> Any:
+    """In so many parts, the first ones longer by one, or at these places."""
+    at = next(iter(kw.values())) if given is None else given
+    d = dim % x.ndim
+    n = x.shape[d]
+    if not isinstance(at, tuple | list):
+        parts = at.__index__()
+        at = [i * (n // parts) + min(i, n % parts) for i in range(1, parts)]
+    ends = [slice(0, i).indices(n)[1] for i in (*at, n)]
+    return tuple(sliced(x, d, a, max(a, b)) for a, b in zip([0, *ends], ends, strict=False))
 
 
 @view_op("chunk")
