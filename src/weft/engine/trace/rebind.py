@@ -177,6 +177,11 @@ class Rebinder:
     def _make(self, value: Any, name: str) -> Any:
         if isinstance(value, FunctionType):
             return self._function(value)
+        if isinstance(value, torch.jit.ScriptFunction):
+            written = getattr(value, "_torchdynamo_inline", None)
+            if written is None:
+                return Refused(f"it calls {name}, a script whose source is not at hand")
+            return self.rebind(written, name, None)
         if isinstance(value, functools.partial):
             return functools.partial(
                 self.rebind(value.func, name, None),
