@@ -79,7 +79,7 @@ class ChainTrace:
                 raise Untraceable(e.reason, e.callback or call.name, s.file, s.line) from e
             except Exception as e:
                 s = call.spec
-                said = str(e).strip().partition("\n")[0]  # the rest is a traceback of torch's
+                said = next(iter(str(e).strip().splitlines()), "")[:200]
                 reason = f"on the tracer's stand-ins it raised {type(e).__name__}: {said}"
                 raise Untraceable(reason, call.name, s.file, s.line) from e
         return self._finish()
@@ -138,7 +138,8 @@ class ChainTrace:
         """Every storage that the call can write and that outlives it."""
         tensors = [self.p, self.user_grad, self.grad, *copies.values(), *kwargs.values()]
         tensors += [self.update, *self.own.values(), *self.values.values()]
-        found = {id(x.storage_): x.storage_ for x in tensors if isinstance(x, TensorProxy)}
+        self.t.given = [x for x in tensors if isinstance(x, TensorProxy)]
+        found = {id(x.storage_): x.storage_ for x in self.t.given}
         return list(found.values())
 
     def _current(self, call: Call, copies: dict[str, TensorProxy]) -> Any:

@@ -14,8 +14,11 @@ from weft.engine.graph import Node
 from weft.engine.trace import factories, reductions  # noqa: F401  (they register their handlers)
 from weft.engine.trace.api import Untraceable
 from weft.engine.trace.indexing import get_item, set_item
-from weft.engine.trace.opaque import DETERMINISTIC, RANDOM, opaque, random_call
+from weft.engine.trace.inside import is_composed, opened
+from weft.engine.trace.opaque import RANDOM, opaque, random_call
 from weft.engine.trace.pointwise import OPS
+from weft.engine.trace.rounding import compute
+from weft.engine.trace.schemas import changes_shape, pure
 from weft.engine.trace.tensor import TensorProxy
 from weft.engine.trace.tracer import Tracer, Wrapped
 from weft.engine.trace.views import VIEW_OPS, as_proxy
@@ -30,59 +33,19 @@ IN_PLACE_OPERATORS = {
     for n in ("add", "sub", "mul", "truediv", "div", "floordiv", "mod", "pow", "and", "or", "xor")
 }
 # questions about a tensor whose answer is the same for the proxy's own meta tensor
-METADATA = frozenset(
-    [
-        "dim",
-        "size",
-        "numel",
-        "nelement",
-        "ndimension",
-        "__len__",
-        "element_size",
-        "is_floating_point",
-        "is_complex",
-        "is_signed",
-        "get:nbytes",
-        "get:itemsize",
-        "is_same_size",
-        "get:is_cpu",
-        "is_tensor",
-        "is_inference",
-        "is_conj",
-        "is_neg",
-        "has_names",
-        "get:is_meta",
-        "get:is_quantized",
-        "get:is_mkldnn",
-        "get:is_nested",
-        "get:is_mps",
-        "get:is_xpu",
-        "get:names",
-        "result_type",
-        "can_cast",
-        "is_nonzero_",
-        "promote_types",
-    ]
-)
-PASS = frozenset(
-    [
-        "_set_grad_enabled",
-        "set_grad_enabled",
-        "is_grad_enabled",
-        "get_default_dtype",
-        "finfo",
-        "iinfo",
-        "broadcast_shapes",
-        "get_num_threads",
-        "_C_set_grad_enabled",
-        "set_default_dtype",
-        "get_device_module",
-        "_get_tracing_state",
-        "device",
-        "__torch_function__",
-        "_is_functional_tensor",
-    ]
-)
+METADATA = frozenset((
+    "dim", "size", "numel", "nelement", "ndimension", "__len__", "element_size",
+    "is_floating_point", "is_complex", "is_signed", "get:nbytes", "get:itemsize", "is_same_size",
+    "get:is_cpu", "is_tensor", "is_inference", "is_conj", "is_neg", "has_names", "get:is_meta",
+    "get:is_quantized", "get:is_mkldnn", "get:is_nested", "get:is_mps", "get:is_xpu", "get:names",
+    "result_type", "can_cast", "is_nonzero_", "promote_types",
+))  # fmt: skip
+PASS = frozenset((
+    "_set_grad_enabled", "set_grad_enabled", "is_grad_enabled", "get_default_dtype", "finfo",
+    "iinfo", "broadcast_shapes", "get_num_threads", "_C_set_grad_enabled", "set_default_dtype",
+    "get_device_module", "_get_tracing_state", "device", "__torch_function__",
+    "_is_functional_tensor",
+))  # fmt: skip
 
 
 class Mode(TorchFunctionMode):
@@ -133,9 +96,8 @@ def dispatch(t: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         kwargs = {k: v for k, v in kwargs.items() if k != "out"}
         if out is not None:
             return _into(t, out, dispatch(t, func, args, kwargs))
-    handler = OPS.get(name)
-    if handler is not None and name not in factories.CONSTANT:
-        return wrap(t, handler(t, *args, **kwargs), _contig(t, args, kwargs))
+    if name in OPS and name not in factories.CONSTANT:
+        return wrap(t, compute(t, name, func, args, kwargs), _contig(t, args, kwargs))
     if name in VIEW_OPS:
         return VIEW_OPS[name](t, as_proxy(t, _self(args, kwargs)), *args[1:], **_rest(args, kwargs))
     special = SPECIAL.get(name)
@@ -146,14 +108,16 @@ def dispatch(t: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     if name in factories.CONSTANT:
         return wrap(t, factories.constant(t, func, args, kwargs), True)
     plain = IN_PLACE_OPERATORS.get(name) or (name[:-1] if name.endswith("_") else "")
-    if plain in OPS or plain in VIEW_OPS or plain in DETERMINISTIC:
+    if plain in OPS or plain in VIEW_OPS or (pure(plain) and not changes_shape(name)):
         return _in_place(t, plain, func, args, kwargs)
-    if name in DETERMINISTIC:
-        return wrap(t, opaque(t, func, args, kwargs), False)
     if name in METADATA:
         return _about(func, args, kwargs)
     if name in PASS:
         return func(*args, **kwargs)
+    if is_composed(func):
+        return _inside(t, func, args, kwargs)
+    if pure(name):
+        return wrap(t, opaque(t, func, args, kwargs), False)
     raise Untraceable(f"torch's {name.removeprefix('get:')} is not known to the tracer")
 
 
@@ -189,6 +153,18 @@ def _is_contiguous(x: torch.Tensor) -> bool:
         return x.is_contiguous()
 
 
+def _inside(t: Tracer, func: Any, args: tuple, kwargs: dict) -> Any:
+    """A function of torch's that is written in Python: its calls are traced, as a callback's are."""
+    if func in t.inside:
+        raise Untraceable(f"torch's {func.__name__} is not known to the tracer")
+    t.inside.append(func)
+    try:
+        with Mode(t):
+            return opened(func)(*args, **kwargs)
+    finally:
+        t.inside.pop()
+
+
 # ---------------------------------------------------------------- writing
 
 
@@ -200,13 +176,24 @@ def _in_place(t: Tracer, plain: str, func: Any, args: tuple, kwargs: dict) -> An
     if plain in VIEW_OPS:  # t_, squeeze_ and the like change the tensor's own shape
         if plain in ("detach", "requires_grad"):
             return x
-        raise Untraceable(f"{plain}_ changes the shape of a tensor in place")
+        return _in_another_shape(t, x, plain, func, args, kwargs)
     if plain in OPS:
         key = f"method:{plain}" if plain in METHOD_ONLY else plain
-        result = OPS[key](t, *args, **kwargs)
+        result = compute(t, key, getattr(torch.Tensor, plain, None), args, kwargs)
     else:
         result = opaque(t, getattr(torch.Tensor, plain), args, kwargs)
     _write(t, x, result)
+    return x
+
+
+def _in_another_shape(
+    t: Tracer, x: TensorProxy, plain: str, func: Any, args: tuple, kwargs: dict
+) -> TensorProxy:
+    """`unsqueeze_` and the like: the callback's own tensor becomes a view of what it was."""
+    if any(x is g for g in t.given):
+        raise Untraceable(f"{plain}_ changes the shape of a tensor that it was given")
+    x.become(VIEW_OPS[plain](t, x, *args[1:], **_rest(args, kwargs)))
+    _about(func, args, kwargs)
     return x
 
 
@@ -265,7 +252,7 @@ def _each(t: Tracer, name: str, each: list[Any], kwargs: dict, at: Any) -> Any:
         return t.full(0, tuple(each[0].shape), each[0].dtype)
     if name not in OPS:
         raise Untraceable(f"torch's _foreach_{name} is not known to the tracer")
-    return OPS[name](t, *each, **keys)
+    return compute(t, name, getattr(torch, name, None), tuple(each), keys)
 
 
 # ---------------------------------------------------------------- the rest
@@ -307,10 +294,18 @@ def _truth(t: Tracer, args: tuple, kwargs: dict) -> bool:
 
 
 def _type(t: Tracer, args: tuple, kwargs: dict) -> Any:
+    x = as_proxy(t, args[0])
     dtype = args[1] if len(args) > 1 else kwargs.get("dtype")
-    if not isinstance(dtype, torch.dtype):
+    if t.device.type != "cpu" and not isinstance(dtype, torch.dtype):
         raise Untraceable("Tensor.type() with or for a name")
-    return factories.to_dtype(t, as_proxy(t, args[0]), (dtype,), {})  # type: ignore[index]
+    if dtype is None:
+        return torch.empty((), dtype=x.dtype).type()
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype.removeprefix("torch."), None)
+    dtype = getattr(dtype, "dtype", dtype)  # of a type such as torch.FloatTensor
+    if not isinstance(dtype, torch.dtype):
+        raise Untraceable("Tensor.type() for a name that torch does not have")
+    return factories.to_dtype(t, x, (dtype,), {})
 
 
 def _is_contig(t: Tracer, args: tuple, kwargs: dict) -> bool:

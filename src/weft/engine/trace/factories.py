@@ -65,6 +65,15 @@ def _new_tensor(t: Tracer, input: Any, data: Any, *, dtype: Any = None, **kw: An
     return _tensor(t, data, dtype=dtype or input.dtype)
 
 
+@op("new")
+def _new_legacy(t: Tracer, input: Any, *data: Any) -> Node:
+    """The old constructor: of sizes, or of numbers in a list."""
+    values = data[0] if len(data) == 1 else None
+    if isinstance(values, list | tuple | torch.Tensor) and not isinstance(values, torch.Size):
+        return _tensor(t, values, dtype=input.dtype)
+    return _fill(t, 0, shape_of(t, data), None, input.dtype)
+
+
 def _factory(name: str, value: int) -> None:
     @op(name)
     def handler(t: Tracer, *size: Any, dtype: Any = None, **kw: Any) -> Node:
@@ -163,7 +172,8 @@ def to_dtype(t: Tracer, x: TensorProxy, args: tuple[Any, ...], kw: dict[str, Any
             device = a
     if kw.get("memory_format", torch.preserve_format) is not torch.preserve_format:
         raise Untraceable("to(memory_format=...)")
-    if device is not None and torch.device(device).type != t.device.type:
+    here = (t.device.type, "meta")  # torch's own C++ may have looked at the stand-in
+    if device is not None and torch.device(device).type not in here:
         raise Untraceable(f"it moves a tensor to {device}")
     if not copy and (dtype is None or dtype is x.dtype):
         return x

@@ -18,189 +18,8 @@ from weft.engine.trace.pointwise import op
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tracer import Tracer, Wrapped, broadcast_shapes
 
-__all__ = ["DETERMINISTIC", "RANDOM", "Arg", "call", "opaque", "random_call"]
+__all__ = ["RANDOM", "Arg", "call", "opaque", "random_call"]
 
-# functions that neither draw random numbers nor alias or write their arguments
-DETERMINISTIC = frozenset(
-    [
-        "einsum",
-        "tensordot",
-        "kron",
-        "outer",
-        "ger",
-        "cross",
-        "multi_dot",
-        "linalg_multi_dot",
-        "chain_matmul",
-        "baddbmm",
-        "addbmm",
-        "addr",
-        "matrix_exp",
-        "linalg_matrix_exp",
-        "linalg_matrix_power",
-        "matrix_power",
-        "linalg_svd",
-        "svd",
-        "linalg_svdvals",
-        "linalg_qr",
-        "qr",
-        "linalg_eigh",
-        "linalg_eigvalsh",
-        "linalg_eig",
-        "linalg_inv",
-        "inverse",
-        "linalg_pinv",
-        "pinverse",
-        "linalg_solve",
-        "linalg_solve_triangular",
-        "linalg_cholesky",
-        "linalg_cholesky_ex",
-        "cholesky",
-        "cholesky_inverse",
-        "cholesky_solve",
-        "linalg_lu",
-        "linalg_det",
-        "det",
-        "logdet",
-        "slogdet",
-        "linalg_slogdet",
-        "trace",
-        "linalg_lstsq",
-        "lstsq",
-        "linalg_matrix_rank",
-        "linalg_cond",
-        "linalg_ldl_factor",
-        "linalg_inv_ex",
-        "linalg_householder_product",
-        "lobpcg_",
-        "cat",
-        "concat",
-        "concatenate",
-        "stack",
-        "hstack",
-        "vstack",
-        "dstack",
-        "block_diag",
-        "tril",
-        "triu",
-        "diag",
-        "diag_embed",
-        "diagflat",
-        "topk",
-        "sort",
-        "argsort",
-        "msort",
-        "kthvalue",
-        "median",
-        "nanmedian",
-        "quantile",
-        "nanquantile",
-        "mode",
-        "argmax",
-        "argmin",
-        "gather",
-        "index_select",
-        "take",
-        "take_along_dim",
-        "scatter",
-        "scatter_add",
-        "scatter_reduce",
-        "index_add",
-        "index_copy",
-        "index_put",
-        "index_fill",
-        "masked_scatter",
-        "bucketize",
-        "searchsorted",
-        "histc",
-        "bincount",
-        "one_hot",
-        "cumsum",
-        "cumprod",
-        "cummax",
-        "cummin",
-        "logcumsumexp",
-        "diff",
-        "roll",
-        "flip",
-        "fliplr",
-        "flipud",
-        "rot90",
-        "repeat_interleave",
-        "repeat",
-        "tile",
-        "unfold",
-        "cov",
-        "corrcoef",
-        "cdist",
-        "nansum",
-        "nanmean",
-        "renorm",
-        "erfc",
-        "erfinv",
-        "lgamma",
-        "digamma",
-        "polygamma",
-        "i0",
-        "sinc",
-        "heaviside",
-        "nextafter",
-        "ldexp",
-        "asinh",
-        "acosh",
-        "atanh",
-        "gelu",
-        "elu",
-        "selu",
-        "leaky_relu",
-        "hardtanh",
-        "hardsigmoid",
-        "hardswish",
-        "mish",
-        "celu",
-        "logsigmoid",
-        "log_sigmoid",
-        "softmin",
-        "log_softmax",
-        "layer_norm",
-        "group_norm",
-        "conv1d",
-        "conv2d",
-        "avg_pool1d",
-        "avg_pool2d",
-        "max_pool2d",
-        "interpolate",
-        "pad",
-        "constant_pad_nd",
-        "tanhshrink",
-        "softshrink",
-        "hardshrink",
-        "threshold",
-        "rms_norm",
-        "adaptive_avg_pool1d",
-        "fft_fft",
-        "fft_ifft",
-        "fft_rfft",
-        "fft_irfft",
-        "fft_rfft2",
-        "fft_irfft2",
-        "clamp_",
-        "deg2rad",
-        "rad2deg",
-        "signbit",
-        "bitwise_left_shift",
-        "bitwise_right_shift",
-        "gcd",
-        "lcm",
-        "special_erfcx",
-        "special_ndtri",
-        "special_ndtr",
-        "special_log_ndtr",
-        "trapz",
-        "trapezoid",
-        "view_as_complex",
-    ]
-) - {"lobpcg_", "clamp_"}
 TOO_LARGE = 1 << 14
 # arguments that are the same in every step
 FIXED = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.layout,
@@ -279,15 +98,14 @@ def _run_on_ones(fn: Callable, tree: Any, nodes: list[Node]) -> tuple[list[Any],
         if n.is_host:
             return {float: 0.5, int: 1, bool: True}[n.dtype]
         if n.op == "external":
-            return n.attr("tensor").tensor.to(device)
+            return n.attr("tensor").tensor.to(device, copy=True)
         out = torch.ones(n.shape or (), dtype=n.dtype, device=device)
         square = len(n.shape or ()) >= 2 and n.shape[-1] == n.shape[-2]  # type: ignore[index]
         return out + torch.eye(n.shape[-1], device=device).to(n.dtype) if square else out  # type: ignore[index]
 
     with torch._C.DisableTorchFunction(), torch.no_grad():
-        args, kwargs = put_back(tree, [stand_in(n) for n in nodes])
-        if getattr(fn, "__name__", "") in ("cat", "stack", "einsum"):
-            kwargs = dict(kwargs)
+        given = [stand_in(n) for n in nodes]
+        args, kwargs = put_back(tree, given)
         try:
             out = fn(*args, **kwargs)
         except NotImplementedError as e:
@@ -298,8 +116,20 @@ def _run_on_ones(fn: Callable, tree: Any, nodes: list[Node]) -> tuple[list[Any],
         raise Untraceable(f"{_name(fn)} returns something else than tensors")
     if any(r.is_complex() for r in results):
         raise Untraceable(f"{_name(fn)} gives complex numbers")
+    if any(r.layout is not torch.strided or r.is_quantized for r in results):
+        raise Untraceable(f"{_name(fn)} gives tensors that are not strided")
+    _see_to_memory(fn, [x for x in given if isinstance(x, torch.Tensor)], results)
     fields = getattr(type(out), "__match_args__", ()) if many else ()
     return [(tuple(r.shape), r.dtype) for r in results], not many, fields
+
+
+def _see_to_memory(fn: Callable, given: list[torch.Tensor], results: list[torch.Tensor]) -> None:
+    """Refuse what schemas keep silent about: composite functions that write or share memory."""
+    if any(x._version for x in given):
+        raise Untraceable(f"{_name(fn)} writes to its arguments")
+    memory = lambda x: x.untyped_storage()._cdata
+    if {memory(x) for x in given} & {memory(r) for r in results}:
+        raise Untraceable(f"{_name(fn)} may give the memory that it was given")
 
 
 def _name(fn: Any) -> str:

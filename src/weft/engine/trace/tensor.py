@@ -142,6 +142,12 @@ class TensorProxy(torch.Tensor):
         if self.era not in (None, self.storage_.era):
             raise Untraceable("it uses what .data was before something was assigned to it")
 
+    def become(self, view: "TensorProxy") -> None:
+        """Be a view of this tensor from here on."""
+        held: dict[str, Any] = self.__dict__  # type: ignore[assignment]
+        for name in ("storage_", "views", "contig", "_shape", "_dtype"):
+            held[name] = view.__dict__[name]
+
     # ------------------------------------------------------------ what needs no torch call
 
     @property

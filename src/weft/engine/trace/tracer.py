@@ -81,6 +81,8 @@ class Tracer:
         self.pins: list[tuple[Node, Any]] = []
         self.path = Path(())
         self.random: list[Node] = []
+        self.given: list[Any] = []  # tensors that outlive the callback that is traced now
+        self.inside: list[Any] = []  # functions of torch's that are run line by line now
         self.strided: set[int] = set()  # results that are not certain to be C-contiguous
 
     # ------------------------------------------------------------ numbers
@@ -179,8 +181,8 @@ class Tracer:
         """A tensor that the callback brought along."""
         if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
             raise Untraceable(f"a captured tensor that is {tensor.layout} {tensor.dtype}")
-        if tensor.is_meta:
-            raise Untraceable("a function transform (torch.vmap, torch.func) wraps its tensors")
+        if tensor.device.type == "meta" and self.device.type != "meta":
+            raise Untraceable("a function that the tracer cannot look into was given a tensor")
         held = External(tensor)
         return self.graph.add(
             "external", shape=tuple(tensor.shape), dtype=tensor.dtype, tensor=held
