@@ -60,6 +60,8 @@ SIXTEEN = {
     "comparison": lambda g, p, k: (g.bfloat16() > 0.1) * g * k,
     "integer": lambda g, p, k: (g * 900).int().half().float() * k,
     "foreach": lambda g, p, k: torch._foreach_lerp([g.half()], [p.data.half()], k)[0].float(),
+    "two results": lambda g, p, k: torch.var_mean(g.half(), 0)[1].float() * g * k,
+    "update": lambda g, p, k: g.bfloat16() * k,
     "muon": muon_in_bfloat16,
 }
 MADE = {
@@ -86,6 +88,8 @@ OTHERS = {
     "atleast": lambda g, p, k: torch.atleast_3d(torch.atleast_2d(g)).squeeze(-1) * k,
     "column_stack": lambda g, p, k: torch.column_stack([g[:, 0], g[:, 1] * k]).sum() * g,
     "tensor_split": lambda g, p, k: torch.cat(g.tensor_split(3)) * k + g.tensor_split((1, 9))[1][0],
+    "foreach_lgamma": lambda g, p, k: torch._foreach_lgamma([g.abs() + k])[0],
+    "attributes": lambda g, p, k: g * k if p.name is None and g.get_device() < 0 else g,
     "isin": lambda g, p, k: torch.isin(g.sign(), torch.tensor([1.0])) * g * k,
     "nuclear": lambda g, p, k: g * k / g.norm("nuc"),
     "spectral": lambda g, p, k: g * k / torch.linalg.matrix_norm(g, ord=2),
@@ -191,6 +195,19 @@ def test_a_module_of_torch():
     assert_fuses([lambda p, grad, lr: p.data.sub_(lr * layer(grad))])
 
 
+DRAWS = {
+    "dropout": lambda g, k: F.dropout(g, k, training=True),
+    "poisson": lambda g, k: torch.poisson(g.abs() * 9) * k,
+    "multinomial": lambda g, k: torch.multinomial(g.abs().view(-1), 2).sum() * g * k,
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_function_that_draws(name):
+    make = DRAWS[name]
+    assert_fuses([lambda grad, k: {"update": make(grad, k) + torch.randn(())}, descend], k=0.3)
+
+
 # ---------------------------------------------------------------- refused
 
 
@@ -223,13 +240,13 @@ def test_what_the_tracer_does_not_see():
     "cb",
     [
         lambda grad: {"update": grad * grad.nonzero().shape[0]},
-        lambda grad: {"update": grad * torch.poisson(grad.abs()).sum()},
+        lambda grad: {"update": F.dropout(grad, 0.5, training=False)},
         lambda grad: {"update": grad.view(torch.int32).view(torch.float32)},
         lambda grad: {"update": F.batch_norm(grad, torch.zeros(3), torch.ones(3), training=True)},
         lambda grad: {"update": grad * torch.fft.fft(grad).abs().sum()},
         lambda grad: {"update": grad.clone().to_sparse().to_dense()},
     ],
-    ids=["shape", "random", "dtype", "writes", "complex", "sparse"],
+    ids=["shape", "shared", "dtype", "writes", "complex", "sparse"],
 )
 def test_what_is_not_pure(cb):
     assert len(refusal(cb)) < 200

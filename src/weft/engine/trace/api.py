@@ -20,6 +20,7 @@ class Untraceable(Exception):
     """
 
     def __init__(self, reason: str, callback: str = "", file: str = "", line: int = 0):
+        reason = next(iter(reason.strip().splitlines()), "")[:300]  # torch's own can be pages
         super().__init__(reason)
         self.reason, self.callback, self.file, self.line = reason, callback, file, line
 

@@ -79,8 +79,7 @@ class ChainTrace:
                 raise Untraceable(e.reason, e.callback or call.name, s.file, s.line) from e
             except Exception as e:
                 s = call.spec
-                said = next(iter(str(e).strip().splitlines()), "")[:200]
-                reason = f"on the tracer's stand-ins it raised {type(e).__name__}: {said}"
+                reason = f"on the tracer's stand-ins it raised {type(e).__name__}: {str(e).strip()}"
                 raise Untraceable(reason, call.name, s.file, s.line) from e
         return self._finish()
 

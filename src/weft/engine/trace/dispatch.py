@@ -18,7 +18,7 @@ from weft.engine.trace.inside import is_composed, opened
 from weft.engine.trace.opaque import RANDOM, opaque, random_call
 from weft.engine.trace.pointwise import OPS
 from weft.engine.trace.rounding import compute
-from weft.engine.trace.schemas import changes_shape, pure
+from weft.engine.trace.schemas import changes_shape, drawn, pure
 from weft.engine.trace.tensor import TensorProxy
 from weft.engine.trace.tracer import Tracer, Wrapped
 from weft.engine.trace.views import VIEW_OPS, as_proxy
@@ -118,6 +118,8 @@ def dispatch(t: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         return _inside(t, func, args, kwargs)
     if pure(name):
         return wrap(t, opaque(t, func, args, kwargs), False)
+    if drawn(name):
+        return _random(t, name, func, args, kwargs)
     raise Untraceable(f"torch's {name.removeprefix('get:')} is not known to the tracer")
 
 
@@ -250,9 +252,12 @@ def _each(t: Tracer, name: str, each: list[Any], kwargs: dict, at: Any) -> Any:
         return t.tensor(each[1])
     if name == "zero":
         return t.full(0, tuple(each[0].shape), each[0].dtype)
-    if name not in OPS:
-        raise Untraceable(f"torch's _foreach_{name} is not known to the tracer")
-    return compute(t, name, getattr(torch, name, None), tuple(each), keys)
+    func: Any = getattr(torch, name, None)
+    if name in OPS:
+        return compute(t, name, func, tuple(each), keys)
+    if pure(name):
+        return opaque(t, func, each, keys)
+    raise Untraceable(f"torch's _foreach_{name} is not known to the tracer")
 
 
 # ---------------------------------------------------------------- the rest
@@ -357,7 +362,7 @@ SPECIAL: dict[str, Any] = {
     "__int__": lambda t, args, kw: int(factories.item(t, args[0])),
     "__index__": lambda t, args, kw: factories.item(t, args[0]).__index__(),
     "broadcast_tensors": lambda t, args, kw: tuple(
-        VIEW_OPS["expand"](t, as_proxy(t, x), *torch.broadcast_shapes(*(tuple(a.shape) for a in args)))
+        VIEW_OPS["expand"](t, as_proxy(t, x), torch.broadcast_shapes(*(tuple(a.shape) for a in args)))
         for x in args
     ),
     "get:shape": _attribute(lambda t, x: x.shape), "get:dtype": _attribute(lambda t, x: x.dtype),
@@ -367,4 +372,6 @@ SPECIAL: dict[str, Any] = {
     "get:is_leaf": _attribute(lambda t, x: True), "get:is_sparse": _attribute(lambda t, x: False),
     "get:is_cuda": _attribute(lambda t, x: x.is_cuda), "get:layout": _attribute(lambda t, x: x.layout),
     "get:real": _attribute(lambda t, x: x), "get:grad_fn": _attribute(lambda t, x: None),
+    "get:name": _attribute(lambda t, x: None), "get:retains_grad": _attribute(lambda t, x: False),
+    "get_device": _attribute(lambda t, x: -1 if t.device.index is None else t.device.index),
 }  # fmt: skip

@@ -226,10 +226,15 @@ def random_call(t: Tracer, name: str, fn: Callable, args: Sequence[Any], kwargs:
     elif name in LIKE:
         x = t.tensor(args[0] if args else kwargs["input"])
         spec = (x.shape, kwargs.get("dtype") or x.dtype)
+    elif name not in FACTORIES:
+        spec = None
     else:
         with torch._C.DisableTorchFunction(), torch.random.fork_rng(devices=[]):
             out = fn(*args, **{k: v for k, v in kwargs.items() if k != "generator"})
         spec = (tuple(out.shape), out.dtype)
-    node = call(t, fn, args, kwargs, [spec], serial=len(t.random) + 1)[0]
+    with torch.random.fork_rng(devices=[]):
+        node, *more = call(t, fn, args, kwargs, spec and [spec], serial=len(t.random) + 1)
+    if more:
+        raise Untraceable(f"{name} draws several tensors at once")
     t.random.append(node)
     return node

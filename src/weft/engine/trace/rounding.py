@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from weft.engine.graph import POINTWISE, REDUCTIONS, Node
-from weft.engine.trace.opaque import opaque
+from weft.engine.trace.opaque import call
 from weft.engine.trace.pointwise import OPS
 from weft.engine.trace.tensor import TensorProxy
 from weft.engine.trace.tracer import Tracer
@@ -27,7 +27,11 @@ def compute(t: Tracer, name: str, func: Any, args: tuple, kwargs: dict) -> Any:
     result = OPS[name](t, *args, **kwargs)
     low = any(_is_low(x) for a in (*args, *kwargs.values()) for x in _each_of(a))
     if low and _roundings(result, args, kwargs) > 1:
-        return opaque(t, func, args, kwargs)
+        nodes = _each_of(result)
+        made = call(t, func, args, kwargs, [(n.shape, n.dtype) for n in nodes])
+        if isinstance(result, Node):
+            return made[0]
+        return type(result)(*made) if hasattr(result, "_fields") else made
     return result
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["changes_shape", "pure"]
+__all__ = ["changes_shape", "drawn", "pure"]
 
-# what a result does not follow from, or whose shape follows from more than shapes
-VOLATILE = frozenset((torch.Tag.nondeterministic_seeded, torch.Tag.dynamic_output_shape))
+DRAWS, BY_VALUE = torch.Tag.nondeterministic_seeded, torch.Tag.dynamic_output_shape
 # pure only for some of their arguments
 LISTED = frozenset(("one_hot", "repeat_interleave", "linalg_lstsq"))
 # memory without values, and running statistics that are written though no schema says so
@@ -30,20 +29,30 @@ def _overloads(name: str) -> list[Any]:
 @functools.cache
 def pure(name: str) -> bool:
     """Whether a function gives new tensors, neither written to nor shared, the same each time."""
-    if name in LISTED:
-        return True
-    of_tensors = [f for f in _overloads(name) if _gives_tensors(f)]
-    return (
-        bool(of_tensors)
-        and not IMPURE.match(name)
-        and not any(VOLATILE.intersection(f.tags) or _aliases(f) for f in of_tensors)
-    )
+    return name in LISTED or (_makes(name) and not _draws(name))
+
+
+@functools.cache
+def drawn(name: str) -> bool:
+    """Whether a function gives new tensors that follow from random numbers."""
+    return _makes(name) and _draws(name)
 
 
 @functools.cache
 def changes_shape(name: str) -> bool:
     """Whether a function in place changes more than values."""
     return any(torch.Tag.inplace_view in f.tags for f in _overloads(name))
+
+
+def _makes(name: str) -> bool:
+    """Whether a function only makes tensors, of shapes that follow from shapes."""
+    of_tensors = [f for f in _overloads(name) if _gives_tensors(f)]
+    safe = all(BY_VALUE not in f.tags and not _aliases(f) for f in of_tensors)
+    return bool(of_tensors) and safe and not IMPURE.match(name)
+
+
+def _draws(name: str) -> bool:
+    return any(DRAWS in f.tags for f in _overloads(name))
 
 
 def _gives_tensors(f: Any) -> bool:

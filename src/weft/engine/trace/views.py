@@ -203,7 +203,7 @@ def _movedim(t: Tracer, x: TensorProxy, source: int, destination: int) -> Any:
 
 @view_op("expand", "broadcast_to")
 def _expand(t: Tracer, x: TensorProxy, *shape: Any, **kw: Any) -> Any:
-    shape = shape_of(t, shape or (kw["size"],))
+    shape = shape_of(t, shape or (kw.get("size", ()),))
     pad = len(shape) - x.ndim
     full = tuple(x.shape[i - pad] if n == -1 else n for i, n in enumerate(shape))
     return x.through(View(lambda v: t.expand(v, full)))
