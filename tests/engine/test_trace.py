@@ -277,7 +277,7 @@ REFUSED = {
     "text of a number": lambda grad, lr: {"grad": grad * float(f"{lr}")},
     "numpy of a tensor": lambda grad: {"grad": grad * grad.numpy().sum()},
     "a list of a tensor": lambda grad: {"grad": grad * sum(grad.flatten().tolist())},
-    "a boolean index": lambda grad: {"grad": grad * grad[grad > 0].sum()},
+    "a boolean index": lambda grad: {"grad": grad * grad[grad > 0].max()},
     "writing a captured tensor": lambda grad: EXTERNAL.add_(grad),
     "out= of a captured tensor": lambda grad: torch.mul(grad, 2, out=EXTERNAL),
     "a captured numpy array": lambda grad: {"grad": grad * ARRAY.sum()},

@@ -43,12 +43,12 @@ class Selected:
     def _with(self, values: Any) -> "Selected":
         return Selected(values, self.mask)
 
-    def sum(self) -> TensorProxy:
+    def sum(self) -> torch.Tensor:
         """The sum of the selected elements."""
         t = self.values.tracer
         return TensorProxy.fresh(t, t.where(self.mask, self.values.read(), 0)).sum()
 
-    def mean(self) -> TensorProxy:
+    def mean(self) -> torch.Tensor:
         """Their mean: NaN where there are none."""
         return self.sum() / TensorProxy.fresh(self.values.tracer, self.mask).sum()
 
