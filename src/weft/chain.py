@@ -10,7 +10,7 @@ from weft.engine.explain import Explanation, callback_rows
 from weft.errors import ChainError, did_you_mean
 from weft.groups import BoundGroup
 from weft.optimizer import Optimizer
-from weft.wrapper import Wrapper
+from weft.wrapper import Wrapper, in_words
 
 __all__ = ["Chain", "chain"]
 
@@ -113,7 +113,8 @@ class Chain(Sequence):
         bound = BoundGroup(
             0, {"params": [], **self._defaults}, bind(callbacks, self._defaults), set()
         )
-        return Explanation(callback_rows([bound]), eager=False)
+        around = [in_words(e, {}) for e in self.elements if isinstance(e, Wrapper)]
+        return Explanation(callback_rows([bound]), around, eager=False)
 
     def __getitem__(self, i: Any) -> Any:
         return self._with(self.elements[i]) if isinstance(i, slice) else self.elements[i]

@@ -21,7 +21,7 @@ from weft.hooks import hooked
 from weft.original import Original
 from weft.state_dict import load
 from weft.stats import Watched
-from weft.wrapper import Wrapper, around
+from weft.wrapper import Wrapper, around, in_words
 
 __all__ = ["Optimizer"]
 
@@ -185,8 +185,13 @@ class Optimizer(Original, Watched, Chained):
     # ------------------------------------------------------------ what it does, in words
 
     def explain(self) -> Any:
-        """The plan: each callback's reads and writes, the kernels, bytes moved, what falls back."""
-        return self._engine.explain(self._current(), self.state)
+        """The plan: what callbacks read, write and reduce, kernels, bytes moved, what falls back.
+
+        Before the first step it traces the chain, without a step.
+        """
+        plan = self._engine.explain(self._current(), self.state)
+        plan.wrappers = [in_words(w, self.param_groups[0]) for w in self._wrappers]
+        return plan
 
     def kernel_source(self) -> str:
         """The generated code; empty where nothing is generated."""

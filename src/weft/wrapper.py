@@ -1,11 +1,11 @@
 """What acts around a step: evaluates the gradient again, or acts every k steps on the whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 
-__all__ = ["Wrapper", "around"]
+__all__ = ["Wrapper", "around", "in_words"]
 
 
 class Wrapper:
@@ -110,6 +110,16 @@ def around(wrapper: Wrapper, opt: Any, inner: Callable[..., Any]) -> Callable[..
         return wrapper.around_step(Inside(opt, inner, loss), closure)
 
     return run
+
+
+def in_words(wrapper: Wrapper, group: Mapping[str, Any]) -> tuple[str, str]:
+    """A wrapper with its options as a parameter group has them now, and what it does."""
+    options = ", ".join(
+        f"{k}={group.get(f'{wrapper.prefix}_{k}', v)!r}" for k, v in wrapper.options.items()
+    )
+    what = (type(wrapper).__doc__ or "").strip().partition("\n")[0]
+    closure = " The step needs a closure." if wrapper.needs_closure else ""
+    return f"{type(wrapper).__name__}({options})", what + closure
 
 
 class Inside:

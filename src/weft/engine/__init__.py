@@ -150,8 +150,10 @@ class Engine:
         out = explain(groups, state)
         out.fallbacks = list(self.fallen.values())
         out.eager = not self._fuses or bool(self.fallen or self._lost)
-        if self.fused is not None:
-            self.fused.describe(out)
+        if self._fuses:
+            from weft.engine.run.described import describe  # the eager loop needs none of it
+
+            describe(out, groups, state, self.fused)
         return out
 
     def kernel_source(self, groups: list[BoundGroup], state: MutableMapping) -> str:

@@ -12,7 +12,6 @@ import torch
 from weft.engine import eager
 from weft.engine.backends.c.compile import NoCompiler
 from weft.engine.check import disagreement
-from weft.engine.explain import Explanation
 from weft.engine.norms import Norms
 from weft.engine.plan import Plan, Unplannable
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
@@ -182,17 +181,6 @@ class Fused:
                     found[id(w.program)] = (w.program, w.plan, w.launch.part.elements)
         return list(found.values())
 
-    def describe(self, out: Explanation) -> None:
-        """Fill in what kernels there are and what they move."""
-        plans = self.plans()
-        out.builds, out.variants = self.library.builds, self.library.outcomes()
-        total = sum(n for *_, n in plans)
-        for number, (program, plan, elements) in enumerate(plans):
-            out.kernels.append(f"{number}:{program.kernel.entry.key[:12]}")
-            out.phases += describe_phases(plan)
-            moved = sum(plan.traffic(at) for at in range(len(plan.phases)))
-            out.bytes_per_parameter += moved * elements / total if total else 0.0
-
     def source(self) -> str:
         """The C of all programs."""
         return "\n".join(p.kernel.source for p in self.library.programs.values())
@@ -261,25 +249,3 @@ class _Cast:
         if key not in self.repeats:
             self.repeats[key] = repeat_of(self.roster, self.schedules[key], self.lanes, numbers)
         return self.repeats[key]
-
-
-def describe_phases(plan: Plan) -> list[str]:
-    """The phases of a plan in words."""
-    words: list[str] = []
-    for at in range(len(plan.phases) + 1):
-        for region in plan.regions:
-            if region.before == at:
-                calls = sum(n.op == "call" for n in region.nodes)
-                words.append(f"torch ({len(region.nodes)} ops, {calls} calls)")
-        if at == len(plan.phases):
-            break
-        phase = plan.phases[at]
-        read = {plan.slots[s].name for n in plan.body(at) if (s := plan.slot_in(n, at)) is not None}
-        written = {plan.slots[s].name for s, _ in phase.stores}
-        if read or written:
-            text = f"pass over {', '.join(sorted(read)) or 'nothing'}"
-            text += f"; writes {', '.join(sorted(written))}" if written else ""
-            text += f"; {len(phase.reductions)} reductions" if phase.reductions else ""
-            words.append(text)
-        words += [f"{o.name} over all parameters" for o in plan.barriers.get(at, ())]
-    return words

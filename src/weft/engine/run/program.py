@@ -42,6 +42,7 @@ __all__ = [
     "Untrusted",
     "Variant",
     "chain_key",
+    "planned",
 ]
 
 MOST_VARIANTS = 8
@@ -298,7 +299,12 @@ def _building(binding: Binding) -> Iterator[None]:
 def _variant(family: Family, example: Example) -> Variant:
     if len(family.variants) >= MOST_VARIANTS:
         raise TooMany(f"its conditions have more than {MOST_VARIANTS} outcomes")
-    traced = uses_apart(trace(family.binding, example))
+    return planned(family.binding, example)
+
+
+def planned(binding: Binding, example: Example) -> Variant:
+    """A chain for one parameter, traced and planned; it has no program yet."""
+    traced = uses_apart(trace(binding, example))
     return Variant(traced, _held(example), tuple(example.shape), example.contiguous)
 
 

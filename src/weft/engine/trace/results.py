@@ -141,6 +141,7 @@ class Results:
     def _norms(self) -> None:
         """Sums of squares, in double, of the parameter after the step, of its grad, of the change."""
         t, example = self.t, self.example
+        t.graph.source = "stats()"
         dtype = torch.float32 if example.dtype in LOW else example.dtype
         shape = tuple(example.shape)
         before, grad = (t.graph.load(slot, shape, dtype) for slot in ("p", "grad"))

@@ -1,0 +1,151 @@
+"""`explain()`: what callbacks reduce, what runs, and that asking for it changes nothing."""
+
+import pytest
+import torch
+
+import weft
+from weft.callbacks import descend
+from weft.engine.explain import HEAD
+
+
+def cautious(update, grad):
+    agree = (update * grad > 0).to(grad.dtype)
+    return {"update": update * agree / agree.mean().clamp(min=1e-3)}
+
+
+def rows_and_columns(update):
+    return {"update": update / (update.abs().amax(dim=1, keepdim=True) + update.sum(0).square())}
+
+
+def norm(update):
+    return {"update": update / update.square().sum().sqrt()}
+
+
+def made(cbs, shapes=((6, 4),), engine="fused", **hypers):
+    torch.manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(s)) for s in shapes]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    return weft.Optimizer(params, cbs, engine=engine, **{"lr": 0.1, **hypers})
+
+
+def reduced(opt):
+    return {row[0]: row[HEAD.index("reduces")] for row in opt.explain().callbacks}
+
+
+def test_each_callback_says_what_it_reduces():
+    opt = made([rows_and_columns, norm, cautious, descend])
+    opt.step()
+    assert reduced(opt) == {
+        "rows_and_columns": "max over each row, sum over each column",
+        "norm": "sum of squares over the parameter",
+        "cautious": "mean over the parameter",
+        "descend": "",
+    }
+
+
+def test_dims_of_what_is_no_matrix_and_values_of_their_own():
+    def units(update):
+        scale = update.abs().mean(dim=(1, 2, 3), keepdim=True)
+        return {"update": update / scale / scale.amax()}
+
+    opt = made([units, descend], [(3, 2, 2, 2)])
+    assert reduced(opt)["units"] == "mean over dims 1, 2, 3 of the parameter, max over a vector"
+
+
+@pytest.mark.parametrize("scope", ["optimizer", "group"])
+def test_values_over_all_parameters(scope):
+    square = weft.over_params("square", lambda grad: grad.square().sum(), scope=scope)
+
+    def clip(update, square):
+        return {"update": update / square.sqrt()}
+
+    opt = made([square, clip, descend], [(6, 4), (5,)])
+    all_of = "all parameters" + " of the group" * (scope == "group")
+    assert reduced(opt)["square"] == f"sum of squares over the parameter, sum over {all_of}"
+    assert reduced(opt)["clip"] == ""
+
+
+def test_the_eager_loop_traces_nothing():
+    opt = made([norm, descend], engine="eager")
+    assert reduced(opt)["norm"] == "?"
+    assert "?: not traced" in str(opt.explain())
+    assert "phases: the eager loop" in str(opt.explain())
+
+
+def test_before_the_first_step_it_is_the_plan_of_that_step():
+    a, b = (weft.LAMB(made([norm, descend], [(6, 4), (5,)]).param_groups) for _ in range(2))
+    for p in (*a.param_groups[0]["params"], *b.param_groups[0]["params"]):
+        p.grad = torch.ones_like(p)
+    before = a.explain()
+    assert before.ahead
+    assert before.builds == 0
+    assert "phases of the first step" in str(before)
+    a.step()
+    after = a.explain()
+    assert not after.ahead
+    same = ("callbacks", "phases", "bytes_per_parameter", "state_bytes_per_parameter")
+    assert [getattr(before, k) for k in same] == [getattr(after, k) for k in same]
+
+
+def test_asking_changes_nothing():
+    def noisy(update, noise=weft.state(torch.randn_like), steps=weft.state(0)):
+        return {"update": update + noise + torch.randn_like(update), "steps": steps + 1}
+
+    a, b = (made([noisy, norm, cautious, descend], engine="auto") for _ in range(2))
+    for i in range(4):
+        before = torch.get_rng_state()
+        assert a.explain().phases
+        assert torch.equal(torch.get_rng_state(), before)
+        assert len(a.state) == (i > 0)
+        for opt in (a, b):
+            opt.set_hypers(lr=0.1 / (i + 1))
+            torch.manual_seed(i)
+            opt.step()
+    (x,), (y,) = a.param_groups[0]["params"], b.param_groups[0]["params"]
+    assert torch.equal(x, y)
+    assert a.explain().builds == b.explain().builds
+
+
+def test_what_cannot_be_told_ahead_is_told_by_the_step():
+    def looping(p, lr, **kwargs):
+        while p.abs().sum() > 1000:
+            p.data.mul_(0.5)
+        p.data.add_(p.grad.data, alpha=-lr)
+
+    opt = made([looping], engine="auto")
+    assert "phases: known after the first step" in str(opt.explain())
+    assert reduced(opt) == {"looping": "?"}
+    with pytest.warns(weft.WeftWarning):
+        opt.step()
+    assert "phases: the eager loop" in str(opt.explain())
+    assert "runs eagerly: looping" in str(opt.explain())
+
+
+def test_a_chain_that_reads_the_loss_is_told_ahead():
+    def polyak(update, loss):
+        return {"update": update * loss}
+
+    opt = made([polyak, descend])
+    assert opt.explain().phases
+    opt.step(loss=2.0)
+    assert not opt.explain().fallbacks
+
+
+def test_norms_belong_to_no_callback():
+    opt = made([descend])
+    opt.collect_stats()
+    opt.step()
+    assert reduced(opt) == {"descend": ""}
+
+
+def test_wrappers_are_told_with_the_options_that_they_have_now():
+    opt = weft.create("sgd+lookahead(k=5)", made([descend]).param_groups[0]["params"], lr=0.1)
+    opt.param_groups[0]["lookahead_alpha"] = 0.25
+    ((name, what),) = opt.explain().wrappers
+    assert name == "Lookahead(k=5, alpha=0.25)"
+    assert what.startswith("Lookahead: every k steps")
+    assert f"around the step: {name}" in str(opt.explain())
+    chain = weft.SGD.chain() + weft.wrappers.SAM(rho=0.1)
+    assert "around the step: SAM(rho=0.1)" in str(chain.explain())
+    assert "needs a closure" in str(chain.explain())
