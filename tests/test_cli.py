@@ -141,9 +141,28 @@ def test_explain(weft_command):
     result = weft_command("explain", "adamw")
     assert result.exit_code == 0, result.output
     assert "descend" in result.output
+    assert "\nphases:\n  1. pass over exp_avg, exp_avg_sq, grad, p" in result.output
     wrong = weft_command("explain", "adamv")
     assert wrong.exit_code == 1
     assert "did you mean 'adam" in wrong.stderr
+
+
+@pytest.mark.parametrize("name", ["adahessian", "sophia", "sgd+sam", "muon", "alig"])
+def test_explain_gives_a_closure_or_a_loss_to_what_wants_one(weft_command, name):
+    result = weft_command("explain", name, "--kernel")
+    assert result.exit_code == 0, result.output
+    assert "static void chunk_0" in result.output
+    assert "runs eagerly" not in result.output
+
+
+def test_explain_as_json_is_nothing_but_json(weft_command):
+    result = weft_command("explain", "cautiousadamw+lookahead(k=5)", "--json", "--kernel")
+    found = json.loads(result.stdout)
+    assert "exp_avg_sq" in found["kernel_source"]
+    (row,) = [row for row in found["callbacks"] if row["callback"] == "cautious"]
+    assert "over the parameter" in row["reduces"]
+    assert found["wrappers"][0][0] == "Lookahead(k=5, alpha=0.5)"
+    assert "kernel_source" not in json.loads(weft_command("explain", "sgd", "--json").stdout)
 
 
 @pytest.mark.parametrize("command", ["train", "list", "explain"])

@@ -8,7 +8,7 @@ import torch
 from weft.optimizers import algorithms
 from weft.registry import list_optimizers
 
-__all__ = ["Entry", "entries"]
+__all__ = ["Entry", "entries", "take_step"]
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,19 @@ def _stepped(cls: Any, engine: str) -> Any:
         p = torch.nn.Parameter(torch.randn(64, 64))
         p.grad = torch.randn(64, 64)
         opt = cls([p], engine=engine)
-
-        def closure():
-            (p.grad,) = torch.autograd.grad(p.pow(3).sum(), p, create_graph=True)
-            return 1.0
-
-        opt.step(closure) if opt.needs_closure else opt.step(loss=1.0)
+        take_step(opt, [p])
     return opt
+
+
+def take_step(opt: Any, params: list[torch.nn.Parameter]) -> None:
+    """One step on the grads that are there, or, where it evaluates some itself, on those of a loss."""
+
+    def closure() -> torch.Tensor:
+        with torch.enable_grad():
+            loss = torch.stack([p.pow(3).sum() for p in params]).sum()
+        grads = torch.autograd.grad(loss, params, create_graph=True)
+        for p, grad in zip(params, grads, strict=True):
+            p.grad = grad
+        return loss.detach()
+
+    opt.step(closure) if opt.needs_closure else opt.step(loss=1.0)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ except ModuleNotFoundError:  # the library itself does not need it
     sys.exit("the weft command needs typer, which is not installed: pip install weft[cli]")
 
 import weft
+from weft.engine.explain import HEAD
 
 __all__ = ["app", "main"]
 
@@ -121,7 +123,9 @@ def list_(
 def explain(
     name: Annotated[str, typer.Argument(help='An optimizer, or "name+modifier".')],
     json_: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
-    kernel: Annotated[bool, typer.Option("--kernel", help="Print the generated C too.")] = False,
+    kernel: Annotated[
+        bool, typer.Option("--kernel", help="Print the generated C too; in JSON, as kernel_source.")
+    ] = False,
 ) -> None:
     """Show the callbacks that an optimizer is made of, its phases, and what a step of it costs.
 
@@ -138,12 +142,15 @@ def explain(
         plan = opt.explain()
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         fail(str(error.args[0] if error.args else error))
+    source = opt.kernel_source() if kernel else ""
     if json_:
-        typer.echo(json.dumps(facts(plan), indent=2))
-    else:
-        typer.echo(str(plan))
+        typer.echo(
+            json.dumps(facts(plan) | ({"kernel_source": source} if kernel else {}), indent=2)
+        )
+        return
+    typer.echo(str(plan))
     if kernel:
-        typer.echo(opt.kernel_source() or "no kernel: the chain runs in the eager loop")
+        typer.echo(source or "no kernel: the chain runs in the eager loop")
 
 
 @app.command()
@@ -187,6 +194,8 @@ def bench(
 
 def stepped(name: str) -> Any:
     """The optimizer over a matrix, and a vector where it takes one, after one step."""
+    from weft.catalog import take_step
+
     torch.manual_seed(0)
     params = [torch.nn.Parameter(torch.randn(s)) for s in ((64, 64), (64,))]
     for p in params:
@@ -194,15 +203,16 @@ def stepped(name: str) -> Any:
     try:
         opt = weft.create(name, params)
     except ValueError:
-        opt = weft.create(name, params[:1])  # one for matrices only; or the name is wrong
-    opt.step((lambda: torch.tensor(1.0)) if opt.needs_closure else None, loss=1.0)
+        params = params[:1]  # one for matrices only; or the name is wrong
+        opt = weft.create(name, params)
+    take_step(opt, params)
     return opt
 
 
 def facts(plan: Any) -> dict[str, Any]:
-    """The numbers of a plan, for machines."""
-    names = ("kernels", "variants", "bytes_per_parameter", "state_bytes_per_parameter", "fallbacks")
-    return {name: getattr(plan, name) for name in names if hasattr(plan, name)}
+    """A plan for machines."""
+    found = asdict(plan)
+    return {**found, "callbacks": [dict(zip(HEAD, row, strict=True)) for row in plan.callbacks]}
 
 
 def fail(message: str, code: int = 1) -> Any:
