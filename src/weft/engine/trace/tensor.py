@@ -144,9 +144,8 @@ class TensorProxy(torch.Tensor):
 
     def become(self, view: "TensorProxy") -> None:
         """Be a view of this tensor from here on."""
-        held: dict[str, Any] = self.__dict__  # type: ignore[assignment]
         for name in ("storage_", "views", "contig", "_shape", "_dtype"):
-            held[name] = view.__dict__[name]
+            INSIDE(self)[name] = INSIDE(view)[name]
 
     # ------------------------------------------------------------ what needs no torch call
 
