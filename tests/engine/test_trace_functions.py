@@ -90,6 +90,8 @@ OTHERS = {
     "tensor_split": lambda g, p, k: torch.cat(g.tensor_split(3)) * k + g.tensor_split((1, 9))[1][0],
     "foreach_lgamma": lambda g, p, k: torch._foreach_lgamma([g.abs() + k])[0],
     "attributes": lambda g, p, k: g * k if p.name is None and g.get_device() < 0 else g,
+    "unfold": lambda g, p, k: g.unfold(0, 2, 2).sum() * g * k,
+    "vsplit": lambda g, p, k: torch.cat(g.vsplit(2)) * k,
     "isin": lambda g, p, k: torch.isin(g.sign(), torch.tensor([1.0])) * g * k,
     "nuclear": lambda g, p, k: g * k / g.norm("nuc"),
     "spectral": lambda g, p, k: g * k / torch.linalg.matrix_norm(g, ord=2),
@@ -229,6 +231,22 @@ def test_a_tensor_that_was_given_keeps_its_shape():
         return {"update": grad.squeeze_(0)}
 
     assert "changes the shape of a tensor that it was given" in refusal(cb)
+
+
+def test_a_view_that_only_torch_knows_is_not_written():
+    def through(grad):
+        x = grad * 2
+        x.unfold(0, 2, 2).zero_()
+        return {"update": x}
+
+    def behind(grad):
+        x = grad * 2
+        rows = x.unfold(0, 2, 2)
+        x.zero_()
+        return {"update": grad * rows.sum()}
+
+    assert "writes to what unfold gave in place" in refusal(through)
+    assert "changes the base of what unfold gave" in refusal(behind)
 
 
 def test_what_the_tracer_does_not_see():

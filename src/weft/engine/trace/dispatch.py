@@ -15,10 +15,10 @@ from weft.engine.trace import factories, reductions  # noqa: F401  (they registe
 from weft.engine.trace.api import Untraceable
 from weft.engine.trace.indexing import get_item, set_item
 from weft.engine.trace.inside import is_composed, opened
-from weft.engine.trace.opaque import RANDOM, opaque, random_call
+from weft.engine.trace.opaque import RANDOM, copied, opaque, random_call
 from weft.engine.trace.pointwise import OPS
 from weft.engine.trace.rounding import compute
-from weft.engine.trace.schemas import changes_shape, drawn, pure
+from weft.engine.trace.schemas import changes_shape, drawn, pure, shares
 from weft.engine.trace.tensor import TensorProxy
 from weft.engine.trace.tracer import Tracer, Wrapped
 from weft.engine.trace.views import VIEW_OPS, as_proxy
@@ -118,6 +118,8 @@ def dispatch(t: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         return _inside(t, func, args, kwargs)
     if pure(name):
         return wrap(t, opaque(t, func, args, kwargs), False)
+    if shares(name):
+        return _looked_at(t, name, func, args, kwargs)
     if drawn(name):
         return _random(t, name, func, args, kwargs)
     raise Untraceable(f"torch's {name.removeprefix('get:')} is not known to the tracer")
@@ -165,6 +167,16 @@ def _inside(t: Tracer, func: Any, args: tuple, kwargs: dict) -> Any:
             return opened(func)(*args, **kwargs)
     finally:
         t.inside.pop()
+
+
+def _looked_at(t: Tracer, name: str, func: Any, args: tuple, kwargs: dict) -> Any:
+    """A view that is only known to torch: fine as long as neither it nor its base is written."""
+    base = as_proxy(t, _self(args, kwargs))
+    views = wrap(t, opaque(t, copied(func), args, kwargs), False)
+    for x in views if isinstance(views, tuple) else (views,):
+        x.storage_.frozen = f"what {name} gave"
+        x.storage_.twin = (base.storage_, base.storage_.version)
+    return views
 
 
 # ---------------------------------------------------------------- writing

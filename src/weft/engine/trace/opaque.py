@@ -5,6 +5,7 @@ theirs by running the function once on ones of the same shape (running it on met
 import sympy, which takes a second).
 """
 
+import functools
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from weft.engine.trace.pointwise import op
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tracer import Tracer, Wrapped, broadcast_shapes
 
-__all__ = ["RANDOM", "Arg", "call", "opaque", "random_call"]
+__all__ = ["RANDOM", "Arg", "call", "copied", "opaque", "random_call"]
 
 TOO_LARGE = 1 << 14
 # arguments that are the same in every step
@@ -140,6 +141,18 @@ def opaque(t: Tracer, fn: Callable, args: Sequence[Any], kwargs: dict[str, Any])
     """A deterministic torch function as it is; its result, or a tuple of results."""
     out = call(t, fn, args, kwargs)
     return out[0] if len(out) == 1 and out[0].op == "call" else out
+
+
+@functools.cache
+def copied(fn: Callable) -> Callable:
+    """A function whose results have memory of their own."""
+
+    def copy(*args: Any, **kwargs: Any) -> Any:
+        out = fn(*args, **kwargs)
+        return out.clone() if isinstance(out, torch.Tensor) else tuple(x.clone() for x in out)
+
+    copy.__name__ = copy.__qualname__ = _name(fn)
+    return copy
 
 
 # ---------------------------------------------------------------- matrix products

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["changes_shape", "drawn", "pure"]
+__all__ = ["changes_shape", "drawn", "pure", "shares"]
 
 DRAWS, BY_VALUE = torch.Tag.nondeterministic_seeded, torch.Tag.dynamic_output_shape
 # pure only for some of their arguments
 LISTED = frozenset(("one_hot", "repeat_interleave", "linalg_lstsq"))
-# memory without values, and running statistics that are written though no schema says so
-IMPURE = re.compile(r"(new_)?empty|resize|.*(batch|instance)_norm")
+# memory without values or by its layout; running statistics, written though no schema says so
+IMPURE = re.compile(r"(new_)?empty|resize|as_strided|.*(batch|instance)_norm")
 
 
 @functools.cache
@@ -44,22 +44,32 @@ def changes_shape(name: str) -> bool:
     return any(torch.Tag.inplace_view in f.tags for f in _overloads(name))
 
 
+@functools.cache
+def shares(name: str) -> bool:
+    """Whether a function gives the memory that it was given in another shape, and writes nothing."""
+    aliases = [a for f in _of_tensors(name) for a in _aliases(f)]
+    return bool(aliases) and not any(a.is_write for a in aliases) and not IMPURE.match(name)
+
+
 def _makes(name: str) -> bool:
     """Whether a function only makes tensors, of shapes that follow from shapes."""
-    of_tensors = [f for f in _overloads(name) if _gives_tensors(f)]
-    safe = all(BY_VALUE not in f.tags and not _aliases(f) for f in of_tensors)
-    return bool(of_tensors) and safe and not IMPURE.match(name)
+    found = _of_tensors(name)
+    safe = all(BY_VALUE not in f.tags and not _aliases(f) for f in found)
+    return bool(found) and safe and not IMPURE.match(name)
 
 
 def _draws(name: str) -> bool:
     return any(DRAWS in f.tags for f in _overloads(name))
 
 
-def _gives_tensors(f: Any) -> bool:
-    returns = f._schema.returns
-    return bool(returns) and all(str(r.type) in ("Tensor", "List[Tensor]") for r in returns)
+def _of_tensors(name: str) -> list[Any]:
+    """The overloads that give tensors, and nothing else."""
+    kinds = lambda f: [str(r.type) for r in f._schema.returns]
+    return [
+        f for f in _overloads(name) if kinds(f) and {"Tensor", "List[Tensor]"}.issuperset(kinds(f))
+    ]
 
 
-def _aliases(f: Any) -> bool:
+def _aliases(f: Any) -> list[Any]:
     schema = f._schema
-    return any(a.alias_info is not None for a in (*schema.arguments, *schema.returns))
+    return [a.alias_info for a in (*schema.arguments, *schema.returns) if a.alias_info is not None]

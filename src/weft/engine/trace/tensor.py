@@ -97,6 +97,8 @@ class TensorProxy(torch.Tensor):
         storage = self.storage_
         self._see_that_it_holds()
         if storage.twin is not None and storage.twin[0].version != storage.twin[1]:
+            if storage.frozen:
+                raise Untraceable(f"it changes the base of {storage.frozen} in place")
             raise Untraceable(
                 "it reads what may share memory with a tensor that was changed: after reshape() or "
                 "contiguous() depending on strides, after `.data =` always"
