@@ -285,6 +285,7 @@ REFUSED = {
     "noise after a branch": branch_and_noise,
     "the memory of a tensor": lambda p, grad: {"grad": grad * (p.data_ptr() % 3)},
     "strides of an unknown layout": lambda grad: {"grad": grad * grad.t().stride()[0]},
+    "a number of a tensor as a key": lambda grad: {"grad": grad * {0.1: 2}[grad.max().item()]},
     "a tensor as a key": lambda p, grad: {"grad": grad * {p: 2}[p]},
     "assigning the grad": lambda p, grad: setattr(p, "grad", grad * 2),
     "NaN of an unknown function": lambda grad, lr: {"grad": grad * float.__mul__(lr, 2.0)},

@@ -404,3 +404,42 @@ def test_numbers_read_out_of_tensors_have_bits_and_numpys_types():
         p.data.sub_(lr * ((n & 6) + (3 ^ n) + np.sqrt(float(s))) * grad)
 
     fuses(cb)
+
+
+def test_numpys_numbers_as_hypers_stay_symbolic():
+    def cb(p, grad, lr, betas):
+        p.data.sub_((lr * 0.3 + (1 - betas[0])) * grad)
+
+    gen = torch.Generator().manual_seed(0)
+    a, b = (torch.nn.Parameter(torch.ones(4, 3, dtype=torch.float64)) for _ in range(2))
+    opts = [
+        weft.Optimizer([x], [cb], lr=0.1, betas=(0.9, 0.99), engine=e)
+        for x, e in ((a, "eager"), (b, "auto"))
+    ]
+    for k in range(STEPS):
+        a.grad = b.grad = torch.randn((4, 3), generator=gen, dtype=torch.float64)
+        for opt in opts:
+            opt.param_groups[0]["lr"] = np.float32(0.1 + 0.01 * k)
+            opt.param_groups[0]["betas"] = (np.float32(0.9 + 0.001 * k), 0.99)
+            opt.step()
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert opts[1].explain().fallbacks == []
+    assert opts[1].explain().builds <= 2
+
+
+def test_narrow_numbers_of_numpys_are_not_kept_as_pythons():
+    def cb(p, grad, lr, m=weft.state(0.0)):
+        m = m * np.float32(0.9) + np.float32(lr)
+        p.data.sub_(m * grad)
+        return {"m": m}
+
+    falls(cb, "keeps NumPy's float32 as state")
+
+
+def test_wide_numbers_of_numpys_are_kept_as_pythons():
+    def cb(p, grad, lr, m=weft.state(0.0)):
+        m = m * 0.9 + np.sqrt(lr)
+        p.data.sub_(m * grad)
+        return {"m": m}
+
+    fuses(cb, dtype=torch.float64)

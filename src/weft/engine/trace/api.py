@@ -8,7 +8,16 @@ import torch
 
 from weft.engine.graph import Graph, Node
 
-__all__ = ["Capture", "Example", "External", "Kept", "TensorSpec", "Traced", "Untraceable"]
+__all__ = [
+    "Capture",
+    "Example",
+    "External",
+    "Kept",
+    "TensorSpec",
+    "Traced",
+    "Untraceable",
+    "is_numpys",
+]
 
 
 class Untraceable(Exception):
@@ -112,11 +121,17 @@ def static(value: Any) -> Any:
         return f"tensor {tuple(value.shape)} {value.dtype}"
     if isinstance(value, torch.Tensor):
         return f"tensor {tuple(value.shape)} {value.dtype}"
-    if type(value) in (int, float):
+    if type(value) in (int, float) or is_numpys(value):
         return type(value).__name__
     if type(value) is tuple:
         return "(" + ", ".join(static(v) for v in value) + ")"
     return repr(value)
+
+
+def is_numpys(value: Any) -> bool:
+    """Whether a value is one number of NumPy's; no array, which could change."""
+    held = type(value).__module__ == "numpy" and hasattr(value, "item")
+    return held and not hasattr(value, "__setitem__") and isinstance(value.item(), int | float)
 
 
 @dataclass(frozen=True, slots=True)

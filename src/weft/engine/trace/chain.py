@@ -7,7 +7,7 @@ import torch
 from weft.binding import Binding, Call
 from weft.engine.draws import undrawn
 from weft.engine.graph import Node
-from weft.engine.trace.api import Example, TensorSpec, Traced, Untraceable, static
+from weft.engine.trace.api import Example, TensorSpec, Traced, Untraceable, is_numpys, static
 from weft.engine.trace.branches import MISSING, explore
 from weft.engine.trace.dispatch import Mode
 from weft.engine.trace.factories import item
@@ -235,6 +235,10 @@ class ChainTrace:
         if type(value) is bool or isinstance(value, str | type(None)):
             return value
         attrs: dict[str, Any] = {"index": index} if index else {}
+        if is_numpys(value):
+            from weft.engine.trace.ufuncs import Number  # only where NumPy is there
+
+            return Number(Scalar(t, t.leaf(op, value.item(), name=name, **attrs)), type(value))
         if isinstance(value, float | int):
             return Scalar(t, t.leaf(op, _plain(value), name=name, **attrs))
         if isinstance(value, tuple) and (op != "number" or not index):
@@ -332,6 +336,8 @@ class ChainTrace:
             value = item(t, value)
         if not isinstance(value, float | int):
             raise Untraceable(f"the shared value {name!r} becomes {value!r}")
+        if isinstance(value, Scalar):
+            value.stored_as()
         node = self.out.shared(name, value)
         if name not in self.values:
             self.values[name] = Scalar(t, node)

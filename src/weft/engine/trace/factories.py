@@ -99,7 +99,7 @@ def _tensor(t: Tracer, data: Any, *, dtype: Any = None, **kw: Any) -> Node:
     if type(data).__module__ == "numpy" and getattr(data, "ndim", 1) == 0:
         dtype = dtype or torch.tensor(data).dtype
     if isinstance(data, float | int) or (dtype and hasattr(data, "item")):
-        kind = getattr(data, "type", None)  # of a NumPy number
+        kind = getattr(data, "number_type", None)  # of a NumPy number
         return t.full(data, (), dtype or (kind and torch.tensor(kind(0)).dtype))
     parts: list[Any] = []
     shape = _flat(data, parts)

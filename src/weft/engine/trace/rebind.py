@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.trace.api import Capture, Untraceable, same
+from weft.engine.trace.api import Capture, Untraceable, is_numpys, same
 from weft.engine.trace.generators import HANDLERS, Source, handling, refusing
 from weft.engine.trace.shims import guarded, impure, shim_of
 
@@ -215,8 +215,8 @@ class Rebinder:
         if isinstance(value, types.WrapperDescriptorType | staticmethod | classmethod | property):
             return value
         if type(value).__module__ == "numpy":
-            if not hasattr(value, "__setitem__"):
-                return value  # a number, which does not change
+            if is_numpys(value):
+                return value
             raise Untraceable(f"the numpy array {name}")
         return self._object(value, name)
 

@@ -176,7 +176,7 @@ class Results:
             return None
         if isinstance(value, Scalar):
             graph.output("state", name, value.node)
-            return value.kind
+            return value.stored_as()
         if type(value) in (float, int, bool):
             graph.output("state", name, graph.const(value))
             return type(value)

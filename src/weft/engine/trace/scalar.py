@@ -51,6 +51,10 @@ class Scalar(float):
             return d
         return bool if d is torch.bool else float if d.is_floating_point else int
 
+    def stored_as(self) -> type:
+        """The type that the number has as state."""
+        return self.kind
+
     def __bool__(self) -> bool:
         return self.tracer.decide(self.node) if self.node.is_host else self.tracer.branch(self.node)
 

@@ -181,7 +181,7 @@ def _flat(kinds: Any) -> list[Any]:
 def _is_kind(x: Any, kind: Any) -> bool:
     if not isinstance(x, Scalar):
         return isinstance(x, kind)
-    its = getattr(x, "type", x.kind)  # NumPy's, of a NumPy number
+    its = getattr(x, "number_type", x.kind)  # NumPy's, of a NumPy number
     return issubclass(its, kind) or isinstance(its(0), kind)
 
 
@@ -189,7 +189,7 @@ def _type(x: Any, *more: Any) -> Any:
     if more:
         return type(x, *more)
     kind = x.kind if isinstance(x, Scalar | TensorProxy) else type(x)
-    kind = getattr(x, "type", kind) if isinstance(x, Scalar) else kind
+    kind = getattr(x, "number_type", kind) if isinstance(x, Scalar) else kind
     return next((seen for seen, k in SEEN_AS.items() if k is kind), kind)
 
 

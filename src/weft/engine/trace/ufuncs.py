@@ -30,14 +30,22 @@ TYPES = (np.float64, np.float32, np.int64, np.bool_)
 class Number(Scalar):
     """A symbolic NumPy number: rounds as its type does, and decides the type of what it meets."""
 
-    __slots__ = ("type",)
-    type: Any
+    __slots__ = ("number_type",)
+    number_type: Any
 
     def __new__(cls, x: Scalar, kind: Any) -> "Number":
         """The number `x` as one of NumPy's."""
         self: Any = super().__new__(cls, x.tracer, x.node)
-        self.type = kind
+        self.number_type = kind
         return self
+
+    def stored_as(self) -> type:
+        """Python's type, where it computes alike in the next step."""
+        if self.number_type not in (np.float64, np.bool_):
+            raise Untraceable(
+                f"it keeps NumPy's {self.number_type.__name__} as state: make it a float or int"
+            )
+        return self.kind
 
     def item(self) -> Scalar:
         """As a number of Python's."""
@@ -137,7 +145,7 @@ def held(x: Any) -> Any:
 
 def type_of(x: Any) -> Any:
     """NumPy's type of a number; for one of Python's float, int or bool, which give way to NumPy's."""
-    return x.type if isinstance(x, Number) else x.kind if isinstance(x, Scalar) else type(x)
+    return x.number_type if isinstance(x, Number) else x.kind if isinstance(x, Scalar) else type(x)
 
 
 @functools.lru_cache(maxsize=1024)
