@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,16 @@ def header() -> str:
 
 
 _runtime_lock = threading.Lock()
+
+
+def _forget_others() -> None:
+    """In a forked child there is no thread that builds, nor one that would open its lock."""
+    global _runtime_lock
+    _runtime_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_others)
 
 
 @functools.cache
