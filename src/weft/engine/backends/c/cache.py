@@ -1,31 +1,34 @@
 """Built libraries on disk, shared by processes, trusted only where nobody else can write.
 
-An entry is `<key>.so` and `<key>.json`, which holds the library's checksum and what has been found
-out about it. Both are written aside and moved into place, so a reader sees a whole file or none; an
-entry whose parts do not belong together is built again.
+An entry is `<key>.so` and `<key>.json`, which holds the key, the library's checksum, and what has
+been found out about it. An entry that is odd in any way is built again.
 """
 
-import atexit
 import contextlib
 import ctypes
 import hashlib
 import json
 import os
-import shutil
-import stat
-import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
-from weft.engine.backends.c.compile import FLAGS, NATIVE, compile_c, cpu_type, find_compiler
+from weft.engine.backends.c.compile import (
+    FLAGS,
+    NATIVE,
+    Compiler,
+    NoCompiler,
+    compile_c,
+    cpu_type,
+    find_compiler,
+)
+from weft.engine.backends.c.disk import aside, cache_dir, private_dir, read
 
-__all__ = ["Entry", "cache_dir", "library"]
+__all__ = ["Entry", "library"]
 
-FORMAT = "weft 2"
-_lock = threading.Lock()
+FORMAT = "weft 3"
+LARGEST_LIBRARY, LARGEST_NOTES = 2**26, 2**22
 _loaded: dict[str, "Entry"] = {}
-_private: list[Path] = []
+_failed: dict[str, str] = {}  # why what has this key cannot be built: it is not tried again
 
 
 class Entry:
@@ -34,19 +37,24 @@ class Entry:
     Attributes:
         lib: the functions.
         built: whether this process compiled it.
-        notes: what is remembered of it, such as the verdict of the trust check.
+        notes: words that are remembered of it, such as the verdicts of the trust check.
     """
 
-    def __init__(
-        self, key: str, folder: Path, lib: ctypes.CDLL, notes: dict[str, Any], built: bool
-    ):
-        self.key, self.folder, self.lib, self.notes, self.built = key, folder, lib, notes, built
+    def __init__(self, head: dict[str, Any], folder: Path, lib: ctypes.CDLL, built: bool):
+        self.head, self.folder, self.lib, self.built = head, folder, lib, built
+        self.key: str = head["key"]
+        self.notes: dict[str, list[str]] = head["notes"]
 
-    def note(self, name: str, value: Any) -> None:
+    def note(self, name: str, words: list[str]) -> None:
         """Remember something for the processes to come; silently not, where the disk does not let."""
-        self.notes[name] = value
-        with contextlib.suppress(OSError):
-            _write(self.folder / f"{self.key}.json", json.dumps(self.notes).encode())
+        self.notes[name] = words
+        self.save()
+
+    def save(self) -> None:
+        """Write the notes, if that can be."""
+        body = json.dumps(self.head).encode()
+        with contextlib.suppress(OSError), aside(self.folder, body) as new:
+            os.replace(new, self.folder / f"{self.key}.json")
 
 
 def library(source: str, extra: tuple[str, ...] = ()) -> Entry:
@@ -57,93 +65,96 @@ def library(source: str, extra: tuple[str, ...] = ()) -> Entry:
     """
     compiler = find_compiler()
     parts = (FORMAT, source, *FLAGS, *NATIVE, *extra, compiler.identity, cpu_type())
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
-    with _lock:
-        if key in _loaded:
-            return _loaded[key]
-    folder = cache_dir()
-    found = _load(key, folder)
-    if found is None:
-        try:
-            found = _build(compiler, source, extra, key, folder)
-        except OSError:  # read-only, full, a quota: what this process builds then dies with it
-            found = _build(compiler, source, extra, key, _private_dir())
-    with _lock:
-        return _loaded.setdefault(key, found)
-
-
-def _build(compiler, source: str, extra: tuple[str, ...], key: str, folder: Path) -> Entry:
-    aside = folder / f".{key}.{os.getpid()}.{threading.get_ident()}"
+    key = hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:40]
+    if key in _loaded:
+        return _loaded[key]
+    if key in _failed:
+        raise NoCompiler(_failed[key])
     try:
-        compile_c(compiler, source, aside, extra)
-        body = aside.read_bytes()
-        notes = {"format": FORMAT, "sha256": hashlib.sha256(body).hexdigest()}
-        os.replace(aside, folder / f"{key}.so")
-        _write(folder / f"{key}.json", json.dumps(notes).encode())
-        lib = ctypes.CDLL(str(folder / f"{key}.so"))
-    finally:
-        aside.unlink(missing_ok=True)
-    return Entry(key, folder, lib, notes, built=True)
+        found = _load(key) or _build(compiler, source, extra, key)
+    except NoCompiler as e:
+        _failed[key] = str(e)
+        raise
+    return _loaded.setdefault(key, found)
 
 
-def _load(key: str, folder: Path) -> Entry | None:
+# ---------------------------------------------------------------- one entry
+
+
+def _load(key: str) -> Entry | None:
     """The entry as it is on disk, or None where there is none that can be trusted."""
+    folder = cache_dir()
+    if folder is None:
+        return None
     path = folder / f"{key}.so"
     try:
-        notes = json.loads((folder / f"{key}.json").read_bytes())
-        body = path.read_bytes()
-        if notes["format"] != FORMAT or notes["sha256"] != hashlib.sha256(body).hexdigest():
+        head = json.loads(read(folder / f"{key}.json", LARGEST_NOTES))
+        if not _fits(head, key, read(path, LARGEST_LIBRARY)):
             return None
-        return Entry(key, folder, ctypes.CDLL(str(path)), notes, built=False)
-    except (OSError, ValueError, KeyError, TypeError):
+        return Entry(head, folder, _open(path, key), built=False)
+    except (OSError, ValueError, RecursionError):  # the latter two for what is not our json
         return None
 
 
-def _write(path: Path, body: bytes) -> None:
-    """Put a file in place whole, or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+def _build(compiler: Compiler, source: str, extra: tuple[str, ...], key: str) -> Entry:
+    """Compile, and load from the cache, or from a folder that dies with this process.
+
+    Raises:
+        NoCompiler: where neither can be.
+    """
+    body = compile_c(compiler, f'{source}\nconst char weft_key[] = "{key}";\n', extra)
     try:
-        aside.write_bytes(body)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        folder = cache_dir()
+        if folder is not None:
+            with contextlib.suppress(OSError):  # read-only, full, a quota, no programs from there
+                return _keep(body, key, folder)
+        return _keep(body, key, private_dir())
+    except OSError as e:
+        raise NoCompiler(f"what the C compiler {compiler.name} made cannot be loaded: {e}") from e
 
 
-# ---------------------------------------------------------------- the folder
+def _keep(body: bytes, key: str, folder: Path) -> Entry:
+    """Load a library, and put it into place: what does not load is never an entry.
+
+    Raises:
+        OSError: where it can be neither written nor loaded.
+    """
+    with aside(folder, body) as new:
+        lib = _open(new, key)
+        with contextlib.suppress(OSError):
+            os.replace(new, folder / f"{key}.so")
+    entry = Entry({**_head(key, body), "notes": {}}, folder, lib, built=True)
+    entry.save()
+    return entry
 
 
-def cache_dir() -> Path:
-    """The folder that libraries are kept in: ours, and written by nobody else."""
-    given = os.environ.get("WEFT_CACHE_DIR")
-    base = Path(given) if given else Path.home() / ".cache" / "weft"
-    folder = base / "kernels"
+def _open(path: Path, key: str) -> ctypes.CDLL:
+    """Load a library that says that it has this key.
+
+    Raises:
+        OSError: where it is none, or is of another source.
+    """
+    lib = ctypes.CDLL(str(path))
     try:
-        base.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(exist_ok=True, mode=0o700)
-        if _is_ours(folder):
-            return folder
-    except OSError:
-        pass
-    return _private_dir()
+        said = (ctypes.c_char * len(key)).in_dll(lib, "weft_key").value
+    except ValueError:
+        said = b""
+    if said != key.encode():
+        raise OSError("it is a library of another source")
+    return lib
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether the folder is a real one, owned by this user and closed to all others' writes."""
-    seen = os.lstat(folder)
-    closed = not seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    owned = not hasattr(os, "getuid") or seen.st_uid == os.getuid()
-    return stat.S_ISDIR(seen.st_mode) and owned and closed
+def _head(key: str, body: bytes) -> dict[str, Any]:
+    """What ties notes to the key and to the library."""
+    return {"format": FORMAT, "key": key, "sha256": hashlib.sha256(body).hexdigest()}
 
 
-def _private_dir() -> Path:
-    """A folder for this process alone."""
-    with _lock:
-        if not _private or not _private[0].exists():
-            _private[:] = [Path(tempfile.mkdtemp(prefix="weft-"))]
-            atexit.register(_remove, _private[0], os.getpid())
-        return _private[0]
-
-
-def _remove(folder: Path, pid: int) -> None:
-    if os.getpid() == pid:  # a forked child leaves its parent's folder alone
-        shutil.rmtree(folder, ignore_errors=True)
+def _fits(head: Any, key: str, body: bytes) -> bool:
+    """Whether this is the head of this entry, with notes as they are written."""
+    return (
+        isinstance(head, dict)
+        and head.items() >= _head(key, body).items()
+        and isinstance(notes := head.get("notes"), dict)
+        and all(isinstance(words, list) for words in notes.values())
+        and all(isinstance(w, str) for words in notes.values() for w in words)
+    )

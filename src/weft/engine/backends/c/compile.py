@@ -31,6 +31,14 @@ class Compiler(NamedTuple):
     command: tuple[str, ...]
     identity: str
 
+    @property
+    def name(self) -> str:
+        """What it is called in a reason."""
+        return self.command[0]
+
+
+_hangs: set[Compiler] = set()  # what was waited for once, and is not again
+
 
 def find_compiler() -> Compiler:
     """WEFT_CC where it is set, else the first of cc, gcc and clang.
@@ -39,18 +47,28 @@ def find_compiler() -> Compiler:
         NoCompiler: where there is none.
     """
     wanted = os.environ.get("WEFT_CC")
-    for command in [wanted] if wanted is not None else ["cc", "gcc", "clang"]:
-        words = shlex.split(command)
-        path = shutil.which(words[0]) if words else None
-        if path is not None:
-            real = os.path.realpath(path)
-            seen = os.stat(real)
-            identity = f"{' '.join(words)} {real} {seen.st_size} {seen.st_mtime_ns}"
-            return Compiler((path, *words[1:]), identity)
+    try:
+        for command in [wanted] if wanted is not None else ["cc", "gcc", "clang"]:
+            words = shlex.split(command)
+            path = shutil.which(words[0]) if words else None
+            if path is not None:
+                identity = "\n".join([shlex.join(words), *map(_version, words)])
+                return Compiler((path, *words[1:]), identity)
+    except (OSError, ValueError) as e:
+        raise NoCompiler(f"the C compiler {wanted or 'cc'!r} cannot be called: {e}") from e
     raise NoCompiler(
         f"the C compiler {wanted!r} (WEFT_CC) is not there" if wanted is not None
         else "there is no C compiler (cc, gcc, clang, or WEFT_CC)"
     )  # fmt: skip
+
+
+def _version(word: str) -> str:
+    """What changes when a program or a file of a command is replaced; `env mycc` has two."""
+    real = os.path.realpath(shutil.which(word) or word)
+    if not os.path.isfile(real):
+        return ""
+    seen = os.stat(real)
+    return f"{real} {seen.st_size} {seen.st_mtime_ns}"
 
 
 @functools.cache
@@ -71,38 +89,54 @@ def cpu_type() -> str:
     return "\n".join([platform.machine(), platform.system(), *lines])
 
 
-def compile_c(compiler: Compiler, source: str, to: Path, extra: tuple[str, ...] = ()) -> None:
-    """Compile C text to a shared library.
+def compile_c(compiler: Compiler, source: str, extra: tuple[str, ...] = ()) -> bytes:
+    """Compile C text to a shared library, and read that.
 
     Raises:
-        NoCompiler: with what the compiler said.
-        OSError: where nothing can be written.
+        NoCompiler: with what the compiler said, or the disk.
     """
-    with tempfile.TemporaryDirectory(prefix="weft-") as build:
-        c = Path(build, "kernel.c")
-        c.write_text(source, encoding="utf-8")
-        said = ""
-        for native in (NATIVE, ()):  # some compilers do not know -march=native
-            command = [
-                *compiler.command,
-                *FLAGS,
-                *native,
-                *extra,
-                "-o",
-                str(to),
-                str(c),
-                "-lm",
-                "-lpthread",
-            ]
-            try:
-                done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=TIMEOUT, check=False
-                )
-            except (OSError, subprocess.TimeoutExpired) as e:
-                raise NoCompiler(f"the C compiler {compiler.command[0]} did not run: {e}") from e
-            if done.returncode == 0 and to.exists():
-                return
-            said = (done.stderr or done.stdout).strip()[:500]
-            if "No space left" in said:
-                raise OSError(said)
-        raise NoCompiler(f"the C compiler {compiler.command[0]} failed: {said}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="weft-", ignore_cleanup_errors=True) as build:
+            c, so = Path(build, "kernel.c"), Path(build, "kernel.so")
+            c.write_text(source, encoding="utf-8")
+            said = ""
+            for native in (NATIVE, ()):  # some compilers do not know -march=native
+                files = ("-o", str(so), str(c), "-lm", "-lpthread")
+                said = _call(compiler, *FLAGS, *native, *extra, *files)
+                body = so.read_bytes() if said is None and so.is_file() else b""
+                if body:
+                    return body
+    except OSError as e:
+        raise NoCompiler(f"there is nowhere to compile: {e}") from e
+    raise NoCompiler(f"the C compiler {compiler.name} failed: {said or 'it wrote nothing'}")
+
+
+def _call(compiler: Compiler, *options: str) -> str | None:
+    """Run the compiler; what it said, where it failed.
+
+    Raises:
+        NoCompiler: where it does not run at all, or without end.
+    """
+    slow = f"the C compiler {compiler.name} was not done after {TIMEOUT} seconds"
+    if compiler in _hangs:
+        raise NoCompiler(slow)
+    try:
+        done = subprocess.run(
+            [*compiler.command, *options],
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as e:
+        _hangs.add(compiler)
+        raise NoCompiler(slow) from e
+    except OSError as e:
+        raise NoCompiler(f"the C compiler {compiler.name} did not run: {e}") from e
+    if done.returncode == 0:
+        return None
+    said = (done.stderr or done.stdout).decode(errors="replace").strip()
+    return _gist(said) or f"exit status {done.returncode}"
+
+
+def _gist(said: str) -> str:
+    """The line that matters of what a compiler said."""
+    lines = said.splitlines()
+    return next((x for x in lines if "error" in x), lines[0] if lines else "")[:300]
