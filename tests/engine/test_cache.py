@@ -356,6 +356,17 @@ def test_a_folder_without_the_right_to_write():
         assert not os.listdir(kernels)
 
 
+@pytest.mark.parametrize("mode", [0o700, 0o777])
+def test_steps_are_fused_whether_or_not_the_cache_is_trusted(fresh, mode):
+    fresh.parent.mkdir()
+    fresh.parent.chmod(mode)
+    wanted, _, _ = train("eager")
+    got, said, builds = train("fused")
+    assert (said, builds) == ([], 1)
+    same(wanted, got)
+    assert fresh.exists() == (mode == 0o700)
+
+
 # ---------------------------------------------------------------- once is enough
 
 
