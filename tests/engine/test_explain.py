@@ -5,6 +5,7 @@ import torch
 
 import weft
 from weft.callbacks import descend
+from weft.engine.backends.c.comments import comment
 from weft.engine.explain import HEAD
 
 
@@ -149,3 +150,48 @@ def test_wrappers_are_told_with_the_options_that_they_have_now():
     chain = weft.SGD.chain() + weft.wrappers.SAM(rho=0.1)
     assert "around the step: SAM(rho=0.1)" in str(chain.explain())
     assert "needs a closure" in str(chain.explain())
+
+
+@pytest.mark.parametrize("text", ["a */ b", "/* a", "*/*/*", "a \\\n b", "??/", "é*\u2028/", "\\"])
+def test_no_name_gets_out_of_its_comment(text):
+    said = comment(text)
+    assert said.startswith("/* ")
+    assert said.endswith(" */")
+    inside = said[2:-2]
+    assert said.isascii()
+    assert not any(bad in inside for bad in ("*/", "/*", "\\", "\n", "?"))
+
+
+def test_the_c_says_what_its_numbers_and_pointers_are():
+    def schedule(update, lr, step, betas=(0.9, 0.99), slow=weft.zeros):
+        slow = slow + update / (1 - betas[1] ** step)
+        return {"update": slow * (2 * lr), "slow": slow}
+
+    schedule.__name__ = "schedule */ \\"
+    a, b = (
+        made([schedule, norm, descend], engine=e, betas=(0.9, 0.99)) for e in ("eager", "fused")
+    )
+    for i in range(4):
+        for opt in (a, b):
+            opt.set_hypers(lr=0.1 / (i + 1), betas=(0.9, 0.9 + 0.01 * i))
+            opt.step()
+    torch.testing.assert_close(*(o.param_groups[0]["params"][0] for o in (a, b)))
+    assert b.explain().builds == 1
+    source = b.kernel_source()
+    for words in (
+        "/* 1 - (betas[1] ** step) */", "/* 2 * lr */", "/* state slow */", "/* the parameter */",
+        "/* schedule __ _ */", "/* sqrt of norm */",
+    ):  # fmt: skip
+        assert words in source
+
+
+def test_words_of_a_number_that_doubles_stay_short():
+    def powers(update, lr):
+        for _ in range(40):
+            lr = lr * lr + lr
+        return {"update": update * lr}
+
+    opt = made([powers, descend], lr=0.01)
+    opt.step()
+    assert "..." in opt.kernel_source()
+    assert max(map(len, opt.kernel_source().splitlines())) < 200

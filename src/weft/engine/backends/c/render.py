@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from weft.engine.backends.c import ops, sides
+from weft.engine.backends.c.comments import comment, host_words, scalar_words, slot_words
 from weft.engine.backends.c.ops import COMBINE
 from weft.engine.graph import Node
 from weft.engine.plan import FULL, HOST, REDUCED, SCALAR, TORCH, VECTOR, Plan
@@ -21,7 +22,7 @@ Local = Callable[[Node, Node], str | None]  # the name that an op's argument has
 
 def render(plan: Plan, title: str = "") -> str:
     """The C source of a plan."""
-    out = [f"/* {_comment(title)} */", '#include "weft.h"', ""]
+    out = [comment(title), '#include "weft.h"', ""]
     for at in range(len(plan.phases) + 1):
         out += _Knot(plan, at).render()
     for at in range(len(plan.phases)):
@@ -43,11 +44,6 @@ def _switch(name: str, parameters: str, args: str, count: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _comment(text: str) -> str:
-    """Text that cannot end the comment it is in, nor hide a line."""
-    return re.sub(r"[^\w .,:;=+<>()\[\]-]", "_", text, flags=re.ASCII)
-
-
 def _identifier(name: str) -> str:
     return re.sub(r"\W", "_", name, flags=re.ASCII)[:32]
 
@@ -64,7 +60,7 @@ class _Scope:
         """`const ctype name = text;` at the head of the function, the first time."""
         if name not in self.known:
             self.known[name] = None
-            note = f" /* {_comment(why)} */" if why else ""
+            note = f" {comment(why)}" if why else ""
             self.head.append(f"    const {ctype} {name} = {text};{note}")
         return name
 
@@ -75,13 +71,13 @@ class _Scope:
         ctype = ops.CTYPE[dtype]
         text = f"row[{self.plan.rows[n.index]}]"
         text = f"{text} != 0" if dtype in (torch.bool, bool) else f"({ctype}){text}"
-        return self.declare(f"h{n.index}_{_identifier(ctype)}", ctype, text, _host_words(n))
+        return self.declare(f"h{n.index}_{_identifier(ctype)}", ctype, text, host_words(n))
 
     def scalar(self, n: Node) -> str:
         """A scalar of this tensor that an earlier knot has left."""
         ctype = ops.CTYPE[n.dtype]
         return self.declare(
-            f"s{n.index}", ctype, f"({ctype})value[{self.plan.values[n.index]}]", n.op
+            f"s{n.index}", ctype, f"({ctype})value[{self.plan.values[n.index]}]", scalar_words(n)
         )
 
     def pointer(self, slot: int, offset: str = "") -> str:
@@ -93,7 +89,7 @@ class _Scope:
             self.known[name] = None
             self.head.append(
                 f"    {ctype} *restrict {name} = ({ctype} *)T->ptr[{slot} * T->tensors + t]{offset};"
-                f" /* {_comment(s.role)} */"
+                f" {comment(slot_words(self.plan, slot))}"
             )
         return name
 
@@ -137,16 +133,6 @@ class _Scope:
         return ops.expression(
             n, [self.taken(n, a, t, local) for a, t in zip(n.args, types, strict=False)]
         )
-
-
-def _host_words(n: Node) -> str:
-    """A host scalar in a few words, for a comment."""
-    if n.op == "const":
-        return f"{n.attr('value'):.6g}"
-    if not n.args:
-        return " ".join([n.op, *(str(v) for _, v in n.attrs)])
-    words = f"{n.op}({', '.join(_host_words(a) for a in n.args)})"
-    return words if len(words) < 60 else words[:57] + "..."
 
 
 class _Knot(_Scope):
@@ -207,7 +193,7 @@ class _Knot(_Scope):
 
 
 def _from(n: Node) -> str:
-    return f" /* {_comment(n.source)} */" if n.source else ""
+    return f" {comment(n.source)}" if n.source else ""
 
 
 class _Pass(_Scope):
@@ -268,7 +254,7 @@ class _Pass(_Scope):
             if self.plan.slot_in(n, self.at) is None:
                 if n.source != source:
                     source = n.source
-                    lines.append(f"/* {_comment(source)} */")
+                    lines.append(comment(source))
                 text = self._quotient(n) or self.compute(n, self._local)
                 lines.append(f"const {ops.CTYPE[n.dtype]} x{n.index} = {text};")
         return lines

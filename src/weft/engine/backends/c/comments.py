@@ -1,0 +1,61 @@
+"""What the generated C says about itself: host scalars, slots and callbacks, in comments."""
+
+import re
+
+from weft.engine.graph import Node
+from weft.engine.plan import Plan
+from weft.engine.trace import hostcode
+
+__all__ = ["comment", "host_words", "scalar_words", "slot_words"]
+
+LONGEST = 80  # characters of an expression
+DEEPEST = 6  # ops inside each other
+ROLES = {
+    "p": "the parameter",
+    "grad": "the grad",
+    "state": "state {name}",
+    "new": "state {name}, which this step makes",
+    "temp": "a result of torch, for {sources}",
+    "scratch": "a vector of {sources}",
+}
+
+
+def comment(text: str) -> str:
+    """Text that can neither end the comment it is in nor open one, nor hide a line."""
+    legible = re.sub(r"[*]/|/[*]", "__", text)
+    legible = re.sub(r"[^\w .,:;=+<>()\[\]*/%!-]", "_", legible, flags=re.ASCII)
+    return f"/* {legible} */"
+
+
+def host_words(n: Node) -> str:
+    """A host scalar as its expression over hypers, numbers of state and the step."""
+    if n.op == "const":
+        return f"depends on the shape: {_expression(n, 0)}, say"
+    words = _expression(n, DEEPEST)
+    words = words[1:-1] if words.startswith("(") else words
+    return words if len(words) <= LONGEST else words[: LONGEST - 3] + "..."
+
+
+def _expression(n: Node, depth: int) -> str:
+    if n.op == "const":
+        return f"{n.attr('value'):.6g}"
+    if hostcode.is_leaf(n):
+        return str(n.attr("name", n.op)) + "".join(f"[{i}]" for i in n.attr("index", ()))
+    if not depth:  # a value that is read twice at each level would double the words
+        return "..."
+    return hostcode.expression(n, lambda a: _expression(a, depth - 1)).removeprefix("math.")
+
+
+def scalar_words(n: Node) -> str:
+    """What a scalar of a tensor is, where it is read."""
+    if n.op == "over":
+        return f"{n.attr('name')} over all parameters"
+    return f"{n.op} of {n.source}" if n.source else n.op
+
+
+def slot_words(plan: Plan, slot: int) -> str:
+    """What a pointer points to, and for inner results, of which callbacks."""
+    s = plan.slots[slot]
+    nodes = [plan.graph.nodes[i] for i, (at, _) in plan.memory.items() if at == slot]
+    sources = ", ".join(dict.fromkeys(n.source for n in nodes if n.source))
+    return ROLES[s.role].format(name=s.name, sources=sources or "the step")
