@@ -29,6 +29,13 @@ def in_place_on_temporaries(g, p, k):
     return torch.amax(rows, 0) + turned.unsqueeze(0).squeeze_(0)
 
 
+def inplace(g, p, k):
+    x = g.clone()
+    F.relu(x, inplace=True)
+    F.silu(x, inplace=True)
+    return F.elu(x.sub_(k), inplace=True)
+
+
 def muon_in_bfloat16(g, p, k):
     x = g.bfloat16()
     x /= x.norm() + 1e-7
@@ -74,6 +81,7 @@ MADE = {
     "type in words": lambda g, p, k: g * k if g.type() == "torch.FloatTensor" else g,
 }
 OTHERS = {
+    "inplace": inplace,
     "relu6": lambda g, p, k: F.relu6(g * 9) * k,
     "threshold": lambda g, p, k: F.threshold(g, 0.1, 0.0) * k,
     "glu": lambda g, p, k: F.glu(torch.cat([g, g * k], -1), -1),
@@ -190,6 +198,16 @@ def test_a_norm_is_clipped_within_a_callback():
         p.data.sub_(lr * p.grad)
 
     assert_fuses([cb])
+
+
+def test_a_compiled_helper_is_traced_as_it_was_written():
+    def plain(x, y):
+        return x * y.abs()
+
+    compiled = torch.compile(plain)
+    p, _, _ = run([lambda p, grad, lr: p.data.sub_(lr * compiled(grad, p.data))], "fused")
+    q, _, _ = run([lambda p, grad, lr: p.data.sub_(lr * plain(grad, p.data))], "eager")
+    torch.testing.assert_close(p, q)
 
 
 def test_a_module_of_torch():

@@ -96,7 +96,8 @@ def dispatch(t: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         kwargs = {k: v for k, v in kwargs.items() if k != "out"}
         if out is not None:
             return _into(t, out, dispatch(t, func, args, kwargs))
-    if name in OPS and name not in factories.CONSTANT:
+    itself = "inplace" in kwargs and is_composed(func)  # torch's code knows what it writes to
+    if name in OPS and name not in factories.CONSTANT and not itself:
         return wrap(t, compute(t, name, func, args, kwargs), _contig(t, args, kwargs))
     if name in VIEW_OPS:
         return VIEW_OPS[name](t, as_proxy(t, _self(args, kwargs)), *args[1:], **_rest(args, kwargs))
@@ -195,7 +196,8 @@ def _in_place(t: Tracer, plain: str, func: Any, args: tuple, kwargs: dict) -> An
         key = f"method:{plain}" if plain in METHOD_ONLY else plain
         result = compute(t, key, getattr(torch.Tensor, plain, None), args, kwargs)
     else:
-        result = opaque(t, getattr(torch.Tensor, plain), args, kwargs)
+        func = getattr(torch.Tensor, plain, None) or getattr(torch.nn.functional, plain)
+        result = opaque(t, func, args, kwargs)
     _write(t, x, result)
     return x
 

@@ -175,13 +175,13 @@ class Rebinder:
         return self._rebound_class(cls)
 
     def _make(self, value: Any, name: str) -> Any:
+        for key in ("_torchdynamo_inline", "_torchdynamo_orig_callable"):  # scripted, compiled
+            if isinstance(value, FunctionType | torch.jit.ScriptFunction) and hasattr(value, key):
+                return self.rebind(getattr(value, key), name, None)
+        if isinstance(value, torch.jit.ScriptFunction):
+            return Refused(f"it calls {name}, a script whose source is not at hand")
         if isinstance(value, FunctionType):
             return self._function(value)
-        if isinstance(value, torch.jit.ScriptFunction):
-            written = getattr(value, "_torchdynamo_inline", None)
-            if written is None:
-                return Refused(f"it calls {name}, a script whose source is not at hand")
-            return self.rebind(written, name, None)
         if isinstance(value, functools.partial):
             return functools.partial(
                 self.rebind(value.func, name, None),
