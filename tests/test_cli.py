@@ -6,6 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import weft
 from learner.idx_files import write_digits
 from weft.cli import app
 
@@ -152,6 +153,15 @@ def test_explain_gives_a_closure_or_a_loss_to_what_wants_one(weft_command, name)
     result = weft_command("explain", name, "--kernel")
     assert result.exit_code == 0, result.output
     assert "static void chunk_0" in result.output
+    assert "runs eagerly" not in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", weft.list_optimizers())
+def test_every_optimizer_is_explained(weft_command, name):
+    result = weft_command("explain", name, "--kernel")
+    assert result.exit_code == 0, result.output
+    assert "?: not traced" not in result.output
     assert "runs eagerly" not in result.output
 
 

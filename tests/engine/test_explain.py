@@ -89,6 +89,17 @@ def test_before_the_first_step_it_is_the_plan_of_that_step():
     assert [getattr(before, k) for k in same] == [getattr(after, k) for k in same]
 
 
+def test_state_that_a_step_makes_counts_ahead_of_it():
+    def average(update, mean=None, step_size=1.0):
+        mean = update if mean is None else mean + 0.1 * (update - mean)
+        return {"update": mean * step_size, "mean": mean, "row": mean.sum(dim=1)}
+
+    opt = made([average, descend], [(6, 4), (6, 2)])
+    before = opt.explain().state_bytes_per_parameter
+    opt.step()
+    assert before == opt.explain().state_bytes_per_parameter == pytest.approx(4 + 4 * 12 / 36)
+
+
 def test_asking_changes_nothing():
     def noisy(update, noise=weft.state(torch.randn_like), steps=weft.state(0)):
         return {"update": update + noise + torch.randn_like(update), "steps": steps + 1}

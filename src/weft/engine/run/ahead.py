@@ -1,5 +1,6 @@
 """What the first step is going to run: traced and planned, with nothing built and nothing stepped."""
 
+import math
 from collections import defaultdict
 from collections.abc import MutableMapping
 from typing import Any
@@ -13,7 +14,7 @@ from weft.engine.trace import Example
 from weft.engine.trace.api import TensorSpec
 from weft.groups import NOT_HYPERS, BoundGroup
 
-__all__ = ["ahead"]
+__all__ = ["ahead", "state_bytes"]
 
 
 def ahead(groups: list[BoundGroup], state: MutableMapping) -> list[tuple[BoundGroup, Variant, int]]:
@@ -33,6 +34,19 @@ def ahead(groups: list[BoundGroup], state: MutableMapping) -> list[tuple[BoundGr
     except Exception:  # the user's code, on what it was not written for: the step has more to say
         return []
     return list(found.values())
+
+
+def state_bytes(found: list[tuple[BoundGroup, Variant, int]]) -> float:
+    """Bytes of state for one element of a parameter after that step, what it makes included."""
+    total = sum(elements for *_, elements in found)
+    held = sum(_state_bytes(v) * n / math.prod(v.shape) for _, v, n in found if n)
+    return held / total if total else 0.0
+
+
+def _state_bytes(v: Variant) -> int:
+    kept = {k: TensorSpec(*spec) for k, spec in v.held.items() if k not in ("p", "grad", "step")}
+    specs = {**kept, **v.traced.stores}.values()
+    return sum(math.prod(s.shape) * s.dtype.itemsize for s in specs if isinstance(s, TensorSpec))
 
 
 def _variant(bound: BoundGroup, p: torch.Tensor, state: MutableMapping) -> Variant:

@@ -7,7 +7,7 @@ from weft.engine.explain import Explanation, callback_rows, counted
 from weft.engine.graph import Graph
 from weft.engine.plan import Plan, Slot
 from weft.engine.reduced import reductions
-from weft.engine.run.ahead import ahead
+from weft.engine.run.ahead import ahead, state_bytes
 from weft.engine.run.program import chain_key
 from weft.groups import BoundGroup
 
@@ -35,6 +35,7 @@ def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, 
             key = (chain_key(bound.binding), v.plan.skeleton()[0])
             alike[key] = (v.plan, elements + alike.get(key, (v.plan, 0))[1])
         plans, out.ahead = list(alike.values()), bool(alike)
+        out.state_bytes_per_parameter = max(out.state_bytes_per_parameter, state_bytes(found))
     known = _reduced(traced)
     out.callbacks = callback_rows(groups, [known.get(chain_key(b.binding)) for b in groups])
     _describe_plans(out, plans)
