@@ -144,6 +144,19 @@ def test_a_chain_that_reads_the_loss_is_told_ahead():
     assert not opt.explain().fallbacks
 
 
+def test_no_kernels_are_promised_without_a_compiler_or_after_a_fall(monkeypatch):
+    opt = made([norm, descend], engine="auto")
+    with monkeypatch.context() as m:
+        m.setenv("WEFT_CC", "no-such-compiler")
+        assert not opt.explain().phases
+    p = opt.param_groups[0]["params"][0]
+    p.grad = torch.imag(torch.randn(6, 4, dtype=torch.complex64).conj())
+    with pytest.warns(weft.WeftWarning, match="negated"):
+        opt.step()
+    assert "phases: the eager loop" in str(opt.explain())
+    assert reduced(opt) == {"norm": "?", "descend": "?"}
+
+
 def test_norms_belong_to_no_callback():
     opt = made([descend])
     opt.collect_stats()

@@ -87,7 +87,9 @@ class Explanation:
 
 def _wrapped(row: Row) -> Iterable[tuple[str, ...]]:
     """The lines of a row, whose cells are no wider than is easily read."""
-    return zip_longest(*(wrap(cell, WIDEST) or [""] for cell in row), fillvalue="")
+    return zip_longest(
+        *(wrap(cell, WIDEST, break_long_words=False) or [""] for cell in row), fillvalue=""
+    )
 
 
 def counted(n: int, what: str) -> str:
@@ -122,7 +124,7 @@ def _reduces(c: Call, known: Mapping[str, Iterable[str]] | None) -> list[str]:
     if c.over is None:
         return own
     where = "all parameters" + " of the group" * (c.over.scope == "group")
-    return [*(own if known else ()), f"{c.over.op} over {where}"]
+    return [*own, f"{c.over.op} over {where}"]
 
 
 def state_bytes(groups: list[BoundGroup], state: MutableMapping) -> float:

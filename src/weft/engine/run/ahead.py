@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from weft.engine import eager
+from weft.engine.backends.c.compile import find_compiler
 from weft.engine.run.program import Variant, planned
 from weft.engine.run.seat import DTYPES, Unfit, fit
 from weft.engine.trace import Example
@@ -24,6 +25,7 @@ def ahead(groups: list[BoundGroup], state: MutableMapping) -> list[tuple[BoundGr
     """
     found: dict[Any, tuple[BoundGroup, Variant, int]] = {}
     try:
+        find_compiler()
         for bound in groups:
             for p in bound.params:
                 if p.requires_grad or p.grad is not None:

@@ -17,7 +17,10 @@ INNER = {"temp": "results of torch", "scratch": "vectors"}  # slots that nobody 
 
 
 def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, fused: Any) -> None:
-    """Fill in what kernels there are, or what the first step is going to build."""
+    """Fill in what kernels there are, or what the first step is going to build.
+
+    `fused` has stepped, or is None.
+    """
     if fused is not None and fused.library.families:
         out.builds, out.variants = fused.library.builds, fused.library.outcomes()
         families = fused.library.families.items()
@@ -28,7 +31,7 @@ def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, 
             for number, (program, *_) in enumerate(fused.plans())
         ]
     else:
-        found = ahead(groups, state)
+        found = [] if out.fallbacks else ahead(groups, state)
         traced = [(chain_key(b.binding), v.traced.graph, v.shape) for b, v, _ in found]
         alike: dict[Any, tuple[Plan, int]] = {}
         for bound, v, elements in found:
