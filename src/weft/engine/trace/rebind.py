@@ -6,7 +6,6 @@ cloned; and every captured value is noted, so that a later step sees that it has
 
 import builtins
 import copy
-import dis
 import enum
 import functools
 import re
@@ -14,12 +13,14 @@ import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 
 from weft.engine.trace.api import Capture, Untraceable, is_numpys, same
+from weft.engine.trace.bytecode import asks_which, mentions
+from weft.engine.trace.bytecode import names as names_in
 from weft.engine.trace.generators import HANDLERS, Source, handling, refusing
 from weft.engine.trace.shims import guarded, impure, shim_of
 
@@ -33,40 +34,6 @@ LIBRARIES = sys.stdlib_module_names | {"weft", "numpy"}
 DICTS = (dict, OrderedDict)
 NUMBERS = (bool, int, float, str, tuple)
 FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
-
-
-@functools.lru_cache(maxsize=4096)
-def _mentions(code: types.CodeType, name: str) -> bool:
-    """Whether a function may look up an attribute of this name, itself or in a function within it."""
-    within = (c for c in code.co_consts if isinstance(c, types.CodeType))
-    return (
-        name in code.co_names or name in code.co_consts or any(_mentions(c, name) for c in within)
-    )
-
-
-def _names(code: CodeType) -> tuple[frozenset[str], bool]:
-    """The global names that code and what is defined in it may use, and whether it stores some."""
-    names, stores = set(), False
-    for i in dis.get_instructions(code) if code.co_names else ():  # not its attributes' names
-        if i.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_BUILD_CLASS"):
-            names.add(i.argval or "__build_class__")
-        stores = stores or i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            more, also = _names(const)
-            names |= more
-            stores |= also
-    return frozenset(names), stores
-
-
-def _asks_which(code: CodeType) -> bool:
-    """Whether code asks if one object is another, None and such aside."""
-    before = None
-    for i in dis.get_instructions(code):
-        if i.opname == "IS_OP" and not (before and before.opname == "LOAD_CONST"):
-            return True
-        before = i
-    return any(_asks_which(c) for c in code.co_consts if isinstance(c, CodeType))
 
 
 def _foreign(value: Any) -> bool:
@@ -233,8 +200,8 @@ class Rebinder:
             return refusing(fn, named)
         if _foreign(fn) and not hasattr(fn, "__wrapped__"):
             return fn
-        names, stores = _names(fn.__code__)
-        self._reads_place = self._reads_place or _mentions(fn.__code__, "place")
+        names, stores = names_in(fn.__code__)
+        self._reads_place = self._reads_place or mentions(fn.__code__, "place")
         if stores:
             raise Untraceable(f"{fn.__name__} assigns to a global")
         scope: dict[str, Any] = {"__builtins__": self._builtins(fn.__globals__)}
@@ -267,7 +234,7 @@ class Rebinder:
         ):
             self._cell(name, cell, original)
         held = [*scope.values(), *(_inside(cell) for cell in fn.__closure__ or ())]
-        if any(isinstance(v, torch.nn.Parameter) for v in held) and _asks_which(fn.__code__):
+        if any(isinstance(v, torch.nn.Parameter) for v in held) and asks_which(fn.__code__):
             raise Untraceable(
                 f"{fn.__name__} asks whether a tensor is a parameter that it captured"
             )

@@ -15,7 +15,7 @@ from weft.engine.plan import Plan
 
 __all__ = [
     "Column", "Counts", "Kernel", "Numbers", "Repeated", "Steps", "Table", "Things", "build", "looks",
-    "lowers", "warm_up",
+    "lowers",
 ]  # fmt: skip
 
 HERE = Path(__file__).parent
@@ -163,18 +163,6 @@ class Looks:
 def looks() -> Looks:
     """The functions that look at tensors, and at step counts."""
     return Looks(runtime())
-
-
-def warm_up() -> None:
-    """Begin to build the runtime while a chain is traced."""
-    threading.Thread(target=_quietly, daemon=True).start()
-
-
-def _quietly() -> None:
-    try:
-        runtime()
-    except Exception:  # said by whoever needs it
-        return
 
 
 class Kernel:
