@@ -157,8 +157,8 @@ class Chained(torch.optim.Optimizer):
         return new
 
     def _select(self, bound: BoundGroup) -> None:
-        chosen = [bound.group[name] for name in self.chain_options]
-        if bound.chosen and all(map(_selects_alike, chosen, bound.chosen)):
+        chosen, was = [bound.group[name] for name in self.chain_options], bound.chosen
+        if was and all(a is b or _selects_alike(a, b) for a, b in zip(chosen, was, strict=True)):
             return
         elements = self._chain_for(bound.group)
         if elements != bound.elements:
@@ -192,7 +192,7 @@ class Chained(torch.optim.Optimizer):
 
 def _selects_alike(a: Any, b: Any) -> bool:
     """Whether two values of an option certainly select the same chain: numbers by being zero or not."""
-    return a is b or (type(a) is type(b) is float and (a != 0) is (b != 0))
+    return type(a) is type(b) is float and (a != 0) is (b != 0)
 
 
 def _nothing_written(binding: Binding) -> WeftWarning:
