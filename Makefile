@@ -73,7 +73,8 @@ sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and Undef
 	WEFT_CACHE_DIR="$$(mktemp -d)" OMP_NUM_THREADS=2 \
 	$(PY) -m pytest -n 2 -p no:cacheprovider -m "not slow" tests/engine/test_fused_corpus.py \
 	    tests/engine/test_c_backend.py tests/engine/test_dims.py tests/engine/test_look.py \
-	    tests/engine/test_division.py
+	    tests/engine/test_division.py tests/engine/test_numbers.py tests/engine/test_repeated.py \
+	    tests/engine/test_memory.py
 
 bench: $(READY)  ## what a step costs, against torch's and others
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
