@@ -112,6 +112,34 @@ def test_a_negated_view_of_the_same_memory():
     agree(adamw, lambda opt, params: setattr(params[0], "grad", torch._neg_view(params[0].grad)))
 
 
+class Other(torch.Tensor):
+    """A tensor that may be anything."""
+
+
+MOVES = {
+    "another tensor": lambda p: torch.full_like(p, 0.5),
+    "the parameter itself": lambda p: p.data,
+    "a subclass": lambda p: torch.full_like(p, 0.5).as_subclass(Other),
+    "one that C++ has made": lambda p: torch.autograd.grad((p * 0.5).sum(), p)[0],
+    "expanded": lambda p: torch.full((1,), 0.5).expand(4, 4),
+}
+
+
+@pytest.mark.parametrize("how", MOVES)
+@pytest.mark.parametrize("make", [sgd, adamw])
+def test_a_grad_that_moves(make, how):
+    def between(opt, params):
+        for _ in range(3):
+            params[0].grad = MOVES[how](params[0])
+            opt.step()
+
+    agree(make, between)
+
+
+def test_a_grad_that_moves_onto_a_state():
+    agree(adamw, lambda opt, params: setattr(params[0], "grad", opt.state[params[0]]["exp_avg"]))
+
+
 def test_an_option_that_is_a_tensor_and_changes_in_place():
     def between(opt, params):
         momentum = opt.param_groups[0]["momentum"]
