@@ -172,8 +172,8 @@ def bench(
 
     Ratios are medians over rounds in which all take one step each. Prints targets beside what was
     measured, the machine's bandwidth, first steps, host time, memory, and what norms and a look at
-    grads cost. torch.compile takes most of the time: without it about six minutes on two cores
-    that do nothing else. `pip install weft[bench]` brings the public implementations.
+    grads cost. About nine minutes on two cores that do nothing else, two of them torch.compile's.
+    `pip install weft[bench]` brings the public implementations.
 
     Examples:
 
