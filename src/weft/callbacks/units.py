@@ -64,7 +64,12 @@ def orthograd(p, grad):
 
         g' = g - <p, g> / <p, p> p;   g <- g' * |g| / |g'|
 
+    What is left of a gradient along the parameter is zero, as that of a single element always is:
+    the rounding errors in its place are not scaled up.
+
     Prieto et al., 2025, arXiv:2501.04697. The tensor is one vector; their eps is 1e-30.
     """
     rest = grad - (p * grad).sum() / (p.square().sum() + 1e-30) * p
-    return {"grad": rest * (grad.norm() / (rest.norm() + 1e-30))}
+    norm, left = grad.norm(), rest.norm()
+    noise = 8 * torch.finfo(grad.dtype).eps * norm
+    return {"grad": rest * torch.where(left > noise, norm / left, 0.0)}

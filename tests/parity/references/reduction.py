@@ -595,7 +595,12 @@ def centralized(g):
 
 
 def orthogonal_to(p, g, eps=1e-30):
-    """g without its part along p, rescaled to g's norm; the tensor is one vector."""
+    """g without its part along p, rescaled to g's norm; the tensor is one vector.
+
+    One element has no other part: what rounding leaves of it would be noise, scaled up.
+    """
+    if g.numel() == 1:
+        return torch.zeros_like(g)
     rest = g - (p * g).sum() / ((p * p).sum() + eps) * p
     return rest * g.norm() / (rest.norm() + eps)
 
