@@ -178,7 +178,8 @@ class Chained(torch.optim.Optimizer):
             if not any(b.binding.knows_hyper(name) for b in self._bound):
                 raise ChainError(
                     f"unknown hyper {name!r}: no callback of the chain reads it"
-                    f"{did_you_mean(name, known)}; the chain reads {sorted(known)}"
+                    f"{did_you_mean(name, known)}; the chain reads {sorted(known)}; see "
+                    "docs/limits.md#names-that-nobody-reads"
                 )
 
     def _lengths(self) -> Mapping[str, int]:

@@ -194,7 +194,8 @@ def check_grad(bound: BoundGroup, i: int, p: torch.Tensor) -> None:
     if p.grad is not None and p.grad.layout != torch.strided:
         raise StepError(
             f"parameter {bound.name_of(i)} has a sparse grad ({p.grad.layout}), which weft's chains "
-            "do not take: use torch.optim.SparseAdam for it, or Embedding(sparse=False)"
+            "do not take: use torch.optim.SparseAdam for it, or Embedding(sparse=False); see "
+            "docs/limits.md#sparse-grads"
         )
 
 
@@ -244,7 +245,7 @@ def check_rank(bound: BoundGroup) -> None:
                 raise ChainError(
                     f"{spec.where} takes parameters of {' or '.join(map(str, ranks))} dimensions, "
                     f"and parameter {bound.name_of(i)} has {p.ndim}: give it a group with another "
-                    "chain, or route it with weft.route"
+                    "chain, or route it with weft.route; see docs/limits.md#methods-for-matrices"
                 )
 
 
@@ -261,5 +262,6 @@ def check_loss(groups: list[BoundGroup], loss: Any) -> None:
         if bound.binding.reads_loss and loss is None:
             reader = next(c for c in bound.binding.calls if any(n == "loss" for _, n in c.reads))
             raise StepError(
-                f"{reader.spec.where} reads 'loss': call step(closure) or step(loss=...)"
+                f"{reader.spec.where} reads 'loss': call step(closure) or step(loss=...); see "
+                "docs/limits.md#the-loss"
             )

@@ -136,7 +136,10 @@ class Engine:
         reason = getattr(e, "reason", "") or str(e) or type(e).__name__
         reason = textwrap.shorten(reason, MOST_SAID, placeholder=" ...")
         if self.name == "fused":
-            raise StepError(f"{name} ({file}:{line}) cannot run fused: {reason}") from e
+            raise StepError(
+                f"{name} ({file}:{line}) cannot run fused: {reason}; see "
+                "docs/limits.md#only-on-some-engines"
+            ) from e
         if binding is None:
             self._lost = reason
             binding = groups[0].binding

@@ -106,7 +106,9 @@ class Muon(Algorithm):
 
 def _check_matrix(p: torch.Tensor) -> None:
     if p.is_complex():
-        raise ValueError("Muon does not support complex parameters")
+        raise ValueError(
+            "Muon does not support complex parameters; see docs/limits.md#complex-parameters"
+        )
     if p.ndim != 2:
         raise ValueError(
             f"Muon only supports 2D parameters whereas we found a parameter with size: {p.size()}"

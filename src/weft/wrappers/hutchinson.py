@@ -66,7 +66,7 @@ class Hutchinson(Wrapper):
         if not curved:
             raise StepError(
                 f"{type(self).__name__} differentiates the gradient: call step(closure), with a "
-                "closure that calls loss.backward(create_graph=True)"
+                "closure that calls loss.backward(create_graph=True); see docs/limits.md#closures"
             )
         gs, zs = zip(*curved, strict=True)
         products = torch.autograd.grad(gs, params, grad_outputs=zs, materialize_grads=True)

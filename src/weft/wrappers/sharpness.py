@@ -42,7 +42,8 @@ class SAM(Wrapper):
         if closure is None:
             raise StepError(
                 f"{type(self).__name__} evaluates the gradient twice: call step(closure), with a "
-                "closure that zeroes the grads, computes the loss, calls backward and returns it"
+                "closure that zeroes the grads, computes the loss, calls backward and returns it; "
+                "see docs/limits.md#closures"
             )
         with torch.enable_grad():
             loss = closure()
