@@ -32,7 +32,8 @@ def load(opt: Any, bounds: list[BoundGroup], given: Mapping[str, Any], strict: b
         if changed is not None:
             given = changed
     _check_form(given)
-    loaded = [_group(opt, b, g) for b, g in zip(bounds, _matched(bounds, given), strict=True)]
+    saved = zip(bounds, _matched(bounds, given), strict=True)
+    loaded = [_group(opt, b, g, strict) for b, g in saved]
     state = _state(opt, loaded, given, strict)
     opt.__setstate__({"state": state, "param_groups": [b.group for b in loaded]})
     for hook in opt._optimizer_load_state_dict_post_hooks.values():
@@ -80,10 +81,16 @@ def _matched(bounds: list[BoundGroup], given: Mapping[str, Any]) -> list[Mapping
     return saved
 
 
-def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any]) -> BoundGroup:
+def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any], strict: bool) -> BoundGroup:
     """The saved group on our parameters, with its chain; hypers that it lacks keep their values."""
+    states = sorted(bound.binding.states.keys() & saved.keys())
+    if states and strict:
+        raise StateError(
+            f"this state dict is of another chain: its group {bound.index} has {states[0]!r}, which "
+            "is each parameter's state here. load_state_dict(..., strict=False) takes what fits"
+        )
     own = {k: v for k, v in bound.group.items() if k not in ("param_names", *saved)}
-    given = deepcopy({k: v for k, v in saved.items() if k != "params"})
+    given = deepcopy({k: v for k, v in saved.items() if k not in ("params", *states)})
     group = type(bound.group)({**own, **given})
     group["params"] = bound.params
     if "param_names" in bound.group:

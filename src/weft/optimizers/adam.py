@@ -1,6 +1,6 @@
 """Adam and its nearest kin: AdamW, AMSGrad, rectified and quasi-hyperbolic Adam."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from weft import callbacks as cb
 from weft.callback import rename
@@ -107,6 +107,7 @@ class AdamW(Adam):
     """
 
     paper = "Loshchilov and Hutter, 2017, arXiv:1711.05101"
+    fixed: ClassVar = {"decoupled_weight_decay": True}
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class AdamW(Adam):
         engine: str = "auto",
         on_nonfinite: str = "keep",
     ):
-        Algorithm.__init__(self, params, {**locals(), "decoupled_weight_decay": True})
+        Algorithm.__init__(self, params, locals())
 
     @classmethod
     def chain(

@@ -8,7 +8,8 @@ import torch
 
 from weft.binding import bind
 from weft.chain import Chain, chain
-from weft.errors import did_you_mean
+from weft.errors import ChainError, did_you_mean
+from weft.groups import BoundGroup
 from weft.optimizer import Optimizer
 from weft.wrapper import Wrapper
 
@@ -29,11 +30,17 @@ class Algorithm(Optimizer):
     says in `chain` which callbacks it is made of. `chain_options` names the arguments on which that
     depends; a group may set its own, and a change takes effect at the next step.
 
+    What makes a class what it is never comes from a file. An option that its constructor does not
+    take stays what this optimizer has when a state dict is loaded, its base's above all. One in `fixed`
+    moreover has that value in every group, and after a pickle or a copy too.
+
     Attributes:
         paper: authors, year, arXiv id; empty for what has none.
+        fixed: options of its base that a class fixes, and their values.
     """
 
     paper: ClassVar[str] = ""
+    fixed: ClassVar[Mapping[str, Any]] = {}
     _chains: ClassVar[dict[Any, tuple[Any, ...]]]
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -45,6 +52,7 @@ class Algorithm(Optimizer):
 
     def __init__(self, params: Any, arguments: Mapping[str, Any]):
         hypers = {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
+        hypers |= self.fixed
         own = {name: hypers.pop(name) for name in OF_THE_OPTIMIZER if name in hypers}
         more = hypers.pop("hypers", {})  # what a subclass takes as **hypers
         options = {k: hypers[k] for k in self.chain_options}
@@ -71,16 +79,28 @@ class Algorithm(Optimizer):
 
     @classmethod
     def _signature(cls) -> dict[str, Any]:
-        """The defaults of the constructor."""
-        parameters = inspect.signature(cls.__init__).parameters
-        return {
+        """The defaults of the constructor, and of those that a user's subclass hands them on to."""
+        own = {
             n: p.default
-            for n, p in parameters.items()
+            for n, p in inspect.signature(cls.__init__).parameters.items()
             if p.default is not p.empty and n not in OF_THE_OPTIMIZER
         }
+        base = cls.__bases__[0]
+        users = not cls.__module__.startswith("weft.") and issubclass(base, Algorithm)
+        return {**base._signature(), **own} if users and base is not Algorithm else own
 
     def _chain_for(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The chain for a group's options; a number selects by being zero or not."""
+        """The chain for a group's options; a number selects by being zero or not.
+
+        Raises:
+            ChainError: for a group that has an option otherwise than the class fixes it.
+        """
+        for name, value in self.fixed.items():
+            if group[name] != value:
+                raise ChainError(
+                    f"{type(self).__name__} is {name}={value!r}, and a group has {group[name]!r}: "
+                    f"leave it out, or use {type(self).__bases__[0].__name__}"
+                )
         key = tuple(_selector(group[name]) for name in self.chain_options)
         found = self._chains.get(key)
         if found is None:
@@ -88,6 +108,19 @@ class Algorithm(Optimizer):
             found = tuple(e for e in woven if not isinstance(e, Wrapper))
             self._chains[key] = found
         return found
+
+    def _loaded(self, bound: BoundGroup, group: dict[str, Any]) -> BoundGroup:
+        """`bound` as it is once `group` has been loaded, which does not say what the class is."""
+        if not bound.own_chain:
+            taken = inspect.signature(type(self).__init__).parameters
+            own = {n: bound.group[n] for n in self.chain_options if n not in taken}
+            group.update(own, **self.fixed)
+        return super()._loaded(bound, group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.update({n: v for n, v in self.fixed.items() if n in group})
 
     def _lengths(self) -> dict[str, int]:
         return {
