@@ -353,6 +353,10 @@ def tensors(update, lr, scaled):
     return {"update": update * weight * torch.arange(3.0).mean() + torch.ones_like(update) * lr}
 
 
+def windowed(update):
+    return {"update": update * torch.hann_window(6, periodic=False).mean()}
+
+
 def zero_dim(update, lr):
     return {"update": update * (1 + lr) + lr.sqrt() - torch.clamp(lr, max=0.01)}
 
@@ -417,6 +421,7 @@ STRESS = [
     Chain("update in place", (update_in_place, reader_of_all), LR),
     Chain("self-made state", (keeps,), {}, traces=2),
     Chain("state of numbers", (lambdas, tensors, descend), LR, traces=2),
+    Chain("a window", (windowed, descend), LR),
     Chain("tensor hyper", (zero_dim, descend), {"lr": torch.tensor(0.05)}),
     Chain("aten", (aten, descend), LR),
     Chain("python's sum and abs", (flat_math, descend), LR, SHAPES),

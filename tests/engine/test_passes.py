@@ -1,77 +1,11 @@
-"""One graph for parameters of different shapes."""
+"""Constants at each of their uses: sizes that happen to be equal make no other program."""
 
 import torch
 
 import weft
 from weft.binding import bind
-from weft.engine.interpret import interpret
-from weft.engine.passes import merge, structure, uses_apart
-from weft.engine.trace import Example, TensorSpec, trace
-
-
-def rms_clip(update, d=1.0):
-    return {
-        "update": update / (update.square().mean().sqrt() * update.numel() ** 0.5 / d).clamp(min=1)
-    }
-
-
-def centralize(grad):
-    return {"grad": grad - grad.mean(dim=tuple(range(1, grad.ndim)), keepdim=True)}
-
-
-def ema(grad, exp_avg=weft.zeros):
-    return {"exp_avg": exp_avg.lerp(grad, 0.1)}
-
-
-def graph_of(elements, shape):
-    binding = bind(elements, ["lr"])
-    state = {n: TensorSpec(shape, torch.float32) for n in binding.states}
-    return trace(binding, Example(shape, torch.float32, state, {"lr": 0.1, "d": 1.0})).graph
-
-
-def test_shapes_of_one_rank_share_a_graph_and_constants_become_columns():
-    chain = (ema, rms_clip, weft.callbacks.descend)
-    shapes = [(4, 3), (5, 7), (64, 2)]
-    (family,) = merge([graph_of(chain, s) for s in shapes])
-    assert family.members == (0, 1, 2)
-    numels = [4 * 3, 5 * 7, 128]
-    assert set(family.columns.values()) == {
-        tuple(map(float, numels)),
-        tuple(n**0.5 for n in numels),
-    }
-    family.graph.verify()
-
-
-def test_a_merged_graph_gives_what_each_of_its_members_gives():
-    chain = (ema, rms_clip, weft.callbacks.descend)
-    shapes = [(4, 3), (5, 7)]
-    graphs = [graph_of(chain, s) for s in shapes]
-    (family,) = merge(graphs)
-    slots = {n: torch.randn(4, 3) for n in ("p", "grad", "exp_avg")}
-    values = {"lr": 0.1, "d": 1.0}
-
-    def leaf(n):
-        return family.columns[n.attr("key")][0] if n.op == "column" else values[n.attr("name")]
-
-    alone = interpret(graphs[0], slots, leaf)
-    merged = interpret(family.graph, slots, leaf)
-    for (_, a), (_, b) in zip(alone, merged, strict=True):
-        assert torch.equal(a, b)
-
-
-def test_other_ranks_and_dimensions_of_one_are_other_programs():
-    graphs = [
-        graph_of((centralize, weft.callbacks.descend), s)
-        for s in [(4, 3), (4, 3, 2), (4, 1), (8, 5)]
-    ]
-    families = merge(graphs)
-    assert [f.members for f in families] == [(0, 3), (1,), (2,)]
-
-
-def test_another_chain_is_another_structure():
-    assert structure(graph_of((ema, weft.callbacks.descend), (3,))) != structure(
-        graph_of((weft.callbacks.descend,), (3,))
-    )
+from weft.engine.passes import uses_apart
+from weft.engine.trace import Example, trace
 
 
 def test_sizes_that_happen_to_be_equal_make_no_other_program():

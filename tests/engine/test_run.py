@@ -371,12 +371,7 @@ def loops(update):
     return {"update": update}
 
 
-@pytest.fixture
-def auto(monkeypatch):
-    monkeypatch.setattr("weft.engine.FUSE_BY_DEFAULT", True)
-
-
-def test_what_cannot_be_traced_runs_eagerly_with_one_warning(auto):
+def test_what_cannot_be_traced_runs_eagerly_with_one_warning():
     a, _ = pair([loops, descend], FEW)
     b = weft.Optimizer(params(FEW), [loops, descend], lr=0.01)
     give_grads(a, b)
@@ -403,7 +398,7 @@ def test_fused_raises_instead():
     assert all(torch.equal(p, q) for p, q in zip(flat(b), before, strict=True))
 
 
-def test_one_group_falls_back_and_the_other_does_not(auto):
+def test_one_group_falls_back_and_the_other_does_not():
     def make(engine):
         a, b = params([(3, 2), (4,)])
         return weft.Optimizer(
@@ -419,7 +414,7 @@ def test_one_group_falls_back_and_the_other_does_not(auto):
     assert b.explain().builds == 1
 
 
-def test_groups_that_share_a_value_fall_back_together(auto):
+def test_groups_that_share_a_value_fall_back_together():
     def make(engine):
         a, b = params([(3, 2), (4,)])
         return weft.Optimizer(
@@ -434,7 +429,7 @@ def test_groups_that_share_a_value_fall_back_together(auto):
     assert_same(a, b)
 
 
-def test_without_a_compiler(auto, monkeypatch, tmp_path):
+def test_without_a_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("WEFT_CC", "no-such-compiler")
     monkeypatch.setenv("WEFT_CACHE_DIR", str(tmp_path))
 
@@ -449,7 +444,7 @@ def test_without_a_compiler(auto, monkeypatch, tmp_path):
     assert_same(a, b)
 
 
-def test_too_many_variants(auto):
+def test_too_many_variants():
     def special(update, step):
         return {"update": update * [0.5, 1.0, 2.0][int(step) % 3] * len(range(int(step)))}
 
@@ -465,7 +460,7 @@ def test_too_many_variants(auto):
     assert_same(a, b)
 
 
-def test_a_kernel_that_disagrees_is_never_run(auto, monkeypatch, tmp_path):
+def test_a_kernel_that_disagrees_is_never_run(monkeypatch, tmp_path):
     from weft.engine.backends.c import ops
 
     monkeypatch.setenv("WEFT_CACHE_DIR", str(tmp_path))

@@ -18,7 +18,6 @@ __all__ = ["Engine", "Explanation", "engine_named"]
 
 NAMES = ("auto", "fused", "eager")
 MOST_SAID = 400  # characters of a reason
-FUSE_BY_DEFAULT = True  # whether "auto" fuses
 
 
 class Engine:
@@ -40,7 +39,7 @@ class Engine:
 
     @property
     def _fuses(self) -> bool:
-        return self.name == "fused" or (self.name == "auto" and FUSE_BY_DEFAULT)
+        return self.name != "eager"
 
     def again(
         self, groups: list[dict[str, Any]], state: MutableMapping, reselects: Callable[[], bool]

@@ -190,12 +190,15 @@ def _number(plan: Plan, live: list[Node], columns: Collection[int]) -> None:
     by_kernels = {a.index for n in live if plan.kind(n) in KERNELS for a in n.args}
     by_kernels |= {o.node.index for o in plan.graph.outputs}
     by_torch = {a.index for n in live if plan.kind(n) == TORCH for a in n.args}
-    for taken in (by_kernels, by_torch):
-        for place, n in enumerate(n for n in live if plan.kind(n) != TORCH):
-            wanted = n.index in taken and n.index not in plan.rows
-            if wanted and plan.kind(n) == HOST and (n.op != "const" or place in columns):
-                plan.rows[n.index] = len(plan.rows)
-        plan.scalars = plan.scalars or len(plan.rows)
+    numbers = [
+        n.index
+        for place, n in enumerate(n for n in live if plan.kind(n) != TORCH)
+        if plan.kind(n) == HOST and (n.op != "const" or place in columns)
+    ]
+    first = [i for i in numbers if i in by_kernels]
+    then = [i for i in numbers if i in by_torch - by_kernels]
+    plan.rows = {i: place for place, i in enumerate(first + then)}
+    plan.scalars = len(first)
     for o in plan.graph.outputs:
         if o.kind == "over":
             plan.barriers.setdefault(plan.level[o.node.index], []).append(o)

@@ -8,7 +8,6 @@ among them takes the op's dtype. Equal nodes are one node: `Graph.add` finds the
 Host scalar ops
     const(value)   hyper(name, index: a tuple where the hyper is one)   step   loss   number(name)
     shared(name)
-    column(key)    a number that depends on the parameter's shape: one entry a tensor
     + - * / // % ** neg abs, comparisons (lt le gt ge eq ne), select(c, a, b), float, int, round
     and the functions of `math` by their names (sqrt exp log pow cos floor ...)
 

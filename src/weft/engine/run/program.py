@@ -96,8 +96,8 @@ class Variant:
         row: the host scalars that it takes, in order.
         host: these values -> the row, or None where a guard does not hold.
         plain: both in one, for groups that hold Python's numbers only.
-        outputs: for each output that is kept as a Python number: (kind, name, place), the place in
-            the row, or among the values if that is negative (-1 - place).
+        numbers: for each output that is kept as a Python number: (kind, name, place, dtype), the place
+            in the row, or among the values if that is negative (-1 - place).
         made: (slot, name, spec) of the states that the step makes.
     """
 

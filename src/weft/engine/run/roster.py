@@ -65,7 +65,6 @@ class Roster:
         self._states()
         self._watch(groups)
         self._written()
-        self.any_staged = any(s.staged for s in seats)
         self.trains, self.asked = [p.requires_grad for p in self.params], False
 
     def _states(self) -> None:

@@ -98,9 +98,9 @@ class Launch:
         self._make_scratch(plans)
         part = self.part
         self.c = CTable(
-            tensors=n, scalars=self.scalars, columns=0, values=self.values, dims=len(plan.vectors.sizes),
+            tensors=n, scalars=self.scalars, values=self.values, dims=len(plan.vectors.sizes),
             reductions=plan.reductions, ptr=ctypes.addressof(self.ptr), rows=ctypes.addressof(self.rows),
-            row_of=ctypes.addressof(self.row_of), column=None, value=ctypes.addressof(self.value),
+            row_of=ctypes.addressof(self.row_of), value=ctypes.addressof(self.value),
             dim=ctypes.addressof(self.dim),
             active=len(part.which), chunks=part.chunks, which=_at(part.which), first=_at(part.first),
             start=_at(part.start), length=_at(part.length), partial=ctypes.addressof(self.partial),

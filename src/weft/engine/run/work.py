@@ -29,7 +29,7 @@ class Work:
     """The seats of one program in one step, and their launch.
 
     Attributes:
-        seats: their places in the roster; `variants` and `lane_rows` go with them.
+        seats: their places in the roster; `variants` and `sources` go with them.
     """
 
     def __init__(self, program: Program, roster: Roster):

@@ -97,7 +97,7 @@ def dispatch(t: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         if out is not None:
             return _into(t, out, dispatch(t, func, args, kwargs))
     itself = "inplace" in kwargs and is_composed(func)  # torch's code knows what it writes to
-    if name in OPS and name not in factories.CONSTANT and not itself:
+    if name in OPS and not itself:
         return wrap(t, compute(t, name, func, args, kwargs), _contig(t, args, kwargs))
     if name in VIEW_OPS:
         return VIEW_OPS[name](t, as_proxy(t, _self(args, kwargs)), *args[1:], **_rest(args, kwargs))

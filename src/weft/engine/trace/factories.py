@@ -17,7 +17,6 @@ from weft.engine.trace.views import shape_of
 __all__ = ["LIKE"]
 
 LIKE = {"zeros_like": 0, "ones_like": 1, "empty_like": 0}
-UNUSED = ("layout", "requires_grad", "pin_memory", "memory_format", "names", "device")
 
 
 def _fill(t: Tracer, value: Any, shape: Any, dtype: Any, default: torch.dtype) -> Node:
@@ -130,11 +129,6 @@ def _flat(data: Any, parts: list[Any]) -> tuple[int, ...]:
     return (len(data), *(shapes.pop() if shapes else ()))
 
 
-@op("arange", "linspace", "logspace", "eye", "tril_indices", "triu_indices", "hann_window")
-def _constant(t: Tracer, *args: Any, fn: Any = None, **kwargs: Any) -> Node:
-    raise NotImplementedError  # replaced by `constant` in the dispatcher, which knows the function
-
-
 def constant(t: Tracer, fn: Any, args: Any, kwargs: dict[str, Any]) -> Node:
     """A factory whose result depends on nothing: a call without tensors."""
     kwargs = {k: v for k, v in kwargs.items() if k != "device"}
@@ -149,7 +143,11 @@ def _concrete(x: Any) -> Any:
     return x
 
 
-CONSTANT = frozenset(("arange", "linspace", "logspace", "eye", "tril_indices", "triu_indices"))
+# what depends on no tensor
+WINDOWS = ("bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window")
+CONSTANT = frozenset(
+    ("arange", "linspace", "logspace", "eye", "tril_indices", "triu_indices", *WINDOWS)
+)
 
 
 # ---------------------------------------------------------------- copies and dtypes

@@ -11,7 +11,7 @@ from weft.engine.trace.api import Traced
 
 __all__ = ["HOST_SCOPE", "HostFunction", "evaluate", "host_function", "host_source", "is_leaf"]
 
-LEAVES = frozenset(("hyper", "step", "loss", "number", "shared", "column"))
+LEAVES = frozenset(("hyper", "step", "loss", "number", "shared"))
 INFIX = {
     "+": "+", "-": "-", "*": "*", "/": "/", "//": "//", "%": "%", "**": "**",
     "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",

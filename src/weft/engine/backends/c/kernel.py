@@ -26,8 +26,8 @@ class Table(ctypes.Structure):
     """`weft_table` of weft.h, field by field."""
 
     _fields_ = (
-        *((n, LONG) for n in ("tensors", "scalars", "columns", "values", "dims", "reductions")),
-        *((n, POINTER) for n in ("ptr", "rows", "row_of", "column", "value", "dim")),
+        *((n, LONG) for n in ("tensors", "scalars", "values", "dims", "reductions")),
+        *((n, POINTER) for n in ("ptr", "rows", "row_of", "value", "dim")),
         *((n, LONG) for n in ("active", "chunks")),
         *((n, POINTER) for n in ("which", "first", "start", "length", "partial")),
         *((n, LONG) for n in ("wholes", "splits", "split_from")),

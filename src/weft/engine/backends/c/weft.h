@@ -7,11 +7,10 @@
 
 /* The tensors of a launch. ptr is slot-major: ptr[slot * tensors + t]. Python fills it in. */
 typedef struct {
-    int64_t tensors, scalars, columns, values, dims, reductions;
+    int64_t tensors, scalars, values, dims, reductions;
     char **ptr;
     const double *rows;       /* [row][scalars]: host scalars, a row for each group and step */
     const int32_t *row_of;    /* [tensors] */
-    const double *column;     /* [tensors][columns]: numbers that depend on the shape */
     double *value;            /* [tensors][values]: 0-dim values of this step */
     const int64_t *dim;       /* [tensors][dims]: the length of a chunk, then sizes that depend on the shape */
     /* the part of them that steps now, cut into chunks */
