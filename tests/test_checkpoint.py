@@ -70,6 +70,7 @@ def test_the_last_few_are_kept(tmp_path, ending):
     assert weft.load_checkpoint(older) == 2
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked child while it writes")
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_killed_while_saving_the_last_complete_one_loads(tmp_path, ending):

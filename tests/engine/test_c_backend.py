@@ -219,6 +219,7 @@ def test_another_compiler_has_its_own_entries(folder, tmp_path, monkeypatch):
     assert value(6)[0].key != key
 
 
+@pytest.mark.processes
 def test_several_processes_build_at_once(folder):
     code = (
         "from weft.engine.backends.c import cache\n"

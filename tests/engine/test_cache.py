@@ -445,6 +445,7 @@ make().step()
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_child_that_is_forked_while_another_thread_builds(folder):
     done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True)

@@ -103,6 +103,7 @@ def _steps(opt, p):
         opt.step()
 
 
+@pytest.mark.processes
 def test_counts_in_shared_memory_are_counted_there():
     """Processes that train one model together share its states, counts included."""
     p = parameter()

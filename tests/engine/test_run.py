@@ -313,6 +313,7 @@ def test_a_captured_value_that_changes_is_noticed():
     assert_same(a, b)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_steps():

@@ -15,6 +15,7 @@ import weft
 WORK = pathlib.Path(__file__).with_name("distributed_work.py")
 
 
+@pytest.mark.processes
 def test_two_processes(tmp_path):
     both = [
         subprocess.Popen(
