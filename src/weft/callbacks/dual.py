@@ -27,4 +27,4 @@ def primal_average(p, update, momentum=0.9, x0=copy_of_param):
 
     p <- momentum * p + (1 - momentum) * (p_0 - u)
     """
-    return {"p": momentum * p + (1 - momentum) * (x0 - update)}
+    return {"p": p + (1 - momentum) * (x0 - p - update)}

@@ -5,6 +5,8 @@ from weft.callbacks.decay import decay_for, spared
 
 __all__ = ["attract", "borrow_sign", "borrow_size", "cautious", "cautious_weight_decay"]
 
+ROUNDING = 1e-6  # of a number that float32 has computed in a few operations
+
 
 @mark(place="update")
 def cautious(update, grad):
@@ -60,10 +62,12 @@ def attract(
         a <- beta2 * a + (1 - beta2) * p,   a' = a / (1 - beta2^t)
         u <- u + weight_decay * a' + gamma * sign(p - lr * weight_decay * a' - a')
 
-    Zheng et al., 2025, arXiv:2501.12243 (FOCUS).
+    Zheng et al., 2025, arXiv:2501.12243 (FOCUS). Nothing is drawn to an average that it is nearer to
+    than float32 can tell.
     """
     pbar = pbar.lerp(p, 1 - betas[1])
     average = pbar / (1 - betas[1] ** step)
     decay = decay_for(weight_decay, do_wd)
-    pull = (p - (1 + lr * decay) * average).sign()
-    return {"pbar": pbar, "update": update + decay * average + gamma * pull}
+    gap = p - (1 + lr * decay) * average
+    apart = (gap.abs() > ROUNDING * average.abs()).to(p.dtype)
+    return {"pbar": pbar, "update": update + decay * average + gamma * gap.sign() * apart}

@@ -38,10 +38,10 @@ def accelerate(p, grad, lr, kappa=1000.0, xi=10.0, constant=0.7, momentum_buffer
     Jain et al., 2017, arXiv:1704.08227. w starts at the parameter.
     """
     rest = constant**2 * xi / kappa
-    long = p - kappa * lr / constant * grad
-    point = momentum_buffer + rest * (long - momentum_buffer)
-    short = constant * (p - lr * grad)
-    return {"momentum_buffer": point, "p": (short + rest * point) / (constant + rest)}
+    long = p - momentum_buffer - kappa * lr / constant * grad
+    point = momentum_buffer + rest * long
+    share = rest / (constant + rest)  # as a move from p: without a gradient nothing is rounded
+    return {"momentum_buffer": point, "p": p + share * (point - p) - (1 - share) * lr * grad}
 
 
 @mark(place="descend")

@@ -991,7 +991,9 @@ class FOCUS(Reference):
             bar.copy_(b2 * bar + (1 - b2) * p)
             bar_hat = bar / (1 - b2**self.t)
             p -= h.lr * h.weight_decay * bar_hat
-            p -= h.lr * (m.sign() + h.gamma * (p - bar_hat).sign())
+            pull = (p - bar_hat).sign()
+            pull[(p - bar_hat).abs() <= 1e-6 * bar_hat.abs()] = 0  # the first step: rounding alone
+            p -= h.lr * (m.sign() + h.gamma * pull)
 
 
 @reference("kate")
