@@ -8,7 +8,7 @@ import torch
 from weft.binding import Binding, missing_hyper
 from weft.callback import Shared, function_of
 from weft.errors import ChainError, StepError
-from weft.hyperparameters import check_kind, check_length
+from weft.hyperparameters import NOT_HYPERS, check_kind, check_length
 from weft.source import lengths
 
 __all__ = [
@@ -21,8 +21,6 @@ __all__ = [
     "check_rank",
     "describe",
 ]
-
-NOT_HYPERS = ("params", "param_names")
 
 
 class Group(dict):

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["check_kind", "check_length", "spread", "validate"]
+__all__ = ["as_read", "check_kind", "check_length", "check_one", "is_one", "spread", "validate"]
+
+NOT_HYPERS = ("params", "param_names")  # keys of a group
 
 # hyper -> torch's word for it in "Invalid ... value: x"
 NOT_NEGATIVE = {
@@ -31,9 +33,9 @@ def validate(hypers: Mapping[str, Any]) -> None:
     Traceback (most recent call last):
     ValueError: Invalid learning rate: -1.0
     """
+    check_one("lr", hypers.get("lr"))
+    hypers = {name: as_read(value) for name, value in hypers.items() if name not in NOT_HYPERS}
     lr = hypers.get("lr")
-    if isinstance(lr, torch.Tensor) and lr.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
     if "lr" in hypers and lr is None:
         raise TypeError("hyper 'lr' must be a number, not None")
     if _bad("lr", lr):
@@ -71,9 +73,47 @@ def _bad(name: str, value: Any) -> bool:
         raise TypeError(f"hyper {name!r} must be a number, not the string {value!r}")
     if isinstance(value, complex | list | dict):
         raise TypeError(f"hyper {name!r} must be a number, not {value!r}")
-    if isinstance(value, torch.Tensor):
-        return value.device.type != "meta" and not bool((value >= 0).all())
     return _is_number(value) and not value >= 0.0
+
+
+def is_one(value: Any) -> bool:
+    """Whether a value is a tensor with one real number in it."""
+    return (
+        isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex()
+    ) and value.device.type != "meta"
+
+
+def as_read(value: Any) -> Any:
+    """A hyper as callbacks read it: a tensor of one element is a number, in a tuple too.
+
+    >>> as_read((torch.ones(1, 1), 0.5))
+    (1.0, 0.5)
+    """
+    if is_one(value):
+        return value.item()
+    if isinstance(value, tuple | list) and any(isinstance(v, torch.Tensor) for v in value):
+        return type(value)(map(as_read, value))
+    return value
+
+
+def check_one(name: str, value: Any) -> None:
+    """Refuse a tensor of several elements, or of none, where one number belongs, in a tuple too.
+
+    Raises:
+        ValueError: names the hyper.
+
+    >>> check_one("eps", torch.ones(3))
+    Traceback (most recent call last):
+    ValueError: hyper 'eps' is one number, and was given a tensor of shape (3,)
+    """
+    for v in value if isinstance(value, tuple | list) else ():
+        check_one(name, v)
+    if isinstance(value, torch.Tensor) and value.numel() != 1:
+        if name == "lr":
+            raise ValueError("Tensor lr must be 1-element")  # torch's words
+        raise ValueError(
+            f"hyper {name!r} is one number, and was given a tensor of shape {tuple(value.shape)}"
+        )
 
 
 def check_kind(name: str, value: Any, default: Any) -> None:
@@ -81,6 +121,7 @@ def check_kind(name: str, value: Any, default: Any) -> None:
 
     Raises:
         TypeError: names it.
+        ValueError: for a tensor of several elements where one number belongs.
 
     >>> check_kind("eps", None, 1e-8)
     Traceback (most recent call last):
@@ -91,7 +132,8 @@ def check_kind(name: str, value: Any, default: Any) -> None:
     elif isinstance(default, int | float) and not isinstance(default, bool):
         fits = isinstance(value, int | float | torch.Tensor)
     else:
-        fits = True
+        return
+    check_one(name, value)
     if not fits:
         raise TypeError(f"hyper {name!r} is {value!r}, where {default!r} is of another kind")
 

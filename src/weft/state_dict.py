@@ -11,7 +11,7 @@ from weft.callback import State, copy_of_param, ones, zeros
 from weft.engine.dry import states_made
 from weft.errors import StateError
 from weft.groups import NOT_HYPERS, BoundGroup
-from weft.hyperparameters import check_length, validate
+from weft.hyperparameters import check_length, is_one, validate
 
 __all__ = ["load"]
 
@@ -115,18 +115,12 @@ def _check_hyper(name: str, value: Any, ours: Any) -> None:
             for v, own in zip(value, ours, strict=True):
                 _check_hyper(name, v, own)
     elif isinstance(ours, int | float | torch.Tensor):
-        number = value.item() if _is_scalar(value) else value
+        number = value.item() if is_one(value) else value
         fits = isinstance(number, int | float) and number == number
     else:
         return
     if not fits:
         raise ValueError(f"hyper {name!r} is {value!r}, where {ours!r} is of another kind")
-
-
-def _is_scalar(value: Any) -> bool:
-    return (
-        isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex()
-    ) and value.device.type != "meta"
 
 
 def _state(
@@ -210,7 +204,7 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
     if name == "step" and bound.binding.keeps_step:
         return _step(bound, i, value)
     if declared is not None and declared.is_number:
-        number = value.item() if _is_scalar(value) else value
+        number = value.item() if is_one(value) else value
         if type(number) is not type(declared.init) and not isinstance(number, int | float):
             raise _misfit(bound, i, name, f"{value!r}", f"{declared.init!r}")
         return number
@@ -229,7 +223,7 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
 
 def _step(bound: BoundGroup, i: int, value: Any) -> torch.Tensor:
     """A step count as a float32 tensor, from a number (as older checkpoints have it) or a tensor."""
-    number = value.item() if _is_scalar(value) else value
+    number = value.item() if is_one(value) else value
     counts = isinstance(number, int | float) and not isinstance(number, bool)
     if not counts or not 0 <= number <= LARGEST or number != int(number):
         raise _misfit(bound, i, "step", f"{value!r}", "a number of steps")

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from weft.binding import Binding
 from weft.callback import function_of
 from weft.engine import eager
 from weft.engine.draws import reseed, undrawn
@@ -32,7 +31,7 @@ def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | No
     """
     assert variant.program is not None
     entry = variant.program.kernel.entry
-    chain = fingerprint(seat.bound.binding, variant)
+    chain = fingerprint(seat, variant, loss)
     if chain is not None and chain in entry.notes.get(NOTE, ()):
         return None
     held = {id(g): (g, g.get_state()) for g in _generators(seat, variant)}
@@ -248,9 +247,11 @@ def _distance(x: Any, y: Any) -> str:
 # ---------------------------------------------------------------- the verdict's key
 
 
-def fingerprint(binding: Binding, variant: Variant) -> str | None:
-    """What the chain's code and its numbers' are; None where a callback's cannot be seen."""
-    parts: list[Any] = [torch.__version__, *variant.identity[1:]]
+def fingerprint(seat: Seat, variant: Variant, loss: Any) -> str | None:
+    """What the chain's code and its numbers' are, and of what kind; None where that cannot be seen."""
+    binding, group = seat.bound.binding, seat.bound.group
+    kinds = [(name, _kind(group[name])) for name in sorted(binding.hyper_names & group.keys())]
+    parts: list[Any] = [torch.__version__, *variant.identity[1:], kinds, _kind(loss)]
     for call in binding.calls:
         function = function_of(call.spec.fn)
         if function is None:
@@ -262,6 +263,14 @@ def fingerprint(binding: Binding, variant: Variant) -> str | None:
             _code(function.__code__),
         ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _kind(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_kind(v) for v in value]
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), tuple(value.shape)
+    return type(value).__name__
 
 
 def _code(code: CodeType) -> tuple[Any, ...]:

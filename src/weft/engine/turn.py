@@ -9,6 +9,7 @@ from weft.binding import Call
 from weft.callback import State, function_of
 from weft.errors import StepError
 from weft.groups import NOT_HYPERS, BoundGroup
+from weft.hyperparameters import as_read
 
 __all__ = ["Barrier", "Turn"]
 
@@ -193,7 +194,7 @@ class Turn:
         held, binding = name in self.own, self.binding
         a_hyper = name in self.group and name not in binding.state_names
         if a_hyper and (not held or name in binding.shared or self.bound.is_set(name)):
-            return True, _scalar(self.group[name])
+            return True, as_read(self.group[name])
         if held:
             return True, self._state(name)
         if name in call.local:
@@ -371,14 +372,8 @@ def _readable(value: Any) -> Any:
     return value
 
 
-def _scalar(value: Any) -> Any:
-    """A hyper as callbacks read it: a tensor of one element has no dimensions, nor 16 bits."""
-    value = _wide(value)
-    return value.reshape(()) if isinstance(value, torch.Tensor) and value.ndim else value
-
-
 def _wide(value: Any) -> Any:
-    """A hyper or a loss in float32, where it has 16 bits."""
+    """A loss in float32, where it has 16 bits."""
     return value.float() if isinstance(value, torch.Tensor) and value.dtype in LOW else value
 
 

@@ -10,6 +10,7 @@ from weft.binding import bind
 from weft.chain import Chain, chain
 from weft.errors import ChainError, did_you_mean
 from weft.groups import BoundGroup
+from weft.hyperparameters import check_one
 from weft.optimizer import Optimizer
 from weft.wrapper import Wrapper
 
@@ -54,6 +55,8 @@ class Algorithm(Optimizer):
         hypers = {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
         hypers |= self.fixed
         own = {name: hypers.pop(name) for name in OF_THE_OPTIMIZER if name in hypers}
+        for name in hypers:
+            check_one(name, hypers[name])
         more = hypers.pop("hypers", {})  # what a subclass takes as **hypers
         options = {k: hypers[k] for k in self.chain_options}
         woven = type(self).chain(**options)
@@ -101,6 +104,8 @@ class Algorithm(Optimizer):
                     f"{type(self).__name__} is {name}={value!r}, and a group has {group[name]!r}: "
                     f"leave it out, or use {type(self).__bases__[0].__name__}"
                 )
+        for name in self.chain_options:
+            check_one(name, group[name])
         key = tuple(_selector(group[name]) for name in self.chain_options)
         found = self._chains.get(key)
         if found is None:

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.hyperparameters import check_length
+from weft.hyperparameters import check_length, check_one
 from weft.optimizers.base import Algorithm
 
 __all__ = ["CAME", "SM3", "Adafactor", "AdamMini"]
@@ -88,8 +87,8 @@ def _check(given: Mapping[str, Any]) -> None:
     """Adafactor's hypers, refused in torch's words."""
     check_length("eps", given["eps"], 2, 2)
     eps1, eps2 = given["eps"]
-    if isinstance(given["lr"], torch.Tensor) and given["lr"].numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
+    for name in ("lr", "beta2_decay", "eps", "d", "weight_decay"):
+        check_one(name, given[name])
     if not given["lr"] >= 0.0:
         raise ValueError(f"Learning rate should be >= 0 but is: {given['lr']}")
     if not given["beta2_decay"] <= 0.0:

@@ -8,6 +8,7 @@ from weft import callbacks as cb
 from weft.callback import rename
 from weft.callbacks.matrix import JORDAN
 from weft.chain import Chain
+from weft.hyperparameters import check_one
 from weft.optimizers.base import Algorithm
 
 __all__ = ["AdaMuon", "Muon", "MuonClip", "MuonPolarExpress", "NorMuon"]
@@ -117,8 +118,9 @@ def _check_matrix(p: torch.Tensor) -> None:
 
 def _check(lr: Any, momentum: float, weight_decay: float, adjust: Any, abc: Any, steps: int):
     """Refuse what torch.optim.Muon refuses, in its words, and before the first step."""
-    if getattr(lr, "numel", lambda: 1)() != 1:
-        raise ValueError("Tensor lr must be 1-element")
+    check_one("lr", lr)
+    check_one("momentum", momentum)
+    check_one("weight_decay", weight_decay)
     if not lr >= 0.0:
         raise ValueError(f"Learning rate should be >= 0 but is: {lr}")
     if not momentum >= 0.0:

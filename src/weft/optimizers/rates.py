@@ -5,6 +5,7 @@ from typing import Any
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
+from weft.hyperparameters import as_read
 from weft.optimizers.base import Algorithm
 
 __all__ = ["AdaBound", "AdaMod", "AdamAtan2", "DiffGrad", "DualAdam", "PAdam", "SAdam"]
@@ -62,7 +63,7 @@ class AdaBound(Algorithm):
         on_nonfinite: str = "keep",
     ):
         if base_lr is None:
-            base_lr = float(lr)
+            base_lr = as_read(lr)
         super().__init__(params, locals())
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from weft.engine.graph import Graph, Node
+from weft.hyperparameters import as_read
 
 __all__ = [
     "Capture",
@@ -111,7 +112,7 @@ class Example:
             self.kind, self.requires_grad,
             static(self.loss),
             frozenset((k, static(v)) for k, v in self.state.items()),  # a stray key may be no string
-            frozenset((k, static(v), k in self.given) for k, v in self.hypers.items()),
+            frozenset((k, static(as_read(v)), k in self.given) for k, v in self.hypers.items()),
         )  # fmt: skip
 
 

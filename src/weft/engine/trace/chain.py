@@ -17,6 +17,7 @@ from weft.engine.trace.results import Results
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy
 from weft.engine.trace.tracer import Tracer
+from weft.hyperparameters import as_read
 
 __all__ = ["trace"]
 
@@ -226,7 +227,13 @@ class ChainTrace:
     def _hyper(self, name: str) -> Any:
         if name not in self.hypers:
             op = "shared" if name in self.binding.shared else "hyper"
-            self.hypers[name] = self._symbolic(op, name, self.example.hypers[name], ())
+            given = self.example.hypers[name]
+            value = as_read(given)
+            if type(value) is bool and value is not given:
+                raise Untraceable(
+                    f"the hyper {name!r} is a tensor of a bool, which may change in place"
+                )
+            self.hypers[name] = self._symbolic(op, name, value, ())
         return self.hypers[name]
 
     def _symbolic(self, op: str, name: str, value: Any, index: tuple[int, ...]) -> Any:
@@ -244,13 +251,7 @@ class ChainTrace:
         if isinstance(value, tuple) and (op != "number" or not index):
             return tuple(self._symbolic(op, name, v, (*index, i)) for i, v in enumerate(value))
         if isinstance(value, torch.Tensor):
-            if value.numel() != 1 or value.is_complex():
-                raise Untraceable(f"the hyper {name!r} is a tensor of {tuple(value.shape)}")
-            leaf = t.leaf(op, value.item(), name=name, **attrs)
-            node = t.full(
-                leaf, (), compute_dtype(value.dtype)
-            )  # one element is read without dimensions
-            return TensorProxy.make(t, Storage(node, f"the hyper {name!r}"), (), True)
+            raise Untraceable(f"the hyper {name!r} is a tensor of {tuple(value.shape)}")
         if isinstance(value, tuple | list | dict):
             raise Untraceable(f"{name!r} is a {type(value).__name__} of {static(value)[:40]}")
         return self.rebinder.rebind(value, name, None)
