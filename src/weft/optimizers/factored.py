@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.hyperparameters import check_length, check_one
