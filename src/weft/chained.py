@@ -78,7 +78,7 @@ class Chained(torch.optim.Optimizer):
         bound.fill_defaults()
         self._add(group, bound)
         for name in group:  # schedulers look for lr, betas and momentum in the defaults
-            if name not in (*NOT_HYPERS, *self.defaults):
+            if name not in (*NOT_HYPERS, "differentiable", *self.defaults):
                 self.defaults[name] = group[name]
                 if own is not None:
                     self._lent.add(name)
@@ -94,12 +94,18 @@ class Chained(torch.optim.Optimizer):
         """torch's own check and registration, undone where the chain does not fit a parameter."""
         ours = {"lr", "differentiable", *group}
         ours |= {name for w in self._wrappers for name in w.group_defaults()}
+        self._check_differentiable(bound, self._wrappers)
         if self.refuses_twice:
             refuse_twice(group, len(self.param_groups))
+        defaults = self.defaults
+        if bound.differentiable:  # torch looks there whether parameters have to be leaves
+            self.defaults = {**defaults, "differentiable": True}
         try:
             super().add_param_group(group)
         except ValueError as e:
             raise ValueError(f"{e}{self._given_before(group)}") from e
+        finally:
+            self.defaults = defaults
         bound.group = added = self.param_groups[-1]
         # torch gives every group all defaults: other chains' too
         for name in set(self.defaults) & set(added) - ours:
@@ -173,7 +179,7 @@ class Chained(torch.optim.Optimizer):
         for b in self._bound:
             known |= {*b.binding.hyper_names, *b.binding.shared}
         for name in hypers:
-            if name in ORIGINAL_NAMES or name in self._accepted():
+            if name in (*ORIGINAL_NAMES, "differentiable") or name in self._accepted():
                 continue
             if not any(b.binding.knows_hyper(name) for b in self._bound):
                 raise ChainError(
@@ -181,6 +187,16 @@ class Chained(torch.optim.Optimizer):
                     f"{did_you_mean(name, known)}; the chain reads {sorted(known)}; see "
                     "docs/limits.md#names-that-nobody-reads"
                 )
+
+    @staticmethod
+    def _check_differentiable(bound: BoundGroup, wrappers: list[Wrapper]) -> None:
+        """Refuse wrappers where steps run under autograd: they write, or swap, what graphs need."""
+        if wrappers and bound.differentiable:
+            name = type(wrappers[0]).__name__
+            raise ChainError(
+                f"{name} works around the step, outside of autograd, so that gradients through it "
+                "would be wrong: leave differentiable=True, or the wrapper, out (see docs/limits.md)"
+            )
 
     def _lengths(self) -> Mapping[str, int]:
         """How long the hypers are that are tuples, as far as the constructor declares them."""

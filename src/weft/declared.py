@@ -1,24 +1,51 @@
 """What the default of an argument declares: per-parameter state, or one value for a group."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["Shared", "State", "copy_of_param", "ones", "shared", "state", "zeros"]
+__all__ = [
+    "SCALAR_DTYPES",
+    "Shared",
+    "State",
+    "copy_of_param",
+    "ones",
+    "scalar_dtype",
+    "shared",
+    "state",
+    "zeros",
+]
+
+
+SCALAR_DTYPES = (torch.float32, torch.float64)
+
+
+def scalar_dtype() -> torch.dtype:
+    """The dtype of a number that is kept as a tensor, a count of steps say, as torch has it."""
+    return torch.float64 if torch.get_default_dtype() is torch.float64 else torch.float32
 
 
 @dataclass(frozen=True)
 class State:
-    """Per-parameter state: how its first value is made, and its dtype where it is not the parameter's."""
+    """Per-parameter state: how its first value is made, and its dtype where it is not the parameter's.
+
+    `kept_in` may be a function: a dtype that is decided when the state is made.
+    """
 
     init: Any
-    dtype: torch.dtype | None = None
+    kept_in: torch.dtype | Callable[[], torch.dtype] | None = None
     name: str = ""
 
-    def make(self, p: torch.Tensor) -> Any:
-        """The initial value for parameter `p`: a fresh tensor, or a number."""
-        value = self.init(p.detach()) if callable(self.init) else self.init
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype that a state made now is kept in; None for the parameter's."""
+        return self.kept_in() if callable(self.kept_in) else self.kept_in
+
+    def make(self, p: torch.Tensor, *, graph: bool = False) -> Any:
+        """The initial value for parameter `p`: a fresh tensor, or a number; `graph`: under autograd."""
+        value = self.init(p.clone() if graph else p.detach()) if callable(self.init) else self.init
         if isinstance(value, torch.Tensor):
             floats = value.is_floating_point() and p.is_floating_point()
             dtype = self.dtype or (p.dtype if floats else value.dtype)
@@ -36,7 +63,7 @@ class State:
         return f"weft.{self.name}" if self.name else f"weft.state({self.init!r})"
 
     def __reduce__(self):
-        return self.name if self.name else (State, (self.init, self.dtype))
+        return self.name if self.name else (State, (self.init, self.kept_in))
 
 
 @dataclass(frozen=True)
@@ -55,12 +82,13 @@ ones: Any = State(torch.ones_like, name="ones")
 copy_of_param: Any = State(_copy, name="copy_of_param")
 
 
-def state(initial: Any, dtype: torch.dtype | None = None) -> Any:
+def state(initial: Any, dtype: torch.dtype | Callable[[], torch.dtype] | None = None) -> Any:
     """Declare per-parameter state, as a callback's default.
 
     Args:
         initial: a number, or a function of the parameter that returns a tensor.
-        dtype: of the state's tensors; the parameter's where it is not given.
+        dtype: of the state's tensors, or a function that gives it; the parameter's where it is
+            not given.
 
     >>> import torch, weft
     >>> def rows(grad, row_sq=weft.state(lambda p: p.new_zeros(p.shape[:1]))):

@@ -82,6 +82,11 @@ class BoundGroup:
         """The group's parameters."""
         return self.group["params"]
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether its steps run under autograd."""
+        return bool(self.group.get("differentiable"))
+
     def is_set(self, name: str) -> bool:
         """Whether a hyper was set rather than defaulted, so that it beats state of that name."""
         if name in self.given or name not in self.binding.hypers:

@@ -6,7 +6,17 @@ from typing import Any
 
 import torch
 
-__all__ = ["as_read", "check_kind", "check_length", "check_one", "is_one", "spread", "validate"]
+__all__ = [
+    "as_read",
+    "check_kind",
+    "check_length",
+    "check_one",
+    "has_history",
+    "is_one",
+    "spread",
+    "unused",
+    "validate",
+]
 
 NOT_HYPERS = ("params", "param_names")  # keys of a group
 
@@ -160,6 +170,20 @@ def check_length(
             f"hyper {name!r} takes {wanted} number{'s' * (least != 1)}{at}, and was given "
             f"{given}: {value!r}"
         )
+
+
+def has_history(value: Any) -> bool:
+    """Whether autograd wants to know what becomes of a value."""
+    return isinstance(value, torch.Tensor) and value.requires_grad
+
+
+def unused(value: Any) -> bool:
+    """Whether a hyper is zero, so that what it scales may be left out: not where it has a derivative.
+
+    >>> unused(0.0), unused(torch.zeros(())), unused(torch.zeros((), requires_grad=True))
+    (True, True, False)
+    """
+    return bool(value == 0) and not has_history(value)
 
 
 def spread(s: slice, n: int) -> list[float]:

@@ -40,6 +40,10 @@ class Optimizer(Original, Watched, Chained):
             does not look; "skip" leaves the whole step out, and counts it in `skipped_steps`;
             "raise" raises `NonFiniteError`. Looking reads every grad once more. It is an
             attribute, to be changed at any time.
+        differentiable: the step runs under autograd, eagerly and out of place, for gradients through
+            steps: to hypers that are tensors, to grads, to earlier parameters. The parameters are
+            then clones, not leaves; a group may set its own. A wrapper is refused, and so is a
+            callback that leaves autograd.
         **hypers: hyperparameters for all groups, such as `lr=0.1`.
 
     Raises:
@@ -68,6 +72,7 @@ class Optimizer(Original, Watched, Chained):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        differentiable: bool = False,
         **hypers: Any,
     ):
         self.on_nonfinite = on_nonfinite
@@ -76,6 +81,8 @@ class Optimizer(Original, Watched, Chained):
         self._wrappers: list[Wrapper] = []
         self._lent: set[str] = set()  # defaults that only groups with chains of their own have
         self._default_chain = self._split(cbs)
+        if differentiable or "differentiable" in self._accepted():
+            hypers["differentiable"] = differentiable
         self._explicit = {k: number(v) for k, v in hypers.items()}
         self.frozen_idx = 0
         self._training = True
@@ -167,6 +174,8 @@ class Optimizer(Original, Watched, Chained):
 
     def wrap(self, wrapper: Wrapper) -> "Optimizer":
         """Put a wrapper around this optimizer's step, outside those that it has; returns itself."""
+        for bound in self._bound:
+            self._check_differentiable(bound, [wrapper])
         self._wrappers.insert(0, wrapper)
         self._give_group_defaults(wrapper)
         return self

@@ -13,6 +13,8 @@ from weft.wrapper import Wrapper
 
 __all__ = ["create", "list_optimizers"]
 
+OF_CHAINS = {"differentiable"}  # keywords that every chain takes, and not every class
+
 
 def list_optimizers(pattern: str = "*") -> list[str]:
     """The names of the optimizers, as `create` takes them.
@@ -51,7 +53,7 @@ def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
     if name not in found:
         raise ChainError(f"no optimizer is called {name!r}{did_you_mean(name, found)}")
     cls = found[name]
-    if len(parts) == 1:
+    if len(parts) == 1 and not (hypers.keys() & OF_CHAINS) - cls.keywords():
         return cls(params, **{**options, **hypers})
     selecting = {k: hypers.pop(k) for k in cls.chain_options if k in hypers}
     woven: Chain = cls.chain(**{**options, **selecting})

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from weft.callback import State, copy_of_param, ones, zeros
+from weft.declared import SCALAR_DTYPES, scalar_dtype
 from weft.engine.dry import states_made
 from weft.errors import StateError
 from weft.groups import NOT_HYPERS, BoundGroup
@@ -216,18 +217,21 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
     dtype = value.dtype
     if declared is not None and declared.dtype is not None:
         dtype = declared.dtype
+        if callable(declared.kept_in) and value.dtype in SCALAR_DTYPES:
+            dtype = value.dtype  # it was saved under another default
     elif value.is_floating_point() and (p.is_floating_point() or value.shape == p.shape):
         dtype = p.dtype
     return value.detach().to(p.device, dtype, copy=True)
 
 
 def _step(bound: BoundGroup, i: int, value: Any) -> torch.Tensor:
-    """A step count as a float32 tensor, from a number (as older checkpoints have it) or a tensor."""
+    """A step count as a tensor, no narrower than it was saved; older checkpoints have a number."""
     number = value.item() if is_one(value) else value
     counts = isinstance(number, int | float) and not isinstance(number, bool)
     if not counts or not 0 <= number <= LARGEST or number != int(number):
         raise _misfit(bound, i, "step", f"{value!r}", "a number of steps")
-    return torch.tensor(float(number), dtype=torch.float32)
+    kept = isinstance(value, torch.Tensor) and value.dtype in SCALAR_DTYPES
+    return torch.tensor(float(number), dtype=value.dtype if kept else scalar_dtype())
 
 
 def _like(p: torch.Tensor, declared: State | None, held: Any) -> torch.Tensor | None:

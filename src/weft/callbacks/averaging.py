@@ -3,12 +3,13 @@
 import torch
 
 from weft.callback import mark, state, zeros
+from weft.declared import scalar_dtype
 
 __all__ = ["anneal", "average_iterates"]
 
 
 @mark(place="descend")
-def anneal(p, update, lr, step, lambd=1e-4, alpha=0.75, eta=state(0.0, dtype=torch.float32)):
+def anneal(p, update, lr, step, lambd=1e-4, alpha=0.75, eta=state(0.0, dtype=scalar_dtype)):
     """Descend with a rate that falls by a power of time, and decay with it.
 
         p <- (1 - lambd * eta) * p - eta * u;   eta <- lr / (1 + lambd * lr * t)^alpha
@@ -21,7 +22,7 @@ def anneal(p, update, lr, step, lambd=1e-4, alpha=0.75, eta=state(0.0, dtype=tor
 
 
 @mark(place="after")
-def average_iterates(p, step, t0=1e6, ax=zeros, mu=state(1.0, dtype=torch.float32)):
+def average_iterates(p, step, t0=1e6, ax=zeros, mu=state(1.0, dtype=scalar_dtype)):
     """Average the parameters from step t0 on; before, the average is the parameter.
 
         a <- a + mu * (p - a);   mu <- 1 / max(1, t - t0)

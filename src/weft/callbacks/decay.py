@@ -5,6 +5,7 @@ from decay.
 """
 
 from weft.callback import mark
+from weft.hyperparameters import unused
 
 __all__ = [
     "ascend",
@@ -36,7 +37,7 @@ def l2(p, grad, weight_decay=0.0, do_wd=None):
 
     g <- g + weight_decay * p
     """
-    if weight_decay == 0 or spared(do_wd):
+    if unused(weight_decay) or spared(do_wd):
         return None
     return {"grad": grad + weight_decay * p}
 

@@ -10,6 +10,7 @@ from weft.callback import mark, state, zeros
 from weft.callbacks.decay import decay_for
 from weft.callbacks.kronecker import along, matrices_only, pack, unpack
 from weft.callbacks.momentum import nesterov_product
+from weft.declared import scalar_dtype
 
 __all__ = [
     "descend_late",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 
-one = state(1.0, dtype=torch.float32)
+one = state(1.0, dtype=scalar_dtype)
 
 
 def eigenbasis(a: torch.Tensor) -> torch.Tensor:

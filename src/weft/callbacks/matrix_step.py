@@ -117,10 +117,16 @@ def times(update, scale=1.0):
     return {"update": update * scale}
 
 
-def tangent(x: torch.Tensor, theta: torch.Tensor, halvings: int = 60) -> torch.Tensor:
-    """polar(x + c theta) for the c that makes it orthogonal to theta, |x| = |theta| = 1.
+def tangent(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """polar(x + c theta) for the c that makes it orthogonal to theta, |x| = |theta| = 1."""
+    return polar_factor(x + multiplier(x, theta) * theta)
 
-    c is the minimum of the nuclear norm of x + c theta, so at most twice the one of x; by bisection.
+
+@torch.no_grad()
+def multiplier(x: torch.Tensor, theta: torch.Tensor, halvings: int = 60) -> torch.Tensor:
+    """The c of `tangent`, by bisection, which has no derivative.
+
+    It is the minimum of the nuclear norm of x + c theta, so at most twice the one of x.
     """
     low = torch.full_like(x[0, 0], -2 * math.sqrt(min(x.shape)))
     high = -low
@@ -128,7 +134,7 @@ def tangent(x: torch.Tensor, theta: torch.Tensor, halvings: int = 60) -> torch.T
         middle = (low + high) / 2
         below = (theta * polar_factor(x + middle * theta)).sum() < 0
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return polar_factor(x + (low + high) / 2 * theta)
+    return (low + high) / 2
 
 
 @mark(place="descend", ndim=MATRICES)

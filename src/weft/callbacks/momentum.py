@@ -1,8 +1,7 @@
 """Averages of the gradient, and what becomes of them in the update."""
 
-import torch
-
 from weft.callback import mark, state, zeros
+from weft.declared import scalar_dtype
 
 __all__ = [
     "aggregate",
@@ -100,7 +99,7 @@ def nesterov_debias(grad, exp_avg, step, betas=(0.9, 0.999)):
 @mark(place="update")
 def nesterov_product(
     grad, exp_avg, step, betas=(0.9, 0.999), momentum_decay=4e-3,
-    mu_product=state(1.0, dtype=torch.float32),
+    mu_product=state(1.0, dtype=scalar_dtype),
 ):  # fmt: skip
     """Nesterov's look-ahead for an average, with a momentum that warms up.
 

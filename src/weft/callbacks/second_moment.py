@@ -1,7 +1,5 @@
 """Averages of the squared gradient, and dividing by their root."""
 
-import math
-
 from weft.callback import mark, zeros
 
 __all__ = ["ema_sq", "max_sq", "mean_grad", "mean_square", "precondition", "rectify"]
@@ -36,7 +34,7 @@ def precondition(update, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-8):
     eps is added outside the root, as in the paper's algorithm and torch; Keras folds the
     correction into the rate, so that its eps weighs more in early steps.
     """
-    return {"update": update / (exp_avg_sq.sqrt() / math.sqrt(1 - betas[1] ** step) + eps)}
+    return {"update": update / (exp_avg_sq.sqrt() / (1 - betas[1] ** step) ** 0.5 + eps)}
 
 
 @mark(place="update")
@@ -53,8 +51,8 @@ def rectify(update, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-8):
     rho = rho_inf - 2 * step * beta2**step / (1 - beta2**step)
     if rho <= 5:
         return {"update": update}
-    r = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-    return {"update": update * (r * math.sqrt(1 - beta2**step)) / (exp_avg_sq.sqrt() + eps)}
+    r = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
+    return {"update": update * (r * (1 - beta2**step) ** 0.5) / (exp_avg_sq.sqrt() + eps)}
 
 
 @mark(place="statistics")

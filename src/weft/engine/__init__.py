@@ -58,7 +58,7 @@ class Engine:
         """One step of every parameter that has a grad; state is made first where it is missing."""
         if self.norms is not None:
             self.norms.clear()
-        if not self._fuses:
+        if not self._fuses or any(g.differentiable for g in groups):
             check_grads(groups)
             eager.init_state(groups, state)
             eager.step(groups, state, loss, self.norms)

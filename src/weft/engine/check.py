@@ -150,7 +150,7 @@ def _clone(seat: Seat, hypers: dict[str, Any], filled: bool, step: int) -> Seat:
         if filled and isinstance(value, torch.Tensor) and value.shape == p.shape:
             _fill(value, random.abs() * size)
     if seat.bound.binding.keeps_step:
-        own["step"] = torch.tensor(float(step - 1), dtype=torch.float32, device="cpu")
+        own["step"] = torch.full_like(own["step"], step - 1)
     group = {**hypers, "params": [p]}
     bound = BoundGroup(0, group, seat.bound.binding, set(seat.bound.given))
     return Seat(p, bound, own, seat.family, seat.strides, seat.staged)

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from weft.engine.norms import Norms, WatchedTurn
+from weft.declared import scalar_dtype
+from weft.engine.norms import Norms, watched
 from weft.engine.turn import Barrier, Turn
 from weft.errors import StepError
 from weft.groups import BoundGroup
@@ -27,9 +28,8 @@ def step(
             parameters had been stepped before.
     """
     shared: dict[tuple[int, str], Any] = {}
-    turn_of = Turn if norms is None else partial(WatchedTurn, norms)
     turns = [
-        turn_of(bound, i, p, state, loss, shared)
+        turn_of(bound, norms)(bound, i, p, state, loss, shared)
         for bound in groups
         for i, p in enumerate(bound.params)
         if p.grad is not None
@@ -43,6 +43,15 @@ def step(
             _advance(turn, None, done, len(turns))
     for (index, name), value in shared.items():
         groups[index].group[name] = value
+
+
+def turn_of(bound: BoundGroup, norms: MutableMapping[torch.Tensor, Norms] | None) -> Any:
+    """What makes the turn of a parameter."""
+    if not bound.differentiable:
+        return Turn if norms is None else partial(watched(Turn), norms)
+    from weft.engine.differentiable import GraphTurn  # few want it
+
+    return GraphTurn if norms is None else partial(watched(GraphTurn), norms)
 
 
 def _in_rounds(turns: list[Turn]) -> None:
@@ -107,9 +116,10 @@ def combine(barriers: list[Barrier]) -> torch.Tensor:
     """The values of all parameters as one 0-dim tensor, summed in double."""
     values = [b.value for b in barriers]
     dtype = torch.float64 if any(v.dtype == torch.float64 for v in values) else torch.float32
-    both = torch.stack([v.to(values[0].device, torch.float64) for v in values])
     op = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}[barriers[0].op]
-    return op(both).to(dtype)
+    with torch.set_grad_enabled(any(v.requires_grad for v in values)):
+        both = torch.stack([v.to(values[0].device, torch.float64) for v in values])
+        return op(both).to(dtype)
 
 
 def _advance(turn: Turn, value: Any, done: int, total: int) -> Barrier | None:
@@ -142,7 +152,8 @@ def init_state(
                 continue
             own = state[p]
             if counted and "step" not in own:
-                own["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
+                own["step"] = torch.zeros((), dtype=scalar_dtype(), device="cpu")
             for name, declared in states.items():
                 if name not in own:
-                    own[name] = declared.make(p)
+                    with torch.set_grad_enabled(bound.differentiable):
+                        own[name] = declared.make(p, graph=bound.differentiable)

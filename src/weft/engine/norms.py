@@ -1,5 +1,6 @@
 """Norms seen while a step runs: of a parameter, of its grad, and of what the step changed."""
 
+import functools
 from collections.abc import Generator, MutableMapping
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import torch
 
 from weft.engine.turn import Barrier, Turn
 
-__all__ = ["Norms", "WatchedTurn", "norm", "norms_now"]
+__all__ = ["Norms", "norm", "norms_now", "watched"]
 
 
 class Norms(NamedTuple):
@@ -30,6 +31,12 @@ def norms_now(p: torch.Tensor) -> Norms:
     """What can be said of a parameter with a grad between steps: not what a step will change."""
     assert p.grad is not None
     return Norms(norm(p), norm(p.grad), float("nan"))
+
+
+@functools.cache
+def watched(turn: type[Turn]) -> type["WatchedTurn"]:
+    """A kind of turn that is watched."""
+    return type(f"Watched{turn.__name__}", (WatchedTurn, turn), {"__slots__": ()})
 
 
 class WatchedTurn(Turn):

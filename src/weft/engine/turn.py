@@ -7,6 +7,7 @@ import torch
 
 from weft.binding import Call
 from weft.callback import State, function_of
+from weft.declared import scalar_dtype
 from weft.errors import StepError
 from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import as_read
@@ -112,7 +113,7 @@ class Turn:
                 over = call.over
                 if over is not None:
                     scope = self.bound.index if over.scope == "group" else None
-                    combined = yield Barrier(over.name, over.op, scope, _one(out))
+                    combined = yield Barrier(over.name, over.op, scope, self._plain(_one(out)))
                     self.ahead.remove(over.name)
                     self.values[over.name] = combined.to(self.work.device, copy=True)
                 elif isinstance(out, dict):
@@ -125,16 +126,29 @@ class Turn:
     def _open(self) -> None:
         p, grad = self.p, self.p.grad
         assert grad is not None
-        self.user_grad, self.work = grad, _readable(p)
+        self.user_grad, self.work = grad, self._readable(p)
         if self.work is p and grad.dtype in LOW:
             self.work = p.detach()
         if self.work is not p:
-            self.work.grad = _readable(grad).to(self.work.dtype)
+            self.work.grad = self._readable(grad).to(self.work.dtype)
         assert self.work.grad is not None
         self.work_grad = self.work.grad
         self.grad_before = self.work_grad.clone() if grad.dtype in LOW else None
         if self.binding.keeps_step:
             self.step = int(self.own["step"]) + 1
+
+    def _plain(self, t: torch.Tensor) -> torch.Tensor:
+        """A tensor without a history in autograd."""
+        return t.detach()
+
+    def _readable(self, value: Any) -> Any:
+        """What a callback works on: 16-bit tensors as float32, complex ones as pairs of reals."""
+        if isinstance(value, torch.Tensor):
+            if value.dtype in LOW:
+                return self._plain(value).float()
+            if value.is_complex():
+                return torch.view_as_real(self._plain(value))
+        return value
 
     # ------------------------------------------------------------ a call
 
@@ -194,12 +208,15 @@ class Turn:
         held, binding = name in self.own, self.binding
         a_hyper = name in self.group and name not in binding.state_names
         if a_hyper and (not held or name in binding.shared or self.bound.is_set(name)):
-            return True, as_read(self.group[name])
+            return True, self._hyper(self.group[name])
         if held:
             return True, self._state(name)
         if name in call.local:
             return True, call.local[name]
         return False, None
+
+    def _hyper(self, value: Any) -> Any:
+        return as_read(value)
 
     def _vector(self, name: str, call: Call, copies: dict[str, "_Copy"]) -> torch.Tensor:
         """`update` or `grad` as a tensor of our own, so that the user's grad stays as it is."""
@@ -210,12 +227,12 @@ class Turn:
         if name == "grad" and grad is not self.work_grad:
             return grad
         if name not in copies:
-            copies[name] = _Copy(grad, call)
+            copies[name] = _Copy(self._plain(grad).clone(), call)
         return copies[name].value
 
     def _state(self, name: str) -> Any:
         value = self.own[name]
-        readable = _readable(value)
+        readable = self._readable(value)
         if readable is not value:
             self.values[name] = readable
         return readable
@@ -229,8 +246,21 @@ class Turn:
             if name == "loss" or name in self.binding.hyper_names:
                 raise ValueError(f"it returned {name!r}, which callbacks do not write")
         kept = self._kept()
-        for name, value in {k: _private(k, v, kept) for k, v in out.items()}.items():
+        for name, value in {k: self._private(k, v, kept) for k, v in out.items()}.items():
             self._bind(name, value)
+
+    def _private(self, name: str, value: Any, kept: dict[Any, tuple[str, torch.Tensor]]) -> Any:
+        """The value itself, or a copy where it shares memory with something else that is kept."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        value = self._plain(value)
+        owner, whole = kept.setdefault(_memory(value), (name, value))
+        same = (
+            owner == name
+            and value.data_ptr() == whole.data_ptr()
+            and (value.shape, value.stride()) == (whole.shape, whole.stride())
+        )
+        return value if same else value.clone()
 
     def _kept(self) -> dict[Any, tuple[str, torch.Tensor]]:
         """The memory that outlives this call, and whose it is."""
@@ -329,12 +359,12 @@ class Turn:
 
 
 class _Copy:
-    """A copy of the grad that one callback is given, and whether it wrote to it."""
+    """What one callback is given as the grad, and whether it wrote to it."""
 
     __slots__ = ("pristine", "value")
 
-    def __init__(self, grad: torch.Tensor, call: Call):
-        self.value = grad.detach().clone()
+    def __init__(self, value: torch.Tensor, call: Call):
+        self.value = value
         function = function_of(call.spec.fn)
         # a write through .data leaves no trace but the values
         seen = function is not None and "data" not in function.__code__.co_names
@@ -348,30 +378,6 @@ class _Copy:
         return not torch.equal(self.value, self.pristine)
 
 
-def _private(name: str, value: Any, kept: dict[Any, tuple[str, torch.Tensor]]) -> Any:
-    """The value itself, or a copy where it shares memory with something else that is kept."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    value = value.detach()
-    owner, whole = kept.setdefault(_memory(value), (name, value))
-    same = (
-        owner == name
-        and value.data_ptr() == whole.data_ptr()
-        and (value.shape, value.stride()) == (whole.shape, whole.stride())
-    )
-    return value if same else value.clone()
-
-
-def _readable(value: Any) -> Any:
-    """What a callback works on: 16-bit tensors as float32, complex ones as pairs of reals."""
-    if isinstance(value, torch.Tensor):
-        if value.dtype in LOW:
-            return value.detach().float()
-        if value.is_complex():
-            return torch.view_as_real(value.detach())
-    return value
-
-
 def _wide(value: Any) -> Any:
     """A loss in float32, where it has 16 bits."""
     return value.float() if isinstance(value, torch.Tensor) and value.dtype in LOW else value
@@ -380,9 +386,9 @@ def _wide(value: Any) -> Any:
 def _one(value: Any) -> torch.Tensor:
     """What the function of an `over_params` gave, as a 0-dim tensor."""
     if isinstance(value, int | float):
-        return torch.tensor(float(value), dtype=torch.float64).float()
+        return torch.tensor(float(value), dtype=scalar_dtype())
     if isinstance(value, torch.Tensor) and value.numel() == 1:
-        return value.detach().reshape(())
+        return value.reshape(())
     shown = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
     raise ValueError(f"it returned {shown}, and one number a parameter is what can be combined")
 

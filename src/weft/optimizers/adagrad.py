@@ -27,7 +27,8 @@ class Adagrad(Algorithm):
         initial_accumulator_value: of G.
         eps: added outside the root.
         maximize: ascend.
-        foreach, differentiable, fused: torch's, accepted and ignored.
+        foreach, fused: torch's, accepted and ignored.
+        differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
@@ -93,7 +94,8 @@ class Adadelta(Algorithm):
         eps: inside both roots.
         weight_decay: L2 penalty, added to the gradient.
         maximize: ascend.
-        foreach, capturable, differentiable: torch's, accepted and ignored.
+        foreach, capturable: torch's, accepted and ignored.
+        differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 

@@ -29,7 +29,8 @@ class Adam(Algorithm):
         amsgrad: divide by the largest v so far.
         maximize: ascend.
         decoupled_weight_decay: AdamW's decay instead of the penalty.
-        foreach, capturable, differentiable, fused: torch's, accepted and ignored.
+        foreach, capturable, fused: torch's, accepted and ignored.
+        differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 

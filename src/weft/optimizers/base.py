@@ -10,16 +10,13 @@ from weft.binding import bind
 from weft.chain import Chain, chain
 from weft.errors import ChainError, did_you_mean
 from weft.groups import BoundGroup
-from weft.hyperparameters import check_one
+from weft.hyperparameters import check_one, unused
 from weft.optimizer import Optimizer
 from weft.wrapper import Wrapper
 
 __all__ = ["Algorithm", "algorithms"]
 
 _REGISTRY: dict[str, type["Algorithm"]] = {}
-
-# torch's switches between its implementations: taken, kept in the groups, and without effect
-TORCH_SWITCHES = ("foreach", "fused", "capturable", "differentiable")
 
 OF_THE_OPTIMIZER = ("engine", "on_nonfinite")  # keywords that are no hypers
 
@@ -92,6 +89,11 @@ class Algorithm(Optimizer):
         users = not cls.__module__.startswith("weft.") and issubclass(base, Algorithm)
         return {**base._signature(), **own} if users and base is not Algorithm else own
 
+    @classmethod
+    def keywords(cls) -> set[str]:
+        """What the constructor takes by name."""
+        return set(inspect.signature(cls.__init__).parameters)
+
     def _chain_for(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
         """The chain for a group's options; a number selects by being zero or not.
 
@@ -143,7 +145,7 @@ def _selector(value: Any) -> Any:
         return tuple(_selector(v) for v in value)
     if value is None or isinstance(value, bool | str):
         return value
-    return bool(value != 0)
+    return not unused(value)
 
 
 class _Woven:

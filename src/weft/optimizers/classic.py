@@ -22,7 +22,8 @@ class Rprop(Algorithm):
         etas: eta- and eta+.
         step_sizes: the smallest and the largest s.
         maximize: ascend.
-        foreach, capturable, differentiable: torch's, accepted and ignored.
+        foreach, capturable: torch's, accepted and ignored.
+        differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
@@ -78,7 +79,8 @@ class ASGD(Algorithm):
         t0: the step at which averaging starts.
         weight_decay: L2 penalty, added to the gradient.
         maximize: ascend.
-        foreach, capturable, differentiable: torch's, accepted and ignored.
+        foreach, capturable: torch's, accepted and ignored.
+        differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.hyperparameters import check_length, check_one
+from weft.hyperparameters import check_length, check_one, unused
 from weft.optimizers.base import Algorithm
 
 __all__ = ["CAME", "SM3", "Adafactor", "AdamMini"]
@@ -199,7 +199,7 @@ class SM3(Algorithm):
         """cover_root [average], descend."""
         return cls.weave(
             cb.cover_root,
-            momentum != 0 and cb.average,
+            not unused(momentum) and cb.average,
             cb.descend,
             momentum=momentum,
             **hypers,

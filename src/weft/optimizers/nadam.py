@@ -23,7 +23,8 @@ class Adamax(Algorithm):
         eps: added to |g|, inside the maximum.
         weight_decay: L2 penalty, added to the gradient.
         maximize: ascend.
-        foreach, capturable, differentiable: torch's, accepted and ignored.
+        foreach, capturable: torch's, accepted and ignored.
+        differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
@@ -89,7 +90,8 @@ class NAdam(Algorithm):
         momentum_decay: how fast mu reaches beta1.
         decoupled_weight_decay: AdamW's decay instead of the penalty.
         maximize: ascend.
-        foreach, capturable, differentiable: torch's, accepted and ignored.
+        foreach, capturable: torch's, accepted and ignored.
+        differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from weft import callbacks as cb
 from weft.chain import Chain
+from weft.hyperparameters import unused
 from weft.optimizers.base import Algorithm
 
 __all__ = ["RMSprop"]
@@ -25,7 +26,8 @@ class RMSprop(Algorithm):
         momentum: of the divided gradient; 0 leaves the buffer out.
         centered: divide by the standard deviation instead.
         maximize: ascend.
-        capturable, foreach, differentiable: torch's, accepted and ignored.
+        capturable, foreach: torch's, accepted and ignored.
+        differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
@@ -71,7 +73,7 @@ class RMSprop(Algorithm):
             cb.mean_square,
             centered and cb.mean_grad,
             cb.centred_root if centered else cb.root,
-            momentum != 0 and cb.heavy_ball,
+            not unused(momentum) and cb.heavy_ball,
             cb.descend,
             momentum=momentum,
             **hypers,

@@ -6,6 +6,7 @@ from typing import Any
 from weft import callbacks as cb
 from weft.callback import ones
 from weft.chain import Chain
+from weft.hyperparameters import unused
 from weft.optimizers.base import Algorithm
 
 __all__ = ["RMSpropTF"]
@@ -87,7 +88,7 @@ class RMSpropTF(Algorithm):
             centered and cb.mean_grad,
             cb.centred_root_within if centered else cb.root_within,
             lr_in_momentum and cb.times_lr,
-            momentum != 0 and cb.heavy_ball,
+            not unused(momentum) and cb.heavy_ball,
             cb.subtract if lr_in_momentum else cb.descend,
             momentum=momentum,
             **hypers,

@@ -4,6 +4,7 @@ from typing import Any
 
 from weft import callbacks as cb
 from weft.chain import Chain
+from weft.hyperparameters import unused
 from weft.optimizers.base import Algorithm
 
 __all__ = ["SGD"]
@@ -24,7 +25,8 @@ class SGD(Algorithm):
         weight_decay: L2 penalty, added to the gradient.
         nesterov: look ahead along the momentum.
         maximize: ascend.
-        foreach, differentiable, fused: torch's, accepted and ignored.
+        foreach, fused: torch's, accepted and ignored.
+        differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
 
@@ -70,8 +72,8 @@ class SGD(Algorithm):
         return cls.weave(
             maximize and cb.ascend,
             cb.l2,
-            momentum != 0 and cb.heavy_ball,
-            momentum != 0 and nesterov and cb.nesterov,
+            not unused(momentum) and cb.heavy_ball,
+            not unused(momentum) and nesterov and cb.nesterov,
             cb.descend,
             momentum=momentum,
             **hypers,

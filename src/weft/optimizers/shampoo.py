@@ -5,6 +5,7 @@ from typing import Any
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
+from weft.hyperparameters import unused
 from weft.optimizers.base import Algorithm
 
 __all__ = ["DistributedShampoo", "Shampoo"]
@@ -71,10 +72,10 @@ class Shampoo(Algorithm):
             cb.weight_decay,
             cb.sum_factors,
             cb.inverse_roots,
-            momentum != 0 and cb.average,
+            not unused(momentum) and cb.average,
             graft == "adagrad" and cb.accumulate,
             cb.precondition_axes,
-            *(map(of_momentum, grafts) if momentum != 0 else grafts),
+            *(map(of_momentum, grafts) if not unused(momentum) else grafts),
             cb.descend,
             momentum=momentum,
             **hypers,

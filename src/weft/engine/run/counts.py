@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from weft.declared import SCALAR_DTYPES, scalar_dtype
 from weft.engine.backends.c import kernel as c
 
 __all__ = ["Counts"]
@@ -23,12 +24,13 @@ class Counts:
     def __init__(self, owns: Sequence[dict[str, Any]]):
         for own in owns:
             if not _is_count(own["step"]):
-                own["step"] = torch.tensor(float(own["step"]), dtype=torch.float32, device="cpu")
+                own["step"] = torch.tensor(float(own["step"]), dtype=scalar_dtype(), device="cpu")
         self.tensors: list[torch.Tensor] = [own["step"] for own in owns]
         self.looks, self.at = c.looks(), array("q", [t.data_ptr() for t in self.tensors])
-        self.read = array("f", bytes(4 * len(self.at)))
-        at, read = self.at.buffer_info()[0], self.read.buffer_info()[0]
-        self.c = c.Counts(at=at, n=len(self.at), read=read)
+        self.wide = array("B", [t.dtype is torch.float64 for t in self.tensors])
+        self.read = array("d", bytes(8 * len(self.at)))
+        at, wide, read = (a.buffer_info()[0] for a in (self.at, self.wide, self.read))
+        self.c = c.Counts(at=at, wide=wide, n=len(self.at), read=read)
         self.address = ctypes.addressof(self.c)
 
     def __len__(self) -> int:
@@ -52,6 +54,7 @@ class Counts:
 def _is_count(step: Any) -> bool:
     return (
         type(step) is torch.Tensor
-        and (step.dtype, step.shape, step.device.type) == (torch.float32, (), "cpu")
+        and step.dtype in SCALAR_DTYPES
+        and (step.shape, step.device.type) == ((), "cpu")
         and not step.is_neg()
     )

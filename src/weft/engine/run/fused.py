@@ -88,7 +88,7 @@ class Fused:
 
     def _cast(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> "_Cast | None":
         """The roster of this step: the one that is there, if it holds, or a new one."""
-        asked = (static(loss), self.library.norms is None)
+        asked = (static(loss), self.library.norms is None, torch.get_default_dtype())
         last = self.last
         if last is not None and last[0] == asked and last[1].roster.holds_for(groups, state):
             return last[1]
@@ -98,7 +98,7 @@ class Fused:
         return cast
 
     def _other_cast(
-        self, groups: list[BoundGroup], state: MutableMapping, loss: Any, asked: tuple[Any, bool]
+        self, groups: list[BoundGroup], state: MutableMapping, loss: Any, asked: tuple[Any, ...]
     ) -> "_Cast | None":
         """One of the last few rosters, for a pattern of grads that is back; or a new one."""
         params = list(chain.from_iterable([g.group["params"] for g in groups]))

@@ -34,6 +34,7 @@ class Repeat:
     ):
         """`codes`: for each row its work, its place in that work's table, and what computes it."""
         self.roster, self.schedule = roster, schedule
+        self.floats = torch.get_default_dtype()
         works = schedule.works
         self.kept: list[Any] = [code for *_, code in codes]
         rows = [
@@ -67,7 +68,7 @@ class Repeat:
 
         `reselects` says whether hypers that were replaced select another chain.
         """
-        if not self.roster.serves(groups, state):
+        if torch.get_default_dtype() is not self.floats or not self.roster.serves(groups, state):
             return False
         for capture in self.captures:
             if not capture.holds():

@@ -89,6 +89,7 @@ class Example:
         grad_dtype: of the grad, where it is not the parameter's.
         kind: the parameter's class.
         requires_grad: what `p.requires_grad` says.
+        floats: torch's default dtype.
     """
 
     shape: tuple[int, ...]
@@ -104,12 +105,13 @@ class Example:
     grad_dtype: torch.dtype | None = None
     kind: type = torch.nn.Parameter
     requires_grad: bool = True
+    floats: torch.dtype = field(default_factory=torch.get_default_dtype)
 
     def key(self) -> tuple[Any, ...]:
         """What the graph depends on besides the guards: compare with `==`, or hash it."""
         return (
             tuple(self.shape), self.dtype, self.grad_dtype, self.device.type, self.contiguous, self.norms,
-            self.kind, self.requires_grad,
+            self.kind, self.requires_grad, self.floats,
             static(self.loss),
             frozenset((k, static(v)) for k, v in self.state.items()),  # a stray key may be no string
             frozenset((k, static(as_read(v)), k in self.given) for k, v in self.hypers.items()),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weft.binding import Binding
+from weft.declared import scalar_dtype
 from weft.engine.graph import Node
 from weft.engine.norms import Norms
 from weft.engine.trace.api import Example, Kept, TensorSpec, Traced, Untraceable
@@ -68,7 +69,9 @@ class Results:
             if node.numel != 1:
                 raise Untraceable(f"over_params got a tensor of {node.shape}")
             node = t.reshape(node, ())
-        wide = isinstance(value, Node) and not node.is_host and node.dtype is torch.float64
+        if node.is_host and scalar_dtype() is torch.float64:
+            node = t.full(node, (), torch.float64)
+        wide = not node.is_host and node.dtype is torch.float64
         t.graph.output("over", name, node)
         self.wrote["over", name] = [callback]
         dtype = torch.float64 if wide else torch.float32

@@ -63,7 +63,7 @@ class Numbers(ctypes.Structure):
 class Counts(ctypes.Structure):
     """`weft_counts` of runtime.c."""
 
-    _fields_ = (("at", POINTER), ("n", LONG), ("read", POINTER))
+    _fields_ = (("at", POINTER), ("wide", POINTER), ("n", LONG), ("read", POINTER))
 
 
 class Column(ctypes.Structure):

@@ -332,8 +332,8 @@ int weft_take_grads(const weft_things *w) {
 
 /* The count that all have, 0 where there are none; -1 where they differ. */
 double weft_count_of_all(const weft_counts *c) {
-    double first = c->n ? *c->at[0] : 0;
+    double first = c->n ? count_at(c, 0) : 0;
     for (int64_t i = 1; i < c->n; i++)
-        if (*c->at[i] != first) return -1;
+        if (count_at(c, i) != first) return -1;
     return first;
 }

@@ -229,18 +229,26 @@ void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_knot_fn *knot, int
 
 /* The counts of those that step, each in a tensor of its own, and room to read them into. */
 typedef struct {
-    float *const *at;
+    void *const *at;
+    const uint8_t *wide; /* whether a count is a double; else it is a float */
     int64_t n;
-    float *read;
+    double *read;
 } weft_counts;
+
+static double count_at(const weft_counts *c, int64_t i) {
+    return c->wide[i] ? *(const double *)c->at[i] : *(const float *)c->at[i];
+}
 
 /* One more step for each: a call to torch would take many times as long. */
 void weft_count(const weft_counts *c) {
-    for (int64_t i = 0; i < c->n; i++) *c->at[i] += 1;
+    for (int64_t i = 0; i < c->n; i++) {
+        if (c->wide[i]) *(double *)c->at[i] += 1;
+        else *(float *)c->at[i] += 1;
+    }
 }
 
 void weft_read_counts(const weft_counts *c) {
-    for (int64_t i = 0; i < c->n; i++) c->read[i] = *c->at[i];
+    for (int64_t i = 0; i < c->n; i++) c->read[i] = count_at(c, i);
 }
 
 /* A step that is nothing but launches: all of their phases, then one more step for each count. */
