@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("engine")
 
 
 def test_each_name_of_the_table_is_passed_by_name():
-    def all_of_them(lr, loss, step, update, grad, exp_avg=weft.zeros, p=None, beta=0.5):
-        return {"p": p + 0 * exp_avg - lr * (grad + 10 * update + 100 * step + 1000 * loss + beta)}
+    def all_of_them(lr, loss, step, update, grad, start=weft.copy_of_param, p=None, beta=0.5):
+        return {"p": p + 0 * start - lr * (grad + 10 * update + 100 * step + 1000 * loss + beta)}
 
     p = param(0.0, grad=[2.0])
     opt = weft.Optimizer([p], [all_of_them], lr=1.0)
@@ -43,13 +43,26 @@ def test_a_frozen_parameter_with_a_stale_grad_steps_as_in_torch():
     assert p.item() == 0.0
 
 
-@pytest.mark.parametrize("name", ["param", "w", "x", "theta"])
-def test_a_first_argument_of_another_name_gets_the_parameter(name):
-    scope = {}
-    exec(f"def cb({name}, lr): {name}.data.sub_(lr)", scope)
+@pytest.mark.parametrize("name", ["param", "w", "x, **kwargs", "theta, **kwargs"])
+def test_a_first_argument_of_such_a_name_or_beside_kwargs_gets_the_parameter(name):
+    scope, first = {}, name.split(",")[0]
+    exec(f"def cb({first}, lr{name.removeprefix(first)}): {first}.data.sub_(lr)", scope)
     p = param(1.0)
     stepped(p, scope["cb"], lr=0.25)
     assert p.item() == 0.75
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [("g", "grad"), ("gradient", "grad"), ("updat", "update"), ("Update", "update"), ("x", None)],
+)
+def test_a_first_argument_of_another_name_is_an_error(slip, meant):
+    scope = {}
+    exec(f"def sign({slip}): return {{'update': {slip}.sign()}}", scope)
+    words = rf"nothing provides '{slip}', which sign .*the parameter is called p, "
+    with pytest.raises(weft.ChainError, match=words) as e:
+        weft.Optimizer([param(1.0)], [scope["sign"], descend], lr=1.0)
+    assert (f"did you mean {meant!r}" in str(e.value)) is (meant is not None)
 
 
 def test_a_first_argument_that_is_a_known_name_is_that():

@@ -41,7 +41,7 @@ class TestSixteenBits:
             seen = {t.dtype for t in (p, p.data, p.grad, p.grad.data, grad, update, exp_avg)}
             assert seen == {torch.float32}
             assert made is None or made.dtype == torch.float32
-            return {"made": exp_avg + 1}
+            return {"made": exp_avg + 1, "exp_avg": exp_avg}
 
         p = param(1.0, dtype=dtype)
         mine = p.grad
@@ -123,7 +123,7 @@ class TestSixteenBits:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_state_has_the_parameters_dtype(dtype):
     def cb(p, a=weft.zeros, b=None):
-        return {"b": torch.ones(1, dtype=torch.float64)}
+        return {"a": a + 1, "b": torch.ones(1, dtype=torch.float64)}
 
     p = param(1.0, dtype=dtype)
     opt = stepped(p, cb, descend)

@@ -112,12 +112,11 @@ class TestReturns:
 
     @pytest.mark.parametrize("name", ["lr", "loss"])
     def test_a_hidden_return_that_clashes_with_a_hyper_is_an_error_too(self, name):
-        def wrong(grad):
-            out = {name: grad}
-            return out  # noqa: RET504
+        def wrong(grad, at):
+            return dict.fromkeys((name,) if at > 1 else (), grad)
 
         with pytest.raises(weft.StepError, match=rf"it returned '{name}'"):
-            stepped(param(1.0), wrong, descend)
+            stepped(param(1.0), wrong, descend, at=2.0)
 
 
 class TestInPlace:
@@ -329,6 +328,7 @@ def model(program, p, grad, a, b):
     return v
 
 
+@pytest.mark.filterwarnings("ignore:.*nobody writes it")
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

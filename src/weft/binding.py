@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from weft.callback import BUILTIN, OverParams, Shared, Spec, State, function_of, read
+from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, read
 from weft.errors import ChainError, did_you_mean
-from weft.source import may_write
+from weft.slips import check_results, unwritten
 
 __all__ = ["ORIGINAL_NAMES", "Binding", "Call", "bind"]
 
@@ -69,6 +69,7 @@ class Binding:
     opaque: bool
     writes_p: bool
     ndim: tuple[tuple[Spec, tuple[int, ...]], ...] = field(default=())
+    doubts: tuple[str, ...] = ()  # what works, but can hardly be meant
 
     @property
     def state_names(self) -> frozenset[str]:
@@ -117,6 +118,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
     _check_given(calls, given, set(states))
     _check_over(over_names, hyper_names | given | set(states) | made | set(shared))
     _check_update(calls)
+    check_results(calls, reads.union(*(s.mentions | s.seen.reads for s in specs)))
     return Binding(
         elements=given_elements,
         calls=calls,
@@ -133,6 +135,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
         opaque=any(s.opaque for s in specs),
         writes_p=any(_may_write_p(c) for c in calls),
         ndim=tuple((s, s.ndim) for s in specs if s.ndim is not None),
+        doubts=tuple(unwritten(calls)),
     )
 
 
@@ -206,13 +209,14 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _takes_param(s: Spec, known: set[str]) -> bool:
-    """Whether the first argument gets the parameter: `p`, or a name that means nothing else."""
+    """Whether the first argument gets the parameter: `p`, or such a name that means nothing else."""
     if s.first is None:
         return False
     if s.args.get(s.first) == "p":
         return True
-    names = s.args.values()
-    return s.first not in BUILTIN and "p" not in names and s.args.get(s.first) not in known
+    if s.first in BUILTIN or "p" in s.args.values() or s.args.get(s.first) in known:
+        return False
+    return s.may_be_param
 
 
 def _call(s: Spec, over: OverParams | None, takes_param: bool, disputed: set[str]) -> Call:
@@ -312,16 +316,16 @@ def _may_write_p(c: Call) -> bool:
     s = c.spec
     if "p" in s.returns or s.opaque:
         return True
-    if c.over is not None or not (c.takes_param or s.var_kw or "p" in s.args.values()):
-        return False
-    function = function_of(s.fn)
-    return function is None or function is not s.fn or may_write(function)
+    gets_it = c.takes_param or s.var_kw or "p" in s.args.values()
+    return c.over is None and gets_it and s.writes_param
 
 
 def missing_hyper(binding: Binding, name: str, group: Iterable[str]) -> ChainError:
     """The error for a hyper that a callback requires and the group does not give."""
     reader = next(c.spec for c in binding.calls if any(name == r for _, r in c.reads))
+    hint = did_you_mean(name, [*BUILTIN, *group, *binding.state_names])
+    alone = f" (the parameter is called {', '.join(PARAMETER)})" if reader.first == name else ""
     return ChainError(
         f"nothing provides {name!r}, which {reader.where} reads: give it as a hyper, "
-        f"{name}=..., or let a callback before it return it{did_you_mean(name, group)}"
+        f"{name}=..., or let a callback before it return it{hint}{alone}"
     )

@@ -1,20 +1,21 @@
 """The contract: what a callback reads, declares and returns.
 
 A callback is a plain function called once for each parameter and step, with the arguments that it
-names. `read(cb)` turns its signature and its literal returns into a `Spec`; nothing is called.
+names. `read(cb)` turns its signature and what its code shows into a `Spec`.
 """
 
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+from weft import trial
 from weft.declared import Shared, State, copy_of_param, ones, shared, state, zeros
 from weft.errors import ChainError
-from weft.source import Returned, constants, returned
+from weft.places import PLACES, place_of
+from weft.source import Seen, constants, function_of, look
 
 __all__ = [
     "BUILTIN",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 BUILTIN = ("p", "grad", "update", "step", "loss")
-PLACES = ("grad", "decay", "statistics", "update", "descend", "after")
+PARAMETER = ("p", "param", "params", "parameter", "w", "weight")  # a first argument that gets it
 
 
 # ---------------------------------------------------------------- callbacks that are not functions
@@ -141,13 +142,22 @@ def over_params(name: str, fn: Callable, op: str = "sum", scope: str = "optimize
     return OverParams(name, fn, op, scope)
 
 
-def mark(fn: Callable | None = None, /, *, place: str | None = None, ndim=None, defaults=None):
-    """Say about a callback what its signature cannot: its place in a chain, its rank, its defaults.
+def mark(
+    fn: Callable | None = None,
+    /,
+    *,
+    place: str | None = None,
+    ndim=None,
+    defaults=None,
+    returns=None,
+):
+    """Say about a callback what its code cannot: its place in a chain, its rank, what it returns.
 
     Args:
         place: one of "grad", "decay", "statistics", "update", "descend", "after".
         ndim: the ranks of the parameters that it can serve, such as `(2,)`.
         defaults: hyper defaults, for arguments that have none in the signature.
+        returns: the names that it returns, such as `("update",)`, where its code does not show them.
 
     >>> import weft
     >>> @weft.mark(place="update")
@@ -159,7 +169,8 @@ def mark(fn: Callable | None = None, /, *, place: str | None = None, ndim=None, 
         raise ChainError(f"place must be one of {PLACES}, not {place!r}")
 
     def marked(f: Callable) -> Callable:
-        for key, value in (("place", place), ("ndim", ndim), ("defaults", defaults)):
+        said = {"place": place, "ndim": ndim, "defaults": defaults, "returns": returns}
+        for key, value in said.items():
             if value is not None:
                 setattr(f, key, value)
         return f
@@ -196,7 +207,8 @@ class Spec:
     returns: frozenset[str]
     opaque: bool
     mentions: frozenset[str]  # string constants of its code: what it may take out of **kwargs
-    place: str
+    seen: Seen  # what its code shows, under its own names
+    place: str  # empty where it cannot be told
     ndim: tuple[int, ...] | None
     produces: dict[str, str] = field(default_factory=dict)  # its own name -> the chain's name
 
@@ -205,9 +217,36 @@ class Spec:
         """The callback's name, file and line, for messages."""
         return f"{self.name} ({self.file}:{self.line})" if self.file else self.name
 
-    def may_return(self, name: str) -> bool:
-        """Whether the callback returns `name`, or could without the source showing it."""
-        return name in self.returns or self.opaque
+    @property
+    def may_be_param(self) -> bool:
+        """Whether its first argument may get the parameter: by its name, or as the original's."""
+        return self.first in PARAMETER or self.positional or self.var_kw
+
+    @functools.cached_property
+    def only_returns(self) -> bool:
+        """Whether it changes nothing in place, so that all it does is what it returns."""
+        return not (self.seen.writes or self.seen.leaks or self.seen.changes_more)
+
+    @functools.cached_property
+    def works_in_place(self) -> bool:
+        """Whether it may change the parameter, its grad or its state in place."""
+        changed = self.seen.writes | self.seen.leaks
+        return self.seen.changes_more or bool(changed - {"grad", "update"})
+
+    @functools.cached_property
+    def writes_param(self) -> bool:
+        """Whether it returns the parameter, or may change it in place."""
+        first = self.first if self.may_be_param else None
+        return self.may_write("p") or (first is not None and self.seen.may_write(first))
+
+    def may_write(self, name: str) -> bool:
+        """Whether it returns what its chain calls `name`, or may change it in place."""
+        own = {n for n in (*self.args, *self.produces) if self.chain_name(n) == name} or {name}
+        return name in self.returns or any(self.seen.may_write(n) for n in own)
+
+    def chain_name(self, own: str) -> str:
+        """What its chain calls one of its own names."""
+        return self.args.get(own) or self.produces.get(own, own)
 
 
 def read(cb: Callable, *, value: bool = False) -> Spec:
@@ -224,15 +263,14 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         return _rename_spec(cb, read(cb.cb, value=value))
     if not callable(cb):
         raise ChainError(f"a callback must be callable, not {cb!r} of type {type(cb).__name__}")
-    name, code = _name(cb), _code(cb)
+    name, function = _name(cb), function_of(cb)
+    code = function.__code__ if function else None
     try:
         parameters = list(inspect.signature(cb).parameters.values())
     except (ValueError, TypeError) as e:
         raise ChainError(f"callback {name}: its signature cannot be read ({e})") from e
-    if value:
-        out = Returned(frozenset(), opaque=False)
-    else:
-        out = returned(code) if code else Returned(frozenset(), opaque=True)
+    seen, ndim = look(cb), _ranks(_attribute(cb, "ndim"))
+    names, shown = _returned(cb, parameters, seen, ndim) if not value else (frozenset(), True)
     where = f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
     defaults = _defaults(cb)
     args: dict[str, str] = {}
@@ -269,15 +307,15 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
             required.append(a.name)
         elif not isinstance(default, bool | int | float | str | tuple):
             optional.append(a.name)  # None; and any other object serves where nothing provides one
-        elif a.name in out.names:
+        elif a.name in names:
             states[a.name] = State(default)
-        elif out.may_return(a.name):
+        elif not shown:
             raise ChainError(
                 f"callback {name} ({where}): the default {a.name}={default!r} is a hyper, or "
-                f"state if the callback returns {a.name!r}, and what it returns cannot be read "
-                f"from its source. For state write {a.name}=weft.state({default!r}); for a "
-                f"hyper set {name}.defaults = dict({a.name}={default!r}), or return a literal "
-                "{...}"
+                f"state if the callback returns {a.name!r}, and its code does not show what it "
+                f"returns. For state write {a.name}=weft.state({default!r}); for a hyper set "
+                f"{name}.defaults = dict({a.name}={default!r}); or say all that it returns, "
+                "weft.mark(returns=(...))"
             )
         else:
             hypers[a.name] = default
@@ -286,17 +324,38 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         cb=cb, fn=cb, name=name, file=file, line=code.co_firstlineno if code else 0,
         args=args, first=first, positional=positional, var_kw=var_kw,
         required=tuple(required), optional=tuple(optional), hypers=hypers, states=states,
-        shared=shareds, over=over, returns=out.names, opaque=out.opaque,
+        shared=shareds, over=over, returns=names, seen=seen,
+        opaque=seen.opaque and not value and _attribute(cb, "returns") is None,
         mentions=constants(code) if var_kw and code else frozenset(),
-        ndim=_ranks(_attribute(cb, "ndim")),
-        produces={n: n for n in out.names}, place="",
+        ndim=ndim, produces={n: n for n in names}, place="",
     )  # fmt: skip
-    return replace(spec, place=_attribute(cb, "place") or _place(spec, code))
+    return replace(spec, place=_attribute(cb, "place") or (_place(spec) if shown else ""))
+
+
+def _returned(
+    cb: Callable, parameters: list[inspect.Parameter], seen: Seen, ndim: tuple[int, ...] | None
+) -> tuple[frozenset[str], bool]:
+    """The names that a callback returns, and whether there are surely no others."""
+    said = _attribute(cb, "returns")
+    if said is not None:
+        return frozenset([said] if isinstance(said, str) else said), True
+    if not seen.opaque or seen.changes_more:
+        return seen.names, not seen.opaque
+    args = {
+        a.name: None if a.default is a.empty else a.default
+        for a in parameters
+        if a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD)
+    } | _defaults(cb)
+    a = parameters[0] if parameters else None
+    first = a.name if a and a.default is a.empty and a.kind is not a.KEYWORD_ONLY else None
+    by_place = a is not None and a.kind in (a.POSITIONAL_ONLY, a.VAR_POSITIONAL)
+    found = trial.returned(cb, args, first, by_place, ndim[0] if ndim else 2)
+    return seen.names | (found or frozenset()), found is not None
 
 
 def _rename_spec(cb: Renamed, inner: Spec) -> Spec:
     to = lambda name: cb.names.get(name, name)
-    return replace(
+    spec = replace(
         inner,
         cb=cb,
         args={a: to(n) for a, n in inner.args.items()},
@@ -309,9 +368,11 @@ def _rename_spec(cb: Renamed, inner: Spec) -> Spec:
         returns=frozenset(map(to, inner.returns)),
         mentions=frozenset(map(to, inner.mentions)),
         produces={**cb.names, **{k: to(v) for k, v in inner.produces.items()}},
-        place=getattr(cb, "place", inner.place),
         ndim=_ranks(getattr(cb, "ndim", inner.ndim)),
     )
+    moved = {"p", "grad", "update"} & {*cb.names, *cb.names.values()}
+    place = _place(spec) if moved and inner.place else inner.place
+    return replace(spec, place=getattr(cb, "place", place))
 
 
 def _rename_over(over: OverParams, names: Mapping[str, str]) -> OverParams:
@@ -328,23 +389,6 @@ def _defaults(cb: Any) -> dict[str, Any]:
         bound = {k: number(v) for k, v in cb.keywords.items() if k in inner}
         return {**inner, **bound, **own}
     return own
-
-
-def function_of(cb: Any) -> FunctionType | None:
-    """The Python function that runs when `cb` is called."""
-    while isinstance(cb, functools.partial):
-        cb = cb.func
-    if isinstance(cb, MethodType):
-        cb = cb.__func__
-    if not isinstance(cb, FunctionType):
-        cb = getattr(type(cb), "__call__", None)  # noqa: B004
-    cb = inspect.unwrap(cb) if cb is not None else None
-    return cb if isinstance(cb, FunctionType) else None
-
-
-def _code(cb: Any) -> CodeType | None:
-    function = function_of(cb)
-    return function.__code__ if function else None
 
 
 def _name(cb: Any) -> str:
@@ -364,18 +408,16 @@ def _ranks(ndim: Any) -> tuple[int, ...] | None:
     return (ndim,) if isinstance(ndim, int) else None if ndim is None else tuple(ndim)
 
 
-def _place(spec: Spec, code: CodeType | None) -> str:
-    """Where in a chain a callback belongs, from what it reads and returns."""
-    if "p" in spec.returns:
-        return "descend" if {"update", "grad"} & set(spec.args) else "grad"
-    if "grad" in spec.returns:
-        return "grad"
-    if "update" in spec.returns:
-        return "statistics" if spec.states else "update"
-    if spec.returns or code is None:
-        return "statistics"
-    # a callback of the original's style works in place on what it is given
-    return "descend" if "grad" in code.co_names or spec.optional else "grad"
+def _place(spec: Spec) -> str:
+    """Where it belongs by what it does, under the names of its chain; empty where that is not known."""
+    p = spec.first if spec.first not in BUILTIN and spec.may_be_param else "p"
+
+    def names(own: Iterable[str]) -> set[str]:
+        grads = {"grad" for n in own if n.endswith(".grad")}
+        return grads | {"p" if n == p else spec.chain_name(n) for n in own if "." not in n}
+
+    reads = {"p" if a == p else n for a, n in spec.args.items()} | names(spec.seen.reads)
+    return place_of(reads, spec.returns | names(spec.seen.writes))
 
 
 def number(value: Any) -> Any:

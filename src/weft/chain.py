@@ -193,4 +193,11 @@ def place_of(element: Any) -> str:
     if isinstance(element, OverParams):
         reads = set(read(element.fn, value=True).args.values())
         return "grad" if reads <= {"grad", "p"} else "update"
-    return read(element).place
+    spec = read(element)
+    if not spec.place:
+        raise ChainError(
+            f"{spec.where}: its code does not show what it returns, and so not its place in a "
+            f"chain: say it, weft.mark(place=...) with one of {PLACES}, or say what it returns, "
+            'weft.mark(returns=("update",))'
+        )
+    return spec.place

@@ -119,6 +119,8 @@ class Chained(torch.optim.Optimizer):
         self._bound.append(bound)
         if not bound.binding.writes_p:
             warnings.warn(_nothing_written(bound.binding), stacklevel=depth_of_user())
+        for doubt in bound.binding.doubts if not self._wrappers else ():  # these write states too
+            warnings.warn(WeftWarning(doubt), stacklevel=depth_of_user())
 
     def _given_before(self, group: dict[str, Any]) -> str:
         """The first parameter of `group` that another group has, in words."""

@@ -1,6 +1,7 @@
 """What weft raises and what it warns with."""
 
 import difflib
+import inspect
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,8 @@ __all__ = [
     "WeftWarning",
     "depth_of_user",
     "did_you_mean",
+    "refuse_unknown",
+    "slip_of",
 ]
 
 
@@ -57,8 +60,52 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("weight_decoy", ["lr", "weight_decay"])
     " (did you mean 'weight_decay'?)"
     """
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    known = [k for k in known if k != name]
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6) or [
+        k for k in known if min(map(len, (k, name))) and (k.startswith(name) or name.startswith(k))
+    ]
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def slip_of(name: str, known: Iterable[str]) -> str | None:
+    """The name that `name` probably misses by a letter or two; None where it says something else.
+
+    >>> slip_of("weight_decy", ["lr", "weight_decay"]), slip_of("Update", ["update"])
+    ('weight_decay', 'update')
+    >>> slip_of("max_momentum", ["momentum"]), slip_of("norm_2", ["norm"])
+    (None, None)
+    """
+    plain = {k: k.lower().replace("_", "").replace("-", "") for k in known if k != name}
+    wanted = name.lower().replace("_", "").replace("-", "")
+    for k, v in plain.items():
+        if v == wanted or (len(v) > 2 and v[0] == wanted[:1] and sorted(v) == sorted(wanted)):
+            return k
+    for k in difflib.get_close_matches(name.lower(), [k for k in plain if len(k) > 2], 3, 0.75):
+        longer, shorter = sorted((name.lower(), k), key=len, reverse=True)
+        adds_a_word = longer.startswith(f"{shorter}_") or longer.endswith(f"_{shorter}")
+        if not adds_a_word and _numbered(name) != _numbered(k):
+            return k
+    return None
+
+
+def _numbered(name: str) -> str:
+    """A name without its digits: what differs only in those is two of a kind."""
+    return "".join(c for c in name if not c.isdigit())
+
+
+def refuse_unknown(cls: type, keywords: Iterable[str]) -> None:
+    """Python's own error for an unknown keyword of a constructor, with the name that was meant.
+
+    Raises:
+        TypeError: names the keyword.
+    """
+    known = inspect.signature(cls.__init__).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return
+    for name in keywords:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {name!r}{hint}")
 
 
 def depth_of_user() -> int:

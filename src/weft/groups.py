@@ -6,10 +6,9 @@ from typing import Any
 import torch
 
 from weft.binding import Binding, missing_hyper
-from weft.callback import Shared, function_of
+from weft.callback import Shared
 from weft.errors import ChainError, StepError
 from weft.hyperparameters import NOT_HYPERS, check_kind, check_length
-from weft.source import lengths
 
 __all__ = [
     "BoundGroup",
@@ -116,8 +115,7 @@ class BoundGroup:
     def _check_lengths(self) -> None:
         tuples = {k: v for k, v in self.group.items() if type(v) is tuple or type(v) is list}
         for call in self.binding.calls if len(tuples) > ("params" in tuples) else ():
-            function = function_of(call.spec.fn)
-            for arg, (least, exact) in lengths(function.__code__).items() if function else ():
+            for arg, (least, exact) in call.spec.seen.lengths:
                 name = call.spec.args.get(arg)
                 if name in tuples and name not in call.local:
                     check_length(name, tuples[name], least, exact, call.spec.where)

@@ -1,33 +1,61 @@
-"""What a callback's source says that it returns.
+"""What a callback's code says that it returns, reads and changes.
 
-Whether a default is a hyper or a state depends on whether the callback returns that name. That is
-read from the literal `return {...}` or `dict(...)` of its source; nothing is called to find out.
+Whether a default is a hyper or a state depends on whether the callback returns that name, and its
+place in a chain on what it does with `update`. Both are read from its bytecode, which is there
+wherever the callback comes from; nothing is called to find out.
 """
 
-import ast
-import dis
+import builtins
 import functools
-import linecache
-import threading
-from types import CodeType, FunctionType, ModuleType
-from typing import NamedTuple
+import inspect
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
 
-# Python 3.11 counts the depth of all threads' parsing together, and then finds it wrong
-_one_at_a_time = threading.Lock()
+import torch
 
-__all__ = ["Returned", "constants", "lengths", "may_write", "returned"]
+from weft.bytecode import Function, Origin, Run, TooLong, Value, arg, step
+
+__all__ = ["Seen", "constants", "function_of", "look"]
+
+PURE = ("torch", "math", "numpy")  # packages whose functions change what their name says, or `out`
+HARMLESS = (  # builtins that change nothing
+    abs, all, any, bool, complex, divmod, enumerate, float, frozenset, hash, id, int, isinstance,
+    issubclass, len, list, max, min, pow, range, repr, reversed, round, set, slice, sorted, str, sum,
+    tuple, type, zip,
+)  # fmt: skip
+MOST_FUNCTIONS, DEEPEST = 32, 5  # that are followed from one callback, and within each other
 
 
-class Returned(NamedTuple):
-    """The names in a function's literal returns, and those that it may return unseen."""
+class Seen(NamedTuple):
+    """What the code of a callback shows.
 
-    names: frozenset[str]
-    opaque: bool  # a returned expression could not be read
-    within: frozenset[str] | None = None  # where there is no source: the names it could return
+    Attributes:
+        names: that it returns in dicts.
+        opaque: it may return others.
+        other: it may return something that is neither None nor a dict.
+        reads: arguments that it looks at, those out of `**kwargs` and "p.grad" among them.
+        writes: arguments that it changes in place, likewise.
+        leaks: arguments that it hands to code that cannot be followed.
+        changes_more: it changes something beside its arguments.
+        lengths: of tuples that it indexes: at least, and exactly.
+    """
 
-    def may_return(self, name: str) -> bool:
-        """Whether `name` may be among what is returned, though the source does not show it."""
-        return self.opaque and (self.within is None or name in self.within)
+    names: frozenset[str] = frozenset()
+    opaque: bool = True
+    other: bool = False
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+    leaks: frozenset[str] = frozenset()
+    changes_more: bool = True
+    lengths: tuple[tuple[str, tuple[int, int | None]], ...] = ()
+
+    def may_write(self, name: str) -> bool:
+        """Whether `name` may be changed in place."""
+        held = (name, f"{name}.grad")
+        return any(n in self.writes or n in self.leaks for n in held)
 
 
 def constants(code: CodeType) -> frozenset[str]:
@@ -45,177 +73,206 @@ def constants(code: CodeType) -> frozenset[str]:
     return frozenset(found)
 
 
-@functools.lru_cache(maxsize=4096)
-def returned(code: CodeType) -> Returned:
-    """The names that the function behind `code` returns in dicts, as far as its source tells.
+def function_of(cb: Any) -> FunctionType | None:
+    """The Python function that runs when `cb` is called, decorators removed."""
+    function, _ = _called(cb)
+    return inspect.unwrap(function) if function is not None else None  # type: ignore[return-value]
+
+
+def look(cb: Callable) -> Seen:
+    """What the code of a callback shows: a function, a partial, a method, a callable object.
 
     >>> def ema(grad, exp_avg): return {"exp_avg": exp_avg.lerp(grad, .1)}
-    >>> returned(ema.__code__).names
-    frozenset({'exp_avg'})
+    >>> look(ema).names, look(ema).opaque
+    (frozenset({'exp_avg'}), False)
+    >>> def halve(update): update.mul_(.5)
+    >>> look(halve).names, look(halve).writes
+    (frozenset(), frozenset({'update'}))
     """
-    node = _node(code)
-    if node is None:  # no source (exec, a bare prompt): a display can only hold what the code names
-        within = constants(code) if _only_displays(code) else None
-        return Returned(frozenset(), opaque=within is None or bool(within), within=within)
-    if isinstance(node, ast.Lambda):
-        values = [node.body]
-    else:
-        values = [n.value for n in _own(node) if isinstance(n, ast.Return) and n.value is not None]
-    names: set[str] = set()
-    opaque = False
-    for value in values:
-        more, unseen = _read(value)
-        names |= more
-        opaque |= unseen
-    return Returned(frozenset(names), opaque)
-
-
-def _read(value: ast.expr) -> tuple[set[str], bool]:
-    """The names in one returned expression, and whether it could hold others."""
-    match value:
-        case ast.Dict(keys=keys):
-            literal = {
-                k.value for k in keys if isinstance(k, ast.Constant) and isinstance(k.value, str)
-            }
-            return literal, len(literal) < len({ast.dump(k) if k else "**" for k in keys})
-        case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords):
-            return {k.arg for k in keywords if k.arg}, bool(args) or any(
-                not k.arg for k in keywords
-            )
-        case ast.Call(func=ast.Attribute(attr=attr)) if attr.endswith("_"):
-            return set(), False  # torch's in-place methods return tensors
-        case ast.IfExp(body=a, orelse=b) | ast.BinOp(left=a, op=ast.BitOr(), right=b):
-            parts = [_read(a), _read(b)]
-        case ast.BoolOp(values=several):
-            parts = [_read(v) for v in several]
-        case (
-            ast.Constant() | ast.Tuple() | ast.List() | ast.BinOp() | ast.UnaryOp() | ast.Compare()
-        ):
-            return set(), False
-        case _:
-            return set(), True
-    return set().union(*(p[0] for p in parts)), any(p[1] for p in parts)
-
-
-def _only_displays(code: CodeType) -> bool:
-    """Whether all that `code` returns is constants and `{...}`, as its bytecode shows."""
-    before = ""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "RETURN_VALUE" and before not in DISPLAYS:
-            return False
-        before = instruction.opname
-    return True
-
-
-DISPLAYS = ("LOAD_CONST", "BUILD_MAP", "BUILD_CONST_KEY_MAP")
-
-
-def may_write(function: FunctionType) -> bool:
-    """Whether `function` may change in place what it is given; False only where it surely does not.
-
-    >>> def reads(p, seen=()): return {"norm": p.norm()}
-    >>> def writes(p, lr): p.data -= lr * p.grad
-    >>> may_write(reads), may_write(writes)
-    (False, True)
-    """
-    code = function.__code__
-    if code.co_freevars or any(isinstance(c, CodeType) for c in code.co_consts):
-        return True
-    if "out" in constants(code) or any(n.endswith("_") for n in code.co_names if n[:2] != "__"):
-        return True
-    for i in dis.get_instructions(code):
-        if i.opname in ("STORE_SUBSCR", "STORE_ATTR", "STORE_SLICE", "DELETE_SUBSCR"):
-            return True
-        if i.opname.startswith("BINARY_OP") and i.argrepr.endswith("="):
-            return True
-    return any(_is_strange(function.__globals__.get(n)) for n in code.co_names)
-
-
-def _is_strange(value: object) -> bool:
-    """Whether a global could be something that writes to tensors: anything but torch and numbers."""
-    if isinstance(value, ModuleType):
-        return value.__name__.split(".")[0] not in ("torch", "math", "numpy")
-    return callable(value)
-
-
-@functools.lru_cache(maxsize=4096)
-def lengths(code: CodeType) -> dict[str, tuple[int, int | None]]:
-    """How long the tuples must be that the function behind `code` indexes: at least, and exactly.
-
-    >>> def ema(grad, betas, nus): a, b = nus; return {"update": grad * betas[1]}
-    >>> lengths(ema.__code__)
-    {'nus': (2, 2), 'betas': (2, None)}
-    """
-    node = _node(code)
-    out: dict[str, tuple[int, int | None]] = {}
-    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    for n in () if node is None else ast.walk(node):
-        match n:
-            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=int(at))):
-                least, exact = at + 1, None
-            case ast.Assign(targets=[ast.Tuple(elts=elts)], value=ast.Name(id=name)):
-                starred = any(isinstance(e, ast.Starred) for e in elts)
-                least, exact = len(elts) - starred, None if starred else len(elts)
-            case _:
-                continue
-        if name in arguments:
-            before = out.get(name, (0, None))
-            out[name] = max(least, before[0]), exact or before[1]
+    named: dict[str, Any] = {}
+    leading: tuple[Any, ...] = ()
+    inner = cb
+    while isinstance(inner, functools.partial):
+        named, leading, inner = {**inner.keywords, **named}, (*inner.args, *leading), inner.func
+    function, owner = _called(inner)
+    if function is None:
+        return Seen()
+    out = _look(function, owner, leading, named)
+    if out.opaque and (wrapped := inspect.unwrap(function)) is not function:
+        within = _look(wrapped, owner, leading, named)  # type: ignore[arg-type]
+        return out if within.opaque else within
     return out
 
 
-def _own(function: ast.AST):
-    """The nodes of a function's body, leaving out the functions defined inside it."""
-    todo = list(ast.iter_child_nodes(function))
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            continue
-        yield node
-        todo.extend(ast.iter_child_nodes(node))
+def _called(cb: Any) -> tuple[FunctionType | None, Any]:
+    """The function that is called, and the object that it is given as its first argument."""
+    while isinstance(cb, functools.partial):
+        cb = cb.func
+    if isinstance(cb, MethodType):
+        function, owner = cb.__func__, cb.__self__
+    elif isinstance(cb, FunctionType):
+        function, owner = cb, None
+    else:
+        function, owner = getattr(type(cb), "__call__", None), cb  # noqa: B004
+    return (function, owner) if isinstance(function, FunctionType) else (None, None)
 
 
-def _node(code: CodeType) -> ast.FunctionDef | ast.Lambda | None:
-    """The function's node in its module's tree, or None where there is no source."""
-    args = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-    for node in _functions(code.co_filename, tuple(linecache.getlines(code.co_filename))):
-        if isinstance(node, ast.Lambda):
-            if code.co_name != "<lambda>" or not _holds(node, code):
-                continue
-        elif node.name != code.co_name or code.co_firstlineno not in _first_lines(node):
-            continue
-        a = node.args
-        if [x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs)] == args:
-            return node
-    return None
+def _look(
+    function: FunctionType, owner: Any, leading: tuple[Any, ...], named: dict[str, Any]
+) -> Seen:
+    """What a function shows, of an object or not, with what a partial binds."""
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    values = {n: arg(n) for n in names} | {n: _bound(v) for n, v in named.items() if n in names}
+    own = [frozenset([("self", _attributes(owner, function))])] if owner is not None else []
+    before = [*own, *map(_bound, leading)]
+    values |= zip(names[: code.co_argcount], before, strict=False)
+    rest = iter(code.co_varnames[len(names) :])
+    if code.co_flags & 0x04:
+        inner: Any = inspect.unwrap(function)
+        first = inner.__code__.co_varnames[len(before) :][:1]
+        values[next(rest)] = frozenset([("items", frozenset().union(*map(arg, first)))])
+    if code.co_flags & 0x08:
+        values[next(rest)] = frozenset([("kwargs",)])
+    return _seen(Around().function(function), tuple(values.items()))
 
 
-def _holds(node: ast.Lambda, code: CodeType) -> bool:
-    """Whether `code` was made of this lambda: several may share a line."""
-    body = node.body
-    place = (body.lineno, body.end_lineno, body.col_offset, body.end_col_offset)
-    positions = set(code.co_positions())
-    return node.lineno == code.co_firstlineno and (
-        place in positions or all(p[2] is None for p in positions)
-    )
+def _bound(value: Any) -> Value:
+    """What a partial binds: strings may be keys."""
+    return frozenset([("const", value) if isinstance(value, str) else ("object",)])
 
 
-def _first_lines(node: ast.FunctionDef) -> tuple[int, ...]:
-    return (node.lineno, *(d.lineno for d in node.decorator_list))
-
-
-def _parse(text: str, filename: str) -> ast.Module:
-    with _one_at_a_time:
-        try:
-            return ast.parse(text, filename)
-        except SystemError:  # another library's thread was parsing too
-            return ast.parse(text, filename)
-
-
-@functools.lru_cache(maxsize=64)
-def _functions(filename: str, lines: tuple[str, ...]) -> tuple[ast.FunctionDef | ast.Lambda, ...]:
+@functools.lru_cache(maxsize=4096)
+def _seen(function: Function, given: tuple[tuple[str, Value], ...]) -> Seen:
+    run = Run(step)
     try:
-        tree = _parse("".join(lines), filename)
-    except (SyntaxError, ValueError):
-        return ()
-    return tuple(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.Lambda))
+        returned = run.of(function, dict(given))
+    except TooLong:
+        return Seen()
+    names: frozenset[str] = frozenset()
+    opaque = other = False
+    for origin in returned:
+        if origin[0] == "dict":
+            made = run.dicts[origin[1]]
+            names |= made.names
+            opaque |= made.opaque or made.passes_on
+        elif origin[0] in ("anything", "object", "kwargs", "self"):
+            opaque = True
+        elif origin != ("const", None):
+            other = True
+    return Seen(
+        names, opaque, other, frozenset(run.reads), frozenset(run.writes), frozenset(run.leaks),
+        run.changes_more, tuple(run.lengths.items()),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- what a function sees around it
+
+
+class Around:
+    """What is known of the values that code finds around it; none of them is kept."""
+
+    def __init__(self) -> None:
+        self.within: list[CodeType] = []
+        self.known: dict[FunctionType, Origin] = {}
+
+    def function(self, function: FunctionType) -> Function:
+        """A function with what is known of the names around it."""
+        code = function.__code__
+        names, around = _names(code), dict[str, Origin]()
+        for name in names:
+            if name in function.__globals__:
+                around[name] = self.origin(function.__globals__[name], names)
+            elif hasattr(builtins, name):
+                around[name] = self.origin(getattr(builtins, name), ())
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                around[name] = self.origin(cell.cell_contents, names)
+            except ValueError:  # it has no value yet
+                continue
+        for name, value in _defaults(function).items():
+            around[f"{name}="] = ("const", value) if isinstance(value, str) else ("object",)
+        return Function(code, tuple(around.items()))
+
+    def origin(self, value: Any, names: Iterable[str]) -> Origin:
+        """One value; `names` are the attributes of it that code may use."""
+        match value:
+            case str():
+                return ("const", value)
+            case tuple() | list() | frozenset() if value and all(isinstance(v, str) for v in value):
+                return ("const", tuple(value))
+            case None | bool() | int() | float() | torch.Tensor() | torch.dtype() | torch.device():
+                return ("no dict",)
+            case FunctionType() if not _pure(value):
+                return self._followed(value)
+            case ModuleType() if value.__name__.split(".")[0] not in PURE:
+                return ("module", self._members(vars(value), names))
+            case type() if value in (dict, OrderedDict):
+                return ("dict type",)
+            case type() if not _pure(value):
+                return ("module", self._members(vars(value), names))
+        if value is print:
+            return ("prints",)
+        return ("pure",) if _pure(value) else ("object",)
+
+    def _followed(self, function: FunctionType) -> Origin:
+        code = function.__code__
+        library = str(function.__module__).split(".")[0] in sys.stdlib_module_names
+        far = len(self.within) >= DEEPEST or len(self.known) >= MOST_FUNCTIONS
+        if library or far or code in self.within:
+            return ("anything",)
+        if function not in self.known:
+            self.within.append(code)
+            self.known[function] = ("function", self.function(function))
+            self.within.pop()
+        return self.known[function]
+
+    def _members(self, held: Mapping[str, Any], names: Iterable[str]) -> tuple:
+        simple = (str, tuple, FunctionType, BuiltinFunctionType)
+        found = {n: held[n] for n in names if n in held}
+        return tuple(
+            (n, self.origin(v, ()) if isinstance(v, simple) else ("object",))
+            for n, v in found.items()
+        )
+
+
+def _pure(value: Any) -> bool:
+    """Whether it is torch's, or such a library's, and changes only what its name says."""
+    if isinstance(value, ModuleType):
+        return value.__name__.split(".")[0] in PURE
+    if not callable(value):
+        return False
+    package = str(getattr(value, "__module__", "") or "").split(".")[0]
+    torchs = package in PURE or getattr(torch, getattr(value, "__name__", ""), None) is value
+    return torchs or any(value is h for h in HARMLESS)
+
+
+def _defaults(function: FunctionType) -> dict[str, Any]:
+    values, code = function.__defaults__ or (), function.__code__
+    names = code.co_varnames[code.co_argcount - len(values) : code.co_argcount]
+    return {**dict(zip(names, values, strict=True)), **(function.__kwdefaults__ or {})}
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(code: CodeType) -> tuple[str, ...]:
+    """The names that code and the functions in it use beside their variables."""
+    within = [n for c in code.co_consts if isinstance(c, CodeType) for n in _names(c)]
+    return tuple(dict.fromkeys((*code.co_names, *within)))
+
+
+def _attributes(owner: Any, function: FunctionType) -> tuple[tuple[str, Origin], ...]:
+    """The attributes of a callable object that its methods may use; no property is called."""
+    out: dict[str, Origin] = {}
+    around, todo = Around(), list(_names(function.__code__))
+    while todo:
+        name = todo.pop()
+        held = inspect.getattr_static(owner, name, out)
+        if name in out or held is out:
+            continue
+        if isinstance(held, FunctionType) and name not in getattr(owner, "__dict__", {}):
+            out[name] = ("method", around.function(held))
+            todo += _names(held.__code__)
+        else:
+            held = held.__func__ if isinstance(held, staticmethod) else held
+            out[name] = around.origin(held, _names(function.__code__))
+    return tuple(out.items())

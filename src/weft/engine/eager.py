@@ -40,7 +40,7 @@ def step(
         _in_rounds(turns)
     else:
         for done, turn in enumerate(turns):
-            _advance(turn, None, done, len(turns))
+            _advance(turn, None, done, turns)
     for (index, name), value in shared.items():
         groups[index].group[name] = value
 
@@ -61,7 +61,7 @@ def _in_rounds(turns: list[Turn]) -> None:
 
     def go_on(turn: Turn, value: Any) -> None:
         nonlocal done
-        barrier = _advance(turn, value, done, len(turns))
+        barrier = _advance(turn, value, done, turns)
         if barrier is None:
             done += 1
         else:
@@ -122,7 +122,7 @@ def combine(barriers: list[Barrier]) -> torch.Tensor:
         return op(both).to(dtype)
 
 
-def _advance(turn: Turn, value: Any, done: int, total: int) -> Barrier | None:
+def _advance(turn: Turn, value: Any, done: int, turns: list[Turn]) -> Barrier | None:
     """Run a turn to its next barrier; None when it is through."""
     try:
         return turn.advance(value)
@@ -132,8 +132,20 @@ def _advance(turn: Turn, value: Any, done: int, total: int) -> Barrier | None:
         spec = turn.at.spec
         raise StepError(
             f"callback {spec.where} raised {type(e).__name__} for parameter {turn.name}: {e}. "
-            f"{done} of {total} parameters had already stepped; this one may be half-written"
+            f"{done} of {len(turns)} parameters had already stepped; {_in_between(turn, turns)}"
         ) from e
+
+
+def _in_between(failed: Turn, turns: list[Turn]) -> str:
+    """Which parameters are neither as they were nor through, in words."""
+    waits = lambda t: getattr(t.path, "gi_frame", None) is not None
+    others = [t for t in turns if t is not failed and t.wrote and waits(t)]
+    also = f", and so may {len(others)} that wait for it" if others else ""
+    if failed.wrote:
+        return f"this one may be half-written{also}"
+    return (
+        f"nothing of this one was written{also and f'; {len(others)} others may be half-written'}"
+    )
 
 
 # ---------------------------------------------------------------- state

@@ -11,6 +11,7 @@ from weft.declared import scalar_dtype
 from weft.errors import StepError
 from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import as_read
+from weft.slips import check_result, check_shape
 
 __all__ = ["Barrier", "Turn"]
 
@@ -56,6 +57,7 @@ class Turn:
         "values",
         "work",
         "work_grad",
+        "wrote",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +76,7 @@ class Turn:
         self.values: dict[str, Any] = {}
         self.update: torch.Tensor | None = None
         self.step = 0
+        self.wrote = False  # to the parameter or its state, as far as that can be told
         self.at: Call = bound.binding.calls[0]
         self.ahead: list[str] = list(bound.binding.over)
         self.path = self._path()
@@ -118,6 +121,8 @@ class Turn:
                     self.values[over.name] = combined.to(self.work.device, copy=True)
                 elif isinstance(out, dict):
                     self._take(out, call.spec.produces)
+                else:
+                    check_result(call, out)
             self._store()
         finally:
             if self.work is self.p:
@@ -162,6 +167,9 @@ class Turn:
                 kwargs[arg] = value
             elif name in spec.required:
                 raise LookupError(f"it reads {name!r}, which nothing has provided yet")
+        if self.update is not None:
+            check_shape(call, self.update.shape, self.work.shape)
+        self.wrote |= spec.works_in_place
         if not call.takes_param:
             out = spec.fn(**kwargs)
         elif spec.positional:
@@ -272,6 +280,7 @@ class Turn:
     def _bind(self, name: str, value: Any) -> None:
         if name in ("p", "grad", "update"):
             self._check_vector(name, value)
+        self.wrote |= self.work is self.p and name not in ("grad", "update")
         if name == "p":
             if value is not self.work:
                 self.work.copy_(value)

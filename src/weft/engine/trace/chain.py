@@ -18,6 +18,7 @@ from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy
 from weft.engine.trace.tracer import Tracer
 from weft.hyperparameters import as_read
+from weft.slips import check_result, check_shape
 
 __all__ = ["trace"]
 
@@ -93,6 +94,8 @@ class ChainTrace:
         elif isinstance(result, dict):
             names = call.spec.produces
             self._take({names.get(k, k): v for k, v in result.items()}, call)  # type: ignore[arg-type]
+        else:
+            check_result(call, result)
         self.out.note_in_place(self, call.name)
 
     # ------------------------------------------------------------ a call
@@ -106,6 +109,8 @@ class ChainTrace:
                 kwargs[arg] = value
             elif name in call.spec.required:
                 raise LookupError(f"it reads {name!r}, which nothing has provided yet")
+        if self.update is not None:
+            check_shape(call, tuple(self.update.shape), tuple(self.p.shape))
         args: tuple[Any, ...] = ()
         if call.takes_param:
             first = call.spec.first or "p"
