@@ -201,8 +201,10 @@ class Around:
                 return ("const", value)
             case tuple() | list() | frozenset() if value and all(isinstance(v, str) for v in value):
                 return ("const", tuple(value))
-            case None | bool() | int() | float() | torch.Tensor() | torch.dtype() | torch.device():
+            case None | bool() | int() | float() | torch.dtype() | torch.device():
                 return ("no dict",)
+            case torch.Tensor():
+                return ("captured",)
             case FunctionType() if not _pure(value):
                 return self._followed(value)
             case ModuleType() if value.__name__.split(".")[0] not in PURE:

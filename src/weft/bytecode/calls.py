@@ -83,9 +83,11 @@ class Call:
                 return self._of_kwargs(name)
             case ("attr", ("arg", of), name):
                 return self._of_argument(of, name)
-            case ("attr", ("no dict" | "const", *_), _):
+            case ("attr", ("no dict" | "const" | "captured", *_) as of, name):
                 self._out()
-                return NO_DICT
+                if writes(name):
+                    self.run.write(frozenset([of]))
+                return frozenset([of]) if writes(name) or name in VIEWS else NO_DICT
             case ("attr", ("items", held), _):
                 self.run.leak(*self.given)
                 return held | ANYTHING

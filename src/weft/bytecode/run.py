@@ -2,6 +2,7 @@
 
 import dis
 import functools
+import heapq
 import itertools
 from collections.abc import Callable, Iterable
 from types import CodeType
@@ -11,7 +12,8 @@ from weft.bytecode.values import ANYTHING, NOTHING, Function, Value, flat
 
 __all__ = ["Frame", "Made", "Run", "TooLong"]
 
-MOST_STEPS = 20_000  # instructions that one look may take
+MOST_STEPS = 20_000  # instructions of the function itself
+MOST_WITHIN = 5_000  # and of those that it calls: what goes further is not followed
 DEEPEST = 8  # calls within calls that are followed
 
 
@@ -77,12 +79,13 @@ class Run:
         self.leaks: set[str] = set()
         self.lengths: dict[str, tuple[int, int | None]] = {}
         self.changes_more = False
-        self.steps = 0
+        self.steps = self.within = 0
 
     def of(self, function: Function, given: dict[str, Value]) -> Value:
         """What `function` may return; looked at again until nothing new is found."""
         while True:
             before = self._found()
+            self.steps = self.within = 0
             out = self.call(function, given, ())
             if self._found() == before:
                 return out
@@ -99,10 +102,22 @@ class Run:
         parent: "Frame | None" = None,
     ) -> Value:
         """What a call with these local variables may return."""
-        if len(path) > DEEPEST or function.code.co_flags & 0x2A0:  # generators and coroutines
-            self.leak(*given.values())
-            return ANYTHING
-        return Frame(self, function, given, path, parent).run()
+        lazy = function.code.co_flags & 0x2A0  # a generator, a coroutine
+        if not (lazy or len(path) > DEEPEST or self.within > MOST_WITHIN):
+            try:
+                return Frame(self, function, given, path, parent).run()
+            except TooLong:
+                if not path:
+                    raise
+        self.leak(*given.values())
+        return ANYTHING
+
+    def count(self, within: bool) -> None:
+        """Count an instruction, of the function itself or of one that it calls."""
+        self.steps += not within
+        self.within += within
+        if self.steps > MOST_STEPS or (within and self.within > MOST_WITHIN):
+            raise TooLong
 
     def dict_at(self, path: tuple[int, ...]) -> tuple[Made, Value]:
         """The dict that is built at one place."""
@@ -117,7 +132,7 @@ class Run:
         for kind, *what in flat(value):
             if kind == "arg":
                 self.writes.add(what[0])
-            elif kind in ("anything", "object", "kwargs"):
+            elif kind in ("anything", "object", "kwargs", "captured"):
                 self.changes_more = True
 
     def leak(self, *values: Value) -> None:
@@ -168,27 +183,26 @@ class Frame:
             return ANYTHING
         following = {a.offset: b.offset for a, b in itertools.pairwise(instructions)}
         at = {i.offset: i for i in instructions}
-        start = instructions[0].offset
         known: dict[int, tuple[tuple[Value, ...], dict[str, Value]]] = {}
-        todo = [start] if self._meet(known, start, [], dict(self.given)) else []
+        todo: list[int] = []  # a heap: what comes first in the code meets all that reaches it first
+
+        def reach(offset: int, stack: Iterable[Value], variables: dict[str, Value]) -> None:
+            if offset in at and self._meet(known, offset, stack, variables) and offset not in todo:
+                heapq.heappush(todo, offset)
+
+        reach(instructions[0].offset, [], self.given)
         while todo:
-            offset = todo.pop()
+            offset = heapq.heappop(todo)
             stack, variables = known[offset]
             self.stack, self.locals = list(stack), dict(variables)
-            self.of.steps += 1
-            if self.of.steps > MOST_STEPS:
-                raise TooLong
-            instruction = at[offset]
-            targets = self.of.step(self, instruction, following.get(offset))
+            self.of.count(within=bool(self.path))
+            targets = self.of.step(self, at[offset], following.get(offset))
             for first, last, handler, depth, pushed in handlers:
                 if first <= offset < last:
                     for seen in (variables, self.locals):
-                        cut = [*stack[:depth], *[ANYTHING] * pushed]
-                        if self._meet(known, handler, cut, seen):
-                            todo.append(handler)
+                        reach(handler, [*stack[:depth], *[ANYTHING] * pushed], seen)
             for target, left in targets:
-                if target in at and self._meet(known, target, left, self.locals):
-                    todo.append(target)
+                reach(target, left, self.locals)
         return self.returned
 
     @staticmethod
@@ -196,7 +210,7 @@ class Frame:
         """Join what reaches an instruction with what has before; whether that is news."""
         stack = tuple(stack)
         if offset not in known:
-            known[offset] = stack, dict(variables)
+            known[offset] = stack, variables
             return True
         before, held = known[offset]
         depth = min(len(before), len(stack))  # they differ only behind handlers, by their lasti
