@@ -83,7 +83,7 @@ class Call:
                 return self._of_kwargs(name)
             case ("attr", ("arg", of), name):
                 return self._of_argument(of, name)
-            case ("attr", ("no dict" | "const" | "captured", *_) as of, name):
+            case ("attr", tuple() as of, name) if of[0] in ("no dict", "const", "captured"):
                 self._out()
                 if writes(name):
                     self.run.write(frozenset([of]))
