@@ -149,15 +149,25 @@ def mark(
     place: str | None = None,
     ndim=None,
     defaults=None,
+<<<<<<< ours
     returns=None,
 ):
     """Say about a callback what its code cannot: its place in a chain, its rank, what it returns.
+=======
+    bounds=None,
+):
+    """Say about a callback what its signature cannot: place in a chain, rank, defaults, bounds.
+>>>>>>> theirs
 
     Args:
         place: one of "grad", "decay", "statistics", "update", "descend", "after".
         ndim: the ranks of the parameters that it can serve, such as `(2,)`.
         defaults: hyper defaults, for arguments that have none in the signature.
+<<<<<<< ours
         returns: the names that it returns, such as `("update",)`, where its code does not show them.
+=======
+        bounds: what hypers are refused outside of, such as `{"k": ">= 1", "beta": ">= 0, < 1"}`.
+>>>>>>> theirs
 
     >>> import weft
     >>> @weft.mark(place="update")
@@ -169,7 +179,11 @@ def mark(
         raise ChainError(f"place must be one of {PLACES}, not {place!r}")
 
     def marked(f: Callable) -> Callable:
+<<<<<<< ours
         said = {"place": place, "ndim": ndim, "defaults": defaults, "returns": returns}
+=======
+        said = {"place": place, "ndim": ndim, "defaults": defaults, "bounds": bounds}
+>>>>>>> theirs
         for key, value in said.items():
             if value is not None:
                 setattr(f, key, value)
@@ -210,6 +224,7 @@ class Spec:
     seen: Seen  # what its code shows, under its own names
     place: str  # empty where it cannot be told
     ndim: tuple[int, ...] | None
+    bounds: dict[str, str]  # of hypers, as `mark` takes them
     produces: dict[str, str] = field(default_factory=dict)  # its own name -> the chain's name
 
     @property
@@ -327,7 +342,12 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         shared=shareds, over=over, returns=names, seen=seen,
         opaque=seen.opaque and not value and _attribute(cb, "returns") is None,
         mentions=constants(code) if var_kw and code else frozenset(),
+<<<<<<< ours
         ndim=ndim, produces={n: n for n in names}, place="",
+=======
+        ndim=_ranks(_attribute(cb, "ndim")), bounds=_attribute(cb, "bounds") or {},
+        produces={n: n for n in out.names}, place="",
+>>>>>>> theirs
     )  # fmt: skip
     return replace(spec, place=_attribute(cb, "place") or (_place(spec) if shown else ""))
 
@@ -369,6 +389,7 @@ def _rename_spec(cb: Renamed, inner: Spec) -> Spec:
         mentions=frozenset(map(to, inner.mentions)),
         produces={**cb.names, **{k: to(v) for k, v in inner.produces.items()}},
         ndim=_ranks(getattr(cb, "ndim", inner.ndim)),
+        bounds={to(k): v for k, v in inner.bounds.items()},
     )
     moved = {"p", "grad", "update"} & {*cb.names, *cb.names.values()}
     place = _place(spec) if moved and inner.place else inner.place

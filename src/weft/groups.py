@@ -8,7 +8,12 @@ import torch
 from weft.binding import Binding, missing_hyper
 from weft.callback import Shared
 from weft.errors import ChainError, StepError
+<<<<<<< ours
 from weft.hyperparameters import NOT_HYPERS, check_kind, check_length
+=======
+from weft.hyperparameters import NOT_HYPERS, check_bounds, check_kind, check_length
+from weft.source import lengths
+>>>>>>> theirs
 
 __all__ = [
     "BoundGroup",
@@ -99,7 +104,7 @@ class BoundGroup:
         Raises:
             ChainError: for a hyper without a default that the group does not give.
             TypeError: for one of another kind than the callback's default.
-            ValueError: for a tuple that is too short for a callback.
+            ValueError: for a tuple that is too short for a callback, or a number out of its bounds.
         """
         self.had |= set(self.binding.hyper_names)
         self.left |= set(self.binding.state_names)
@@ -111,6 +116,8 @@ class BoundGroup:
             if name not in self.group:
                 raise missing_hyper(self.binding, name, self.group)
         self._check_lengths()
+        for call in self.binding.calls:
+            check_bounds(call.spec.bounds, {**call.local, **self.group}, call.spec.where)
 
     def _check_lengths(self) -> None:
         tuples = {k: v for k, v in self.group.items() if type(v) is tuple or type(v) is list}

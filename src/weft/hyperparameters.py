@@ -1,6 +1,7 @@
 """Hyperparameters as numbers: what is refused, and how one value is spread over groups."""
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 __all__ = [
     "as_read",
+    "check_bounds",
     "check_kind",
     "check_length",
     "check_one",
@@ -17,6 +19,8 @@ __all__ = [
     "unused",
     "validate",
 ]
+
+COMPARISONS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 
 NOT_HYPERS = ("params", "param_names")  # keys of a group
 
@@ -146,6 +150,25 @@ def check_kind(name: str, value: Any, default: Any) -> None:
     check_one(name, value)
     if not fits:
         raise TypeError(f"hyper {name!r} is {value!r}, where {default!r} is of another kind")
+
+
+def check_bounds(bounds: Mapping[str, str], hypers: Mapping[str, Any], where: str) -> None:
+    """Refuse what is out of the bounds that a callback, or a wrapper, says of its hypers.
+
+    Raises:
+        ValueError: names it.
+
+    >>> check_bounds({"k": ">= 1"}, {"k": 0}, "Lookahead")
+    Traceback (most recent call last):
+    ValueError: Invalid k value: 0; Lookahead takes >= 1
+    """
+    for name, said in bounds.items():
+        given = as_read(hypers.get(name))
+        for value in given if isinstance(given, tuple | list) else (given,):
+            for bound in said.split(", ") if _is_number(value) else ():
+                sign, limit = bound.split()
+                if not COMPARISONS[sign](value, float(limit)):
+                    raise ValueError(f"Invalid {name} value: {given}; {where} takes {said}")
 
 
 def check_length(

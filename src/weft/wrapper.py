@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from weft.hyperparameters import check_bounds
+
 __all__ = ["Wrapper", "around", "in_words"]
 
 
@@ -37,6 +39,8 @@ class Wrapper:
         dict[str, Any]
     ] = {}  # defaults of the hypers, kept in the groups as name_hyper
 
+    bounds: ClassVar[dict[str, str]] = {}  # of the hypers, as `weft.mark` takes them
+
     def __new__(cls, *args: Any, **kwargs: Any):
         self = super().__new__(cls)
         if args and hasattr(args[0], "param_groups"):
@@ -51,6 +55,7 @@ class Wrapper:
                 f"{type(self).__name__} has no {sorted(unknown)}; it has {list(self.hypers)}"
             )
         self.options = {**self.hypers, **hypers}
+        check_bounds(self.bounds, self.options, type(self).__name__)
 
     # ------------------------------------------------------------ what subclasses override
 

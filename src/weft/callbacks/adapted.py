@@ -69,7 +69,7 @@ def prodigy_progress(
 prodigy_gain: Any = over_params("progress", prodigy_progress)
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"d0": "> 0"})
 def prodigy_ema(
     grad, lr, step, d, betas=(0.9, 0.999), beta3=None, d0=1e-6, use_bias_correction=False,
     safeguard_warmup=False, x0=copy_of_param, exp_avg=zeros, exp_avg_sq=zeros, grad_sum=zeros,
@@ -135,7 +135,7 @@ adam_gain: Any = over_params("progress", adam_progress)
 sign_gain: Any = over_params("progress", sign_progress)
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_ema(
     grad, lr, step, d, betas=(0.9, 0.999), d0=1e-6, use_bias_correction=False, exp_avg=zeros,
     exp_avg_sq=zeros, grad_sum=zeros, progress=adam_gain,
@@ -154,7 +154,7 @@ def dadapt_ema(
     return {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq, "grad_sum": grad_sum, "update": exp_avg}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_sign(
     grad, lr, d, betas=(0.9, 0.999), d0=1e-6, exp_avg=zeros, grad_sum=zeros, progress=sign_gain
 ):

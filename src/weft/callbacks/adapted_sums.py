@@ -40,7 +40,7 @@ def dadapt_first_norm(grad_sq_norm=grad_sq_norm, first_norm=shared(0.0)):
     return {"first_norm": first_norm if first_norm > 0 else grad_sq_norm.sqrt()}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_sum(grad, lr, d, first_norm, d0=1e-6, grad_sum=zeros, progress=agreed):
     """The sum of weighted gradients: s <- s + lr d / |g_1| * g;   u <- s."""
     grad_sum = grad_sum + rate_of(lr, d, d0) / (first_norm + 1e-30) * grad
@@ -85,7 +85,7 @@ def _start(p):
     return torch.full_like(p, 1e-6)
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_adagrad(grad, lr, d, eps=0.0, d0=1e-6, grad_sum=zeros, grad_sq=state(_start)):
     """AdaGrad's sums: a <- a + g^2;   s <- s + lr d * g;   u <- s / (sqrt(a) + eps)."""
     grad_sq, grad_sum = grad_sq + grad * grad, grad_sum + rate_of(lr, d, d0) * grad
@@ -109,7 +109,7 @@ def dadapt_adagrad_distance(
     return {"weighted_sq": weighted_sq, "d": d_hat.clamp(max=old * growth_rate).clamp(min=old)}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_adan(
     grad, lr, d, step, betas=(0.98, 0.92, 0.99), d0=1e-6, eps=1e-8,
     exp_avg=zeros, exp_avg_diff=zeros, grad_sq=zeros, grad_sum=zeros, previous_grad=zeros,

@@ -87,7 +87,7 @@ def cut_spikes(grad, step, theta=0.999, max_abs=scalar_zero):
     return {"max_abs": max_abs, "grad": torch.where(size > limit, grad / largest * limit, grad)}
 
 
-@mark(place="grad")
+@mark(place="grad", bounds={"gammas": ">= 0, < 1"})
 def adapt_norm(
     grad, step, gammas=(0.7, 0.9), eps=1e-8, norm_avg=scalar_zero, norm_sq_avg=scalar_zero
 ):

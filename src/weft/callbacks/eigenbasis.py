@@ -90,7 +90,7 @@ def descend_late(p, update, lr, step, weight_decay=0.0, do_wd=None):
     return {"p": (p - lr * update) * kept} if step > 0 else None
 
 
-@mark(place="after")
+@mark(place="after", bounds={"precondition_frequency": ">= 1"})
 def refresh_bases(p, factors, step, exp_avg_sq, precondition_frequency=10, bases=matrices_only):
     """Every so many steps, one step of orthogonal iteration, its columns sorted, and v with them.
 
@@ -110,7 +110,7 @@ def refresh_bases(p, factors, step, exp_avg_sq, precondition_frequency=10, bases
     return {"bases": pack(new, bases), "exp_avg_sq": exp_avg_sq}
 
 
-@mark(place="after")
+@mark(place="after", bounds={"precondition_frequency": ">= 1"})
 def transport_bases(p, factors, step, exp_avg_sq, precondition_frequency=10, bases=matrices_only):
     """`refresh_bases`, with columns sorted after the QR, and v carried over by squared rotations.
 

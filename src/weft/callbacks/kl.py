@@ -64,7 +64,7 @@ def kl_eigenvalues(grad, bases, eigenvalues, step, betas=(0.9, 0.98), shampoo_be
     return {"eigenvalues": beta * eigenvalues + (1 - beta) * both}
 
 
-@mark(place="grad", ndim=MATRICES)
+@mark(place="grad", ndim=MATRICES, bounds={"init_factor": "> 0"})
 def kl_start(grad, step, init_factor=0.1, eigenvalues=None):
     """All eigenvalues at the start: d = init_factor."""
     if eigenvalues is not None:
@@ -102,7 +102,7 @@ def kl_ema_sq(grad, bases, betas=(0.9, 0.98), exp_avg_sq=zeros):
     return {"exp_avg_sq": betas[1] * exp_avg_sq + (1 - betas[1]) * r * r}
 
 
-@mark(place="after", ndim=MATRICES)
+@mark(place="after", ndim=MATRICES, bounds={"precondition_frequency": ">= 1"})
 def refresh_kl_bases(p, factors, step, precondition_frequency=10, bases=two_sides):
     """Every so many steps Q <- QR(S Q), unsorted; eigenvectors of S at the start."""
     if step % precondition_frequency != 0:

@@ -92,7 +92,7 @@ def average_factors(grad, betas=(0.9, 0.999), shampoo_beta=None, factors=one_an_
     return {"factors": pack(new, factors)}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"precondition_frequency": ">= 1"})
 def inverse_roots(
     grad, factors, step, eps=1e-6, precondition_frequency=1, inverse_factors=one_an_axis
 ):
@@ -103,7 +103,7 @@ def inverse_roots(
     return {"inverse_factors": pack(roots, factors)}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"precondition_frequency": ">= 1"})
 def inverse_roots_debiased(
     grad, factors, step, betas=(0.9, 0.999), eps=1e-12, precondition_frequency=1,
     start_preconditioning_step=1, inverse_factors=one_an_axis,
@@ -132,7 +132,7 @@ def graft_adagrad(update, grad, sum):
     return {"update": update * (length / (update.norm() + 1e-16))}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"graft_beta2": "< 1"})
 def graft_adam(
     update, exp_avg, exp_avg_sq, step, betas=(0.9, 0.999), graft_beta2=0.999, graft_eps=1e-8,
     start_preconditioning_step=1,

@@ -46,7 +46,7 @@ def channels(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return x.norm(dim=0 if like.shape[0] < like.shape[1] else 1, keepdim=True)
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"rank": ">= 1", "update_proj_gap": ">= 1"})
 def singular_basis(update, step, rank: int | None = 4, update_proj_gap=200, basis=None):
     """Every `update_proj_gap` steps, the leading singular vectors of the update.
 
@@ -58,7 +58,7 @@ def singular_basis(update, step, rank: int | None = 4, update_proj_gap=200, basi
     return {"basis": vh[:rank] if update.shape[0] >= update.shape[1] else u[:, :rank]}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"rank": ">= 1", "update_proj_gap": ">= 1"})
 def random_basis(update, step, rank=4, update_proj_gap=200, basis=None):
     """Every `update_proj_gap` steps, directions drawn anew: Q with entries from N(0, 1 / rank)."""
     if update.ndim != 2 or (basis is not None and (step - 1) % update_proj_gap != 0):

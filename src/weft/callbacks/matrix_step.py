@@ -69,7 +69,7 @@ def momentum_ratio(update, exp_avg, exp_avg_norm_sq, step, betas=(0.95, 0.99), n
     return {"update": update * (correction * exp_avg.norm() / (exp_avg_norm_sq.sqrt() + norm_eps))}
 
 
-@mark(place="update", ndim=MATRICES)
+@mark(place="update", ndim=MATRICES, bounds={"iterations": ">= 1"})
 def row_column_scale(
     update, beta=0.9, eps=1e-8, iterations=5, row_sq=one_a_row, column_sq=one_a_column
 ):

@@ -116,7 +116,7 @@ def nesterov_product(
     return {"update": update, "mu_product": mu_product}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"nus": ">= 0, <= 1"})
 def quasi_hyperbolic(update, grad, nus=(0.7, 1.0)):
     """Mix the gradient itself into its average.
 

@@ -28,7 +28,7 @@ def pid(
     }  # fmt: skip
 
 
-@mark(place="descend")
+@mark(place="descend", bounds={"kappa": "> 0", "constant": "> 0"})
 def accelerate(p, grad, lr, kappa=1000.0, xi=10.0, constant=0.7, momentum_buffer=copy_of_param):
     """Accelerated SGD: a long step averaged into a second point, a short one drawn to it.
 
@@ -83,7 +83,7 @@ def bet(
     }  # fmt: skip
 
 
-@mark(place="update")
+@mark(place="update", bounds={"ps": "> 0"})
 def posterior(
     grad, step, ghattg=30.0, ps=1e-8, tau1=0.81, tau2=0.9, eps=1e-8,
     exp_avg=zeros, rate_g=zeros, rate_hg=zeros,
@@ -114,7 +114,7 @@ def precision_weighted(a, b, weight_a, weight_b):
     return (weight_a * a + weight_b * b) / total, weight_a * weight_b / total
 
 
-@mark(place="descend")
+@mark(place="descend", bounds={"memory_length": ">= 1"})
 def srmm(p, grad, lr, step, beta=0.5, memory_length=100, mov_avg_grad=zeros, mov_avg_param=zeros):
     """Step from an average of the parameters along an average of the gradients.
 

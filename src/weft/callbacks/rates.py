@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-@mark(place="update")
+@mark(place="update", bounds={"gamma": "> 0"})
 def bound_rate(
     update, exp_avg_sq, lr, step, betas=(0.9, 0.999), final_lr=0.1, gamma=1e-3, eps=1e-8,
     base_lr=None,

@@ -121,7 +121,7 @@ def project(p, grad, update, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8
     return {"update": update + decay * ratio * p}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"momentum": "< 1"})
 def project_damped(
     p, grad, update, momentum=0.9, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8, do_wd=None
 ):
@@ -188,7 +188,7 @@ def first_snr(update, grad, eps=1e-8, snr=None):
     return {"snr": snr, "update": update * snr}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"reset_interval": ">= 1"})
 def restart_moments(step, exp_avg, exp_avg_sq, since=0, reset_interval=1000):
     """Start Adam's averages again every so often; `since` counts for their corrections.
 
@@ -230,7 +230,7 @@ def start_on_sphere(p, step, constraints=True, eps=1e-8):
     return {"p": on_sphere(p, eps)} if p.ndim > 1 and constraints and step == 1 else None
 
 
-@mark(place="update")
+@mark(place="update", bounds={"beta": "< 1"})
 def neuron_normalize(p, grad, step, beta=0.999, eps=1e-8, neuron_sq=None, scale=None):
     """Divide by an averaged norm of each neuron, and restore the weights' own scale.
 

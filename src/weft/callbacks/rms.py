@@ -42,7 +42,7 @@ def centred_root_within(update, square_avg, grad_avg, eps=1e-10):
     return {"update": update / (square_avg - grad_avg * grad_avg + eps).sqrt()}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"nus": ">= 0, <= 1"})
 def quasi_hyperbolic_root(
     update, grad, exp_avg_sq, step, betas=(0.995, 0.999), nus=(0.7, 1.0), eps=1e-8
 ):

@@ -40,13 +40,13 @@ def decay_by_shape(p, lr, weight_decay=0.01, nonstandard_constant=1e-3, do_wd=No
     return {"p": p * (1 - lr * size(p, nonstandard_constant) * weight_decay)}
 
 
-@mark(place="after")
+@mark(place="after", bounds={"ema_rate": "< 1"})
 def average_param(p, step, ema_rate=0.999, param_average=zeros):
     """A corrected average of the parameter: a <- a + (1 - r) / (1 - r^t) * (p - a)."""
     return {"param_average": param_average.lerp(p, (1 - ema_rate) / (1 - ema_rate**step))}
 
 
-@mark(place="after")
+@mark(place="after", bounds={"inverse_steps": ">= 1"})
 def refresh_eigenbases(p, factors, step, inverse_steps=100, eps=1e-30, bases=from_identity):
     """Eigenvectors of the factors, at the start and every `inverse_steps`; the next step uses them."""
     if p.ndim != 2 or (step != 1 and step % inverse_steps != 0):

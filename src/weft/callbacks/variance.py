@@ -76,12 +76,12 @@ def signed_sq(grad, betas=(0.92, 0.99), exp_avg_sq=zeros):
 
         v <- beta2 * v + (1 - beta2) * sign(g^2 - v) * g^2
 
-    Kegreisz, 2025, arXiv:2508.18258 (Ano). It can fall below zero: its root is then NaN, as there.
+    Kegreisz, 2025, arXiv:2508.18258 (Ano). With a beta2 below 1/2 it would fall below zero: there it
+    stays at zero.
     """
     square = grad * grad
-    return {
-        "exp_avg_sq": betas[1] * exp_avg_sq + (1 - betas[1]) * (square - exp_avg_sq).sign() * square
-    }
+    v = betas[1] * exp_avg_sq + (1 - betas[1]) * (square - exp_avg_sq).sign() * square
+    return {"exp_avg_sq": v.clamp(min=0)}
 
 
 @mark(place="statistics")
@@ -170,7 +170,7 @@ def adai(
     return {"exp_avg": exp_avg, "beta1_prod": product, "update": exp_avg / (1 - product)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"beta": "< 1"})
 def signal_to_noise(update, square_avg, step, beta=0.9):
     """Scale an average by its share of signal.
 

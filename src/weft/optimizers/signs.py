@@ -279,8 +279,8 @@ class Ano(Algorithm):
     >>> opt.step(); p.data
     tensor([0.9000, 0.9000])
 
-    Kegreisz, 2025, arXiv:2508.18258. v decays as in the authors' code, where Yogi's does not; like
-    there it can turn negative when gradients vanish, and its root NaN.
+    Kegreisz, 2025, arXiv:2508.18258. v decays as in the authors' code, where Yogi's does not; it
+    stops at zero, where theirs may turn negative and its root NaN.
     """
 
     paper = "Kegreisz, 2025, arXiv:2508.18258"

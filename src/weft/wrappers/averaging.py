@@ -110,6 +110,7 @@ class SWA(Averaged):
     """
 
     hypers: ClassVar = {"start": 1, "every": 1}
+    bounds: ClassVar = {"every": ">= 1"}
     numbers: ClassVar = {"step": 0, "n": 0}
 
     def collect(self, opt: Any, step: int) -> None:
@@ -144,6 +145,7 @@ class LAWA(Averaged):
     """
 
     hypers: ClassVar = {"window": 6, "every": 1}
+    bounds: ClassVar = {"window": ">= 1", "every": ">= 1"}
 
     def collect(self, opt: Any, step: int) -> None:
         """Keep a checkpoint in the place of the oldest, if it is time for one."""

@@ -114,6 +114,7 @@ class LookSAM(SAM):
     """
 
     hypers: ClassVar = {"rho": 0.05, "k": 5, "alpha": 0.7}
+    bounds: ClassVar = {"k": ">= 1"}
     numbers: ClassVar = {"step": 0}
 
     def replace_gradient(self, opt: Any, params: list[torch.Tensor], closure: Any) -> None:

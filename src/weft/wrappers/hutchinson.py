@@ -40,6 +40,7 @@ class Hutchinson(Wrapper):
 
     needs_closure: ClassVar = True
     hypers: ClassVar = {"every": 1, "gaussian": False}
+    bounds: ClassVar = {"every": ">= 1"}
     numbers: ClassVar = {"step": 0, "fresh": True}
 
     def around_step(self, opt: Any, closure: Any) -> Any:

@@ -27,6 +27,7 @@ class Lookahead(Wrapper):
     """
 
     hypers: ClassVar = {"k": 6, "alpha": 0.5}
+    bounds: ClassVar = {"k": ">= 1"}
     numbers: ClassVar = {"step": 0}
 
     def around_step(self, opt: Any, closure: Any) -> Any:

@@ -34,6 +34,7 @@ class Mechanic(Wrapper):
     """
 
     hypers: ClassVar = {"weight_decay": 1e-2, "eps": 1e-8, "s_init": 1e-6, "num_betas": 6}
+    bounds: ClassVar = {"num_betas": ">= 1"}
     numbers: ClassVar[dict[str, Any]] = {"rewards": (), "largest": (), "energies": (), "scales": ()}
 
     def around_step(self, opt: Any, closure: Any) -> Any:

@@ -28,6 +28,7 @@ class OuterNesterov(Wrapper):
     """
 
     hypers: ClassVar = {"k": 20, "lr": 0.7, "momentum": 0.9}
+    bounds: ClassVar = {"k": ">= 1"}
     numbers: ClassVar = {"step": 0}
 
     def around_step(self, opt: Any, closure: Any) -> Any:

@@ -36,6 +36,7 @@ class SkipSpikes(Wrapper):
     """
 
     hypers: ClassVar = {"window": 128, "sigmas": 6.0}
+    bounds: ClassVar = {"window": ">= 1"}
     numbers: ClassVar[dict[str, Any]] = {"norms": (), "losses": (), "skipped": 0}
 
     def around_step(self, opt: Any, closure: Any) -> Any:
