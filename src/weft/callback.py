@@ -149,25 +149,17 @@ def mark(
     place: str | None = None,
     ndim=None,
     defaults=None,
-<<<<<<< ours
     returns=None,
-):
-    """Say about a callback what its code cannot: its place in a chain, its rank, what it returns.
-=======
     bounds=None,
 ):
-    """Say about a callback what its signature cannot: place in a chain, rank, defaults, bounds.
->>>>>>> theirs
+    """Say about a callback what its code cannot: its place, rank, bounds, and what it returns.
 
     Args:
         place: one of "grad", "decay", "statistics", "update", "descend", "after".
         ndim: the ranks of the parameters that it can serve, such as `(2,)`.
         defaults: hyper defaults, for arguments that have none in the signature.
-<<<<<<< ours
         returns: the names that it returns, such as `("update",)`, where its code does not show them.
-=======
         bounds: what hypers are refused outside of, such as `{"k": ">= 1", "beta": ">= 0, < 1"}`.
->>>>>>> theirs
 
     >>> import weft
     >>> @weft.mark(place="update")
@@ -179,11 +171,8 @@ def mark(
         raise ChainError(f"place must be one of {PLACES}, not {place!r}")
 
     def marked(f: Callable) -> Callable:
-<<<<<<< ours
-        said = {"place": place, "ndim": ndim, "defaults": defaults, "returns": returns}
-=======
-        said = {"place": place, "ndim": ndim, "defaults": defaults, "bounds": bounds}
->>>>>>> theirs
+        said = {"place": place, "ndim": ndim, "defaults": defaults}
+        said |= {"returns": returns, "bounds": bounds}
         for key, value in said.items():
             if value is not None:
                 setattr(f, key, value)
@@ -342,12 +331,8 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         shared=shareds, over=over, returns=names, seen=seen,
         opaque=seen.opaque and not value and _attribute(cb, "returns") is None,
         mentions=constants(code) if var_kw and code else frozenset(),
-<<<<<<< ours
-        ndim=ndim, produces={n: n for n in names}, place="",
-=======
-        ndim=_ranks(_attribute(cb, "ndim")), bounds=_attribute(cb, "bounds") or {},
-        produces={n: n for n in out.names}, place="",
->>>>>>> theirs
+        ndim=ndim, bounds=_attribute(cb, "bounds") or {},
+        produces={n: n for n in names}, place="",
     )  # fmt: skip
     return replace(spec, place=_attribute(cb, "place") or (_place(spec) if shown else ""))
 

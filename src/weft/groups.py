@@ -8,12 +8,7 @@ import torch
 from weft.binding import Binding, missing_hyper
 from weft.callback import Shared
 from weft.errors import ChainError, StepError
-<<<<<<< ours
-from weft.hyperparameters import NOT_HYPERS, check_kind, check_length
-=======
 from weft.hyperparameters import NOT_HYPERS, check_bounds, check_kind, check_length
-from weft.source import lengths
->>>>>>> theirs
 
 __all__ = [
     "BoundGroup",
