@@ -97,14 +97,20 @@ def is_one(value: Any) -> bool:
     ) and value.device.type != "meta"
 
 
-def as_read(value: Any) -> Any:
-    """A hyper as callbacks read it: a tensor of one element is a number, in a tuple too.
+def as_read(value: Any, dtype: torch.dtype | None = None) -> Any:
+    """A hyper as it is read: a tensor of one element is a number, in a tuple too.
 
-    >>> as_read((torch.ones(1, 1), 0.5))
-    (1.0, 0.5)
+    Args:
+        value: what a group has.
+        dtype: what is computed in. A fraction is then a tensor of it without dimensions, so that a
+            callback may use torch's functions on it; it promotes nothing.
+
+    >>> as_read((torch.ones(1, 1), 0.5)), as_read(torch.ones(1, 1), torch.float64)
+    ((1.0, 0.5), tensor(1., dtype=torch.float64))
     """
     if is_one(value):
-        return value.item()
+        fraction = dtype is not None and value.is_floating_point()
+        return value.detach().reshape(()).to(dtype) if fraction else value.item()
     if isinstance(value, tuple | list) and any(isinstance(v, torch.Tensor) for v in value):
         return type(value)(map(as_read, value))
     return value

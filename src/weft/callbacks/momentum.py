@@ -21,17 +21,19 @@ __all__ = [
 
 
 @mark(place="statistics")
-def heavy_ball(update, momentum=0.9, dampening=0.0, momentum_buffer=None):
+def heavy_ball(update, momentum=0.9, dampening=None, momentum_buffer=None):
     """Momentum as a sum: the first update fills the buffer whole.
 
         b <- momentum * b + (1 - dampening) * u;  u <- b
 
-    Polyak, 1964. torch seeds the buffer with the first update, without dampening.
+    Polyak, 1964. torch seeds the buffer with the first update, without dampening; where a chain is
+    not given any, it is 0.
     """
     if momentum_buffer is None:
         buffer = update
     else:
-        buffer = momentum * momentum_buffer + (1 - dampening) * update
+        entering = update if dampening is None else (1 - dampening) * update
+        buffer = momentum * momentum_buffer + entering
     return {"momentum_buffer": buffer, "update": buffer}
 
 

@@ -224,7 +224,7 @@ class Turn:
         return False, None
 
     def _hyper(self, value: Any) -> Any:
-        return as_read(value)
+        return as_read(value, self.work.dtype)
 
     def _vector(self, name: str, call: Call, copies: dict[str, "_Copy"]) -> torch.Tensor:
         """`update` or `grad` as a tensor of our own, so that the user's grad stays as it is."""

@@ -114,7 +114,7 @@ class Example:
             self.kind, self.requires_grad, self.floats,
             static(self.loss),
             frozenset((k, static(v)) for k, v in self.state.items()),  # a stray key may be no string
-            frozenset((k, static(as_read(v)), k in self.given) for k, v in self.hypers.items()),
+            frozenset((k, static(as_read(v, self.dtype)), k in self.given) for k, v in self.hypers.items()),
         )  # fmt: skip
 
 

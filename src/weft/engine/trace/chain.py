@@ -232,14 +232,21 @@ class ChainTrace:
     def _hyper(self, name: str) -> Any:
         if name not in self.hypers:
             op = "shared" if name in self.binding.shared else "hyper"
-            given = self.example.hypers[name]
-            value = as_read(given)
-            if type(value) is bool and value is not given:
-                raise Untraceable(
-                    f"the hyper {name!r} is a tensor of a bool, which may change in place"
-                )
-            self.hypers[name] = self._symbolic(op, name, value, ())
+            self.hypers[name] = self._given(op, name, self.example.hypers[name])
         return self.hypers[name]
+
+    def _given(self, op: str, name: str, given: Any) -> Any:
+        """A hyper, by the rules of `as_read`."""
+        value = as_read(given)
+        symbol = self._symbolic(op, name, value, ())
+        if isinstance(given, torch.Tensor) and type(value) is bool:
+            raise Untraceable(
+                f"the hyper {name!r} is a tensor of a bool, which may change in place"
+            )
+        if isinstance(given, torch.Tensor) and type(value) is float:
+            node = self.t.full(symbol.node, (), self.p.dtype)
+            return TensorProxy.make(self.t, Storage(node, f"the hyper {name!r}"), (), True)
+        return symbol
 
     def _symbolic(self, op: str, name: str, value: Any, index: tuple[int, ...]) -> Any:
         """A number from outside as a leaf; tuples element by element; the rest as it is."""
