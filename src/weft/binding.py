@@ -15,6 +15,12 @@ __all__ = ["ORIGINAL_NAMES", "Binding", "Call", "bind"]
 
 # hypers that the original's Learner sets whatever the chain, and the field's names that they reach
 ORIGINAL_NAMES = ("lr", "wd", "mom", "sqr_mom")
+GROUP_STEP = "group_step"  # a shared value like any other: a group's own count of steps
+
+
+def count_steps(group_step: Any = Shared(0)):  # noqa: B008
+    """How many steps the group has taken, whichever of its parameters took part."""
+    return {"group_step": group_step + 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +99,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
             made; an update that is set and never read; a returned name that is a hyper.
     """
     given, elements = set(given), tuple(elements)
-    given_elements, elements = elements, _with_values(elements)
+    given_elements, elements = elements, _with_count(_with_values(elements))
     specs = [read(e.fn, value=True) if isinstance(e, OverParams) else read(e) for e in elements]
     overs = [e if isinstance(e, OverParams) else None for e in elements]
     if not specs:
@@ -106,8 +112,9 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
     known = given | set(hypers) | disputed | provided | set(ORIGINAL_NAMES)
     wanted = {n for s in specs for n in s.required if n != s.first}
     first_is_param = [_takes_param(s, known | wanted) for s in specs]
+    counted = shared if GROUP_STEP in shared else ()
     calls = tuple(
-        _call(s, o, takes, disputed)
+        _call(s, o, takes, disputed, counted)
         for s, o, takes in zip(specs, overs, first_is_param, strict=True)
     )
     required = _check_reads(calls, given, hypers, owns_step)
@@ -128,7 +135,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
         states=states,
         made=frozenset(made - set(states)),
         shared=shared,
-        keeps_step=not owns_step and "step" in reads,
+        keeps_step=not owns_step and not reads.isdisjoint(("step", GROUP_STEP)),
         owns_step=owns_step,
         reads_loss=any("loss" in s.required for s in specs),
         over=tuple(over_names),
@@ -157,6 +164,24 @@ def _with_values(elements: Sequence[Any]) -> tuple[Any, ...]:
         if not isinstance(e, OverParams):
             out.append(e)
     return tuple(out)
+
+
+def _with_count(elements: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The group's count of steps first, where a shared value follows from the step."""
+    specs = [read(e) for e in elements if not isinstance(e, OverParams)]
+    states, made, shared = _states(specs)
+    own = "step" in states or "step" in made
+    by_step = any(_mentions_step(s) and _decides(s, shared) for s in specs)
+    return (count_steps, *elements) if by_step and not own else elements
+
+
+def _decides(s: Spec, shared: Iterable[str]) -> bool:
+    """Whether a callback decides a value that its group shares."""
+    return bool(s.returns.intersection(shared)) or (s.opaque and bool(s.shared))
+
+
+def _mentions_step(s: Spec) -> bool:
+    return "step" in s.args.values() or "step" in s.mentions
 
 
 def _states(specs: list[Spec]) -> tuple[dict[str, State], set[str], dict[str, Shared]]:
@@ -219,10 +244,17 @@ def _takes_param(s: Spec, known: set[str]) -> bool:
     return s.may_be_param
 
 
-def _call(s: Spec, over: OverParams | None, takes_param: bool, disputed: set[str]) -> Call:
+def _call(
+    s: Spec, over: OverParams | None, takes_param: bool, disputed: set[str], counted: Iterable[str]
+) -> Call:
+    """One call; what decides one of the values `counted` reads the group's count as its step."""
     reads = tuple(
         (arg, name) for arg, name in s.args.items() if not (takes_param and arg == s.first)
     )
+    if _mentions_step(s) and _decides(s, counted):
+        others = tuple((arg, name) for arg, name in reads if name != "step")
+        own = [arg for arg, name in reads if name == "step"] or ["step"]
+        reads = (*others, (own[0], GROUP_STEP))
     local = {n: v for n, v in s.hypers.items() if n in disputed}
     return Call(s, takes_param, reads, local, over)
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from weft import hyperparameters, nonfinite, scaler
+from weft import hyperparameters, nonfinite, older, scaler
 from weft.binding import bind
 from weft.callback import number
 from weft.chained import Chained
 from weft.engine import engine_named
+from weft.errors import StepError
 from weft.groups import (
     BoundGroup,
     as_groups,
@@ -21,7 +22,7 @@ from weft.hooks import hooked
 from weft.original import Original
 from weft.state_dict import load
 from weft.stats import Watched
-from weft.wrapper import Wrapper, around, in_words
+from weft.wrapper import TRAIN_MODE, Wrapper, around, in_words
 
 __all__ = ["Optimizer"]
 
@@ -85,7 +86,6 @@ class Optimizer(Original, Watched, Chained):
             hypers["differentiable"] = differentiable
         self._explicit = {k: number(v) for k, v in hypers.items()}
         self.frozen_idx = 0
-        self._training = True
         defaults = {**getattr(cbs, "defaults", {}), **self._explicit}
         hyperparameters.validate(defaults)
         super().__init__(as_groups(params), defaults)
@@ -107,10 +107,13 @@ class Optimizer(Original, Watched, Chained):
             The closure's loss, or `loss`.
 
         Raises:
-            StepError: names the callback, the parameter, and how many had already stepped.
+            StepError: names the callback, the parameter, and how many had already stepped; or in
+                evaluation mode, where a wrapper is around the step.
             NonFiniteError: with on_nonfinite="raise"; nothing has been stepped.
         """
         run: Callable[..., Any] = self._step
+        if self._wrappers and not self.training:
+            raise StepError(EVALUATING)
         for wrapper in reversed(self._wrappers):
             run = around(wrapper, self, run)
         was = torch.is_grad_enabled()
@@ -158,19 +161,32 @@ class Optimizer(Original, Watched, Chained):
         super().zero_grad(set_to_none)
 
     def train(self) -> None:
-        """Put the weights to train with in place: a no-op unless a wrapper swaps weights."""
-        self._swap(True)
+        """Put the weights to train with in place: a no-op unless a wrapper is around the step."""
+        if not self.training:
+            with torch.no_grad():
+                for wrapper in reversed(self._wrappers):  # the last to swap is the first to undo it
+                    wrapper.train(self)
+            self._note_mode(True)
 
     def eval(self) -> None:
-        """Put the weights to evaluate with in place: a no-op unless a wrapper swaps weights."""
-        self._swap(False)
+        """Put the weights to evaluate with in place: a no-op unless a wrapper is around the step.
 
-    def _swap(self, training: bool) -> None:
-        if training != self._training:
+        The mode is part of the state dict. A step in it is an error, until `train()`.
+        """
+        if self.training:
             with torch.no_grad():
                 for wrapper in self._wrappers:
-                    (wrapper.train if training else wrapper.eval)(self)
-        self._training = training
+                    wrapper.eval(self)
+            self._note_mode(False)
+
+    @property
+    def training(self) -> bool:
+        """Whether the weights in place are those to train with."""
+        return all(group.get(TRAIN_MODE, True) for group in self.param_groups)
+
+    def _note_mode(self, training: bool) -> None:
+        for group in self.param_groups if self._wrappers else ():
+            group[TRAIN_MODE] = training
 
     def wrap(self, wrapper: Wrapper) -> "Optimizer":
         """Put a wrapper around this optimizer's step, outside those that it has; returns itself."""
@@ -227,7 +243,6 @@ class Optimizer(Original, Watched, Chained):
             "_explicit",
             "_lent",
             "_wrappers",
-            "_training",
             "frozen_idx",
             "_on_nonfinite",
         )
@@ -241,7 +256,7 @@ class Optimizer(Original, Watched, Chained):
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
+        state = {k: v for k, v in state.items() if k != "_training"}  # as older pickles have it
         engine, bound = state.pop("_engine_name", None), state.pop("_bound_as", None)
         super().__setstate__(state)
         if engine is not None:
@@ -250,8 +265,12 @@ class Optimizer(Original, Watched, Chained):
             self._bound = []
             for i, (given, own_chain, elements) in enumerate(bound):
                 group = self.param_groups[i]
-                self._bound.append(BoundGroup(i, group, bind(elements, group), set(given)))
+                binding = bind(elements, set(group).difference(older.MOVED))
+                self._bound.append(BoundGroup(i, group, binding, set(given)))
                 self._bound[-1].own_chain = own_chain
+        for bound in self._current():
+            owns = [self.state[p] for p in bound.params if p in self.state]
+            older.complete(bound.binding, bound.group, owns, self._wrappers)
 
     def __repr__(self) -> str:
         chains = [", ".join(c.name for c in b.binding.calls) for b in self._bound]
@@ -262,4 +281,9 @@ class Optimizer(Original, Watched, Chained):
         return "\n".join(lines)
 
 
+EVALUATING = (
+    "the parameters are those to evaluate at: call opt.train() before the next step, as you called "
+    "opt.eval() before evaluating; a state dict holds the mode too. Nothing has been stepped; see "
+    "docs/limits.md#evaluation-mode"
+)
 NOT_PICKLED = ("defaults", "state", "param_groups", "step")  # schedulers put a patched step there

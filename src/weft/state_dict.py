@@ -13,6 +13,8 @@ from weft.engine.dry import states_made
 from weft.errors import StateError
 from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import check_length, is_one, validate
+from weft.older import MOVED, of_the_group
+from weft.wrapper import TRAIN_MODE
 
 __all__ = ["load"]
 
@@ -84,13 +86,14 @@ def _matched(bounds: list[BoundGroup], given: Mapping[str, Any]) -> list[Mapping
 
 def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any], strict: bool) -> BoundGroup:
     """The saved group on our parameters, with its chain; hypers that it lacks keep their values."""
-    states = sorted(bound.binding.states.keys() & saved.keys())
+    states = sorted(bound.binding.states.keys() & saved.keys() - set(MOVED))
     if states and strict:
         raise StateError(
             f"this state dict is of another chain: its group {bound.index} has {states[0]!r}, which "
             "is each parameter's state here. load_state_dict(..., strict=False) takes what fits"
         )
-    own = {k: v for k, v in bound.group.items() if k not in ("param_names", *saved)}
+    anew = ("param_names", TRAIN_MODE, *bound.binding.shared, *saved)
+    own = {k: v for k, v in bound.group.items() if k not in anew}
     given = deepcopy({k: v for k, v in saved.items() if k not in ("params", *states)})
     group = type(bound.group)({**own, **given})
     group["params"] = bound.params
@@ -137,6 +140,8 @@ def _state(
     prefixes = (*FREE, *(f"{w.prefix}_" for w in opt._wrappers))
     state: dict[Any, Any] = defaultdict(dict)
     known: dict[Any, dict[str, Any]] = {}
+    pairs = zip(bounds, given["param_groups"], strict=True)
+    of_groups = {id(b): of_the_group(b.binding, g) for b, g in pairs}
     for key, saved in given["state"].items():
         if key not in place:
             if isinstance(key, int | str):
@@ -150,7 +155,7 @@ def _state(
             raise StateError(
                 f"the state of parameter {bound.name_of(i)} is {type(saved).__name__}, not a dict"
             )
-        kept = {n: v for n, v in saved.items() if v is not None}
+        kept = {**of_groups[id(bound)], **{n: v for n, v in saved.items() if v is not None}}
         p = bound.params[i]
         held = opt.state.get(p, {})
         ours = {n for n in kept if n in held or _expected(bound, n, prefixes)}

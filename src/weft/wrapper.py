@@ -7,7 +7,9 @@ import torch
 
 from weft.hyperparameters import check_bounds
 
-__all__ = ["Wrapper", "around", "in_words"]
+__all__ = ["TRAIN_MODE", "Wrapper", "around", "in_words"]
+
+TRAIN_MODE = "train_mode"  # in the groups: whether the weights in place are those to train with
 
 
 class Wrapper:
@@ -16,7 +18,8 @@ class Wrapper:
     A subclass overrides `around_step(opt, closure)`, and `train()` and `eval()` where training and
     evaluation want different weights. `opt` there is the optimizer with `opt.step(closure)` meaning
     the step inside this wrapper. Numbers that must survive a checkpoint are declared in `numbers`
-    and kept in the parameter groups (`get`, `set`); tensors are kept in `opt.state[p]`.
+    and kept in the parameter groups (`get`, `set`); tensors are kept in `opt.state[p]`. The groups
+    hold the mode as well (`train_mode`): no step is taken between `eval()` and `train()`.
 
     `Name(**hypers)` is a modifier that a chain takes; `Name(opt, **hypers)` puts it around an
     existing optimizer and returns that optimizer.
@@ -78,20 +81,21 @@ class Wrapper:
 
     def get(self, opt: Any, name: str) -> Any:
         """A hyper or a number of this wrapper, as the first group has it."""
-        return opt.param_groups[0][f"{self.prefix}_{name}"]
+        return opt.param_groups[0][self.key(name)]
 
     def set(self, opt: Any, name: str, value: Any) -> None:
         """Keep a number of this wrapper, in every group."""
         for group in opt.param_groups:
-            group[f"{self.prefix}_{name}"] = value
+            group[self.key(name)] = value
 
     def key(self, name: str) -> str:
-        """The name under which `opt.state[p]` holds this wrapper's tensor `name`."""
+        """The name under which the groups, or `opt.state[p]`, hold this wrapper's `name`."""
         return f"{self.prefix}_{name}"
 
     def group_defaults(self) -> dict[str, Any]:
         """What a parameter group gets for this wrapper."""
-        return {f"{self.prefix}_{k}": v for k, v in {**self.options, **self.numbers}.items()}
+        own = {self.key(k): v for k, v in {**self.options, **self.numbers}.items()}
+        return {TRAIN_MODE: True, **own}
 
     @staticmethod
     def params(opt: Any) -> Iterator[torch.Tensor]:

@@ -41,7 +41,7 @@ def test_the_two_points_differ_and_z_goes_on(kind):
     y = [p.detach().clone() for p in ps]
     opt.eval()
     z = [opt.state[p]["z"] for p in ps]
-    b = opt.param_groups[0]["averaged"]
+    b = opt.state[ps[0]]["averaged"]
     for p, at, to in zip(ps, y, z, strict=True):
         assert not torch.equal(p, at)
         torch.testing.assert_close((1 - b) * to + b * p, at)

@@ -190,6 +190,7 @@ class Learner(Policies):
     def _one_epoch(self, validate: bool) -> None:
         started = time.perf_counter()
         self.model.train()
+        switch(self.opt, "train")
         averages = Averages(self.metrics if self.train_metrics else (), "train_")
         self._fire("before_epoch")
         for i, batch in enumerate(self.dls.train):
@@ -273,13 +274,15 @@ class Learner(Policies):
         The optimizer's `eval()` puts averaged weights in place, where a wrapper keeps such.
         """
         modes = [(module, module.training) for module in self.model.modules()]
+        was_training = getattr(self.opt, "training", True)
         self.model.eval()
         switch(self.opt, "eval")
         try:
             with torch.no_grad():
                 yield
         finally:
-            switch(self.opt, "train")
+            if was_training:
+                switch(self.opt, "train")
             for module, training in modes:
                 module.training = training
 

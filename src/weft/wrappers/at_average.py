@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from weft.errors import StepError
+from weft.callbacks.schedulefree import average_point
 from weft.wrappers.averaging import Averaged
 
 __all__ = ["AtAverage"]
@@ -29,20 +29,12 @@ class AtAverage(Averaged):
     numbers: ClassVar = {}
 
     def around_step(self, opt: Any, closure: Any) -> Any:
-        """Step, unless the parameters are those to evaluate at.
-
-        Raises:
-            StepError: in evaluation mode.
-        """
-        weights = self.key("weights")
-        if any(weights in own for own in opt.state.values()):
-            raise StepError("the parameters are those to evaluate at: call opt.train() first")
+        """The step alone: the chain keeps what its average is made of."""
         return opt.step(closure)
 
     def average(self, opt: Any, p: torch.Tensor) -> torch.Tensor | None:
         """x, where parameter `p` has been stepped."""
-        z = opt.state[p].get("z") if p in opt.state else None
-        if z is None:
+        own = opt.state[p]
+        if "z" not in own:
             return None
-        group = next(g for g in opt.param_groups if any(p is q for q in g["params"]))
-        return z + (p.detach() - z) / group["averaged"]
+        return average_point(p.detach(), own["z"], own["averaged"], own.get("x"))

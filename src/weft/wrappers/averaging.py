@@ -1,19 +1,26 @@
 """Averages of the weights, to evaluate with."""
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
 
+from weft.errors import StateError
 from weft.wrapper import Wrapper
 
 __all__ = ["LAWA", "SWA", "Averaged", "WeightEMA"]
+
+LOST = (
+    "the state that was loaded was saved in evaluation mode, and the weights to train with are not in "
+    "it: load all of the state dict, or save in training mode; see docs/limits.md#evaluation-mode"
+)
 
 
 class Averaged(Wrapper):
     """Base of what keeps an average of the weights: `opt.eval()` swaps it in, `opt.train()` back.
 
-    A subclass says in `collect` what becomes of the average after each step. A checkpoint is saved
-    in training mode.
+    A subclass says in `collect` what becomes of the average after each step. A checkpoint that is
+    saved in evaluation mode holds both, and goes on after `opt.train()`.
     """
 
     numbers: ClassVar = {"step": 0}
@@ -36,22 +43,40 @@ class Averaged(Wrapper):
 
     def average(self, opt: Any, p: torch.Tensor) -> torch.Tensor | None:
         """What parameter `p` is evaluated at; None for its own value."""
-        return opt.state[p].get(self.key("average")) if p in opt.state else None
+        return opt.state[p].get(self.key("average"))
 
     def eval(self, opt: Any) -> None:
         """Put the averages in place, keeping the weights to train with."""
-        for p in self.params(opt):
+        for p in stepped(opt):
             average = self.average(opt, p)
             if average is not None:
                 opt.state[p][self.key("weights")] = p.detach().clone()
                 p.copy_(average)
 
     def train(self, opt: Any) -> None:
-        """Put the weights to train with back."""
-        for p in self.params(opt):
-            weights = opt.state[p].pop(self.key("weights"), None) if p in opt.state else None
-            if weights is not None:
-                p.copy_(weights)
+        """Put the weights to train with back.
+
+        Raises:
+            StateError: where the state that was loaded has none.
+        """
+        key = self.key("weights")
+        if any(key not in opt.state[p] and self.average(opt, p) is not None for p in stepped(opt)):
+            raise StateError(LOST)
+        for p in stepped(opt):
+            if key in opt.state[p]:
+                p.copy_(opt.state[p].pop(key))
+
+
+def stepped(opt: Any) -> Iterator[torch.Tensor]:
+    """All parameters that have state, frozen or not: they may be frozen between `eval` and `train`."""
+    return (p for g in opt.param_groups for p in g["params"] if p in opt.state)
+
+
+def start_at_weights(wrapper: Averaged, opt: Any) -> None:
+    """Let the averages that there are none of yet be the weights."""
+    for p in wrapper.params(opt):
+        if wrapper.key("average") not in opt.state[p]:
+            opt.state[p][wrapper.key("average")] = p.detach().clone()
 
 
 class WeightEMA(Averaged):
@@ -77,9 +102,7 @@ class WeightEMA(Averaged):
 
     def begin(self, opt: Any) -> None:
         """The average starts at the first weights."""
-        for p in self.params(opt):
-            if self.key("average") not in opt.state[p]:
-                opt.state[p][self.key("average")] = p.detach().clone()
+        start_at_weights(self, opt)
 
     def collect(self, opt: Any, step: int) -> None:
         """One step of the average."""
@@ -113,6 +136,10 @@ class SWA(Averaged):
     bounds: ClassVar = {"every": ">= 1"}
     numbers: ClassVar = {"step": 0, "n": 0}
 
+    def begin(self, opt: Any) -> None:
+        """What was frozen so far has been where it is."""
+        start_at_weights(self, opt)
+
     def collect(self, opt: Any, step: int) -> None:
         """Take the weights into the mean, if it is their turn."""
         since = step - self.get(opt, "start")
@@ -121,11 +148,11 @@ class SWA(Averaged):
         n = self.get(opt, "n") + 1
         self.set(opt, "n", n)
         for p in self.params(opt):
-            own = opt.state[p]
-            if n == 1 or self.key("average") not in own:
-                own[self.key("average")] = p.detach().clone()
-            else:
-                own[self.key("average")].lerp_(p.detach(), 1 / n)
+            opt.state[p][self.key("average")].lerp_(p.detach(), 1 / n)
+
+    def average(self, opt: Any, p: torch.Tensor) -> torch.Tensor | None:
+        """The mean, if it is one of any weights."""
+        return super().average(opt, p) if self.get(opt, "n") else None
 
 
 class LAWA(Averaged):
@@ -147,6 +174,13 @@ class LAWA(Averaged):
     hypers: ClassVar = {"window": 6, "every": 1}
     bounds: ClassVar = {"window": ">= 1", "every": ">= 1"}
 
+    def begin(self, opt: Any) -> None:
+        """What was frozen so far has been where it is."""
+        window, key = self.get(opt, "window"), self.key("checkpoints")
+        for p in self.params(opt):
+            if key not in opt.state[p]:
+                opt.state[p][key] = p.detach().expand(window, *p.shape).clone()
+
     def collect(self, opt: Any, step: int) -> None:
         """Keep a checkpoint in the place of the oldest, if it is time for one."""
         every, window = self.get(opt, "every"), self.get(opt, "window")
@@ -154,13 +188,10 @@ class LAWA(Averaged):
             return
         slot = (step // every - 1) % window
         for p in self.params(opt):
-            own, key = opt.state[p], self.key("checkpoints")
-            if key not in own:
-                own[key] = p.new_zeros((window, *p.shape))
-            own[key][slot] = p
+            opt.state[p][self.key("checkpoints")][slot] = p
 
     def average(self, opt: Any, p: torch.Tensor) -> torch.Tensor | None:
         """The mean of the checkpoints that there are."""
         held = min(self.get(opt, "step") // self.get(opt, "every"), self.get(opt, "window"))
-        kept = opt.state[p].get(self.key("checkpoints")) if p in opt.state else None
-        return None if kept is None else kept[:held].mean(dim=0)
+        kept = opt.state[p].get(self.key("checkpoints"))
+        return None if kept is None or not held else kept[:held].mean(dim=0)
