@@ -112,6 +112,38 @@ class TestPlus:
         assert both.names == ("double_grad", "ema", "debias", "halve", "descend")
         assert both.defaults["lr"] == 0.5
 
+    @pytest.mark.parametrize(
+        ("cb", "place"),
+        [
+            (lambda update, s=weft.zeros: {"update": s, "s": s + update}, "update"),
+            (lambda update, s=None: {"update": update, "s": update}, "update"),
+            (lambda update, grad, s=weft.zeros: {"update": s, "s": s + grad}, "update"),
+            (lambda grad, s=weft.zeros: {"update": s, "s": s + grad}, "statistics"),
+            (lambda p, s=None: {"update": p.grad, "s": p.grad}, "statistics"),
+            (lambda grad, exp_avg: {"update": exp_avg + grad}, "update"),
+            (lambda update, s=weft.zeros: {"s": s + update}, "statistics"),
+            (lambda grad, s=weft.zeros: s.add_(grad), "statistics"),
+            (lambda update, grad: {"grad": grad - update}, "update"),
+            (lambda update: print(update), "update"),
+            (lambda grad: print(grad), "grad"),
+            (lambda grad: grad.mul_(2), "grad"),
+            (lambda p, wd: p.grad.data.add_(p.data, alpha=wd), "grad"),
+            (lambda p, lr, wd: p.data.mul_(1 - lr * wd), "grad"),
+            (lambda p, lr: p.data.add_(p.grad.data, alpha=-lr), "descend"),
+            (lambda p, lr, **kwargs: p.data.sub_(lr * kwargs["update"]), "descend"),
+            (lambda w, update, lr: {"p": w - lr * update}, "descend"),
+            (weft.rename(double_grad, grad="update"), "update"),
+            (weft.rename(halve, update="grad"), "grad"),
+        ],
+    )
+    def test_the_rule_of_the_page(self, cb, place):
+        assert weft.callback.read(cb).place == place
+
+    def test_the_blocks_say_their_places_themselves(self):
+        values = {"eta_energy", "settled_rate", "second_moment_sum", "size"}  # of over_params
+        blocks = {n: getattr(weft.callbacks, n) for n in weft.callbacks.__all__ if n != "fastai"}
+        assert {n for n, b in blocks.items() if not hasattr(b, "place")} <= values
+
     def test_a_place_that_was_said_wins(self):
         def odd(update):
             return {"update": update}

@@ -7,18 +7,20 @@ names. `read(cb)` turns its signature and what its code shows into a `Spec`.
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weft import trial
 from weft.declared import Shared, State, copy_of_param, ones, shared, state, zeros
 from weft.errors import ChainError
-from weft.places import PLACES, place_of
+from weft.places import PLACES
 from weft.source import Seen, constants, function_of, look
+from weft.spec import BUILTIN, PARAMETER, Spec
 
 __all__ = [
     "BUILTIN",
+    "PARAMETER",
     "PLACES",
     "OverParams",
     "Renamed",
@@ -37,9 +39,6 @@ __all__ = [
     "state",
     "zeros",
 ]
-
-BUILTIN = ("p", "grad", "update", "step", "loss")
-PARAMETER = ("p", "param", "params", "parameter", "w", "weight")  # a first argument that gets it
 
 
 # ---------------------------------------------------------------- callbacks that are not functions
@@ -184,75 +183,6 @@ def mark(
 # ---------------------------------------------------------------- reading a callback
 
 
-@dataclass(frozen=True, eq=False)
-class Spec:
-    """What one callback reads, declares and returns, under the names of its chain.
-
-    `args` maps each argument to the chain's name for it. `first` is the name of a leading argument
-    that may be the parameter, `*args` included.
-    """
-
-    cb: Callable  # as it was given
-    fn: Callable  # what is called: renaming and bound defaults removed
-    name: str
-    file: str
-    line: int
-    args: dict[str, str]
-    first: str | None
-    positional: bool
-    var_kw: bool
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
-    hypers: dict[str, Any]
-    states: dict[str, State]
-    shared: dict[str, Shared]
-    over: dict[str, OverParams]  # values over all parameters that its defaults declare
-    returns: frozenset[str]
-    opaque: bool
-    mentions: frozenset[str]  # string constants of its code: what it may take out of **kwargs
-    seen: Seen  # what its code shows, under its own names
-    place: str  # empty where it cannot be told
-    ndim: tuple[int, ...] | None
-    bounds: dict[str, str]  # of hypers, as `mark` takes them
-    produces: dict[str, str] = field(default_factory=dict)  # its own name -> the chain's name
-
-    @property
-    def where(self) -> str:
-        """The callback's name, file and line, for messages."""
-        return f"{self.name} ({self.file}:{self.line})" if self.file else self.name
-
-    @property
-    def may_be_param(self) -> bool:
-        """Whether its first argument may get the parameter: by its name, or as the original's."""
-        return self.first in PARAMETER or self.positional or self.var_kw
-
-    @functools.cached_property
-    def only_returns(self) -> bool:
-        """Whether it changes nothing in place, so that all it does is what it returns."""
-        return not (self.seen.writes or self.seen.leaks or self.seen.changes_more)
-
-    @functools.cached_property
-    def works_in_place(self) -> bool:
-        """Whether it may change the parameter, its grad or its state in place."""
-        changed = self.seen.writes | self.seen.leaks
-        return self.seen.changes_more or bool(changed - {"grad", "update"})
-
-    @functools.cached_property
-    def writes_param(self) -> bool:
-        """Whether it returns the parameter, or may change it in place."""
-        first = self.first if self.may_be_param else None
-        return self.may_write("p") or (first is not None and self.seen.may_write(first))
-
-    def may_write(self, name: str) -> bool:
-        """Whether it returns what its chain calls `name`, or may change it in place."""
-        own = {n for n in (*self.args, *self.produces) if self.chain_name(n) == name} or {name}
-        return name in self.returns or any(self.seen.may_write(n) for n in own)
-
-    def chain_name(self, own: str) -> str:
-        """What its chain calls one of its own names."""
-        return self.args.get(own) or self.produces.get(own, own)
-
-
 def read(cb: Callable, *, value: bool = False) -> Spec:
     """The `Spec` of a callback: a function, a partial, a callable object, or one of those renamed.
 
@@ -334,7 +264,7 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         ndim=ndim, bounds=_attribute(cb, "bounds") or {},
         produces={n: n for n in names}, place="",
     )  # fmt: skip
-    return replace(spec, place=_attribute(cb, "place") or (_place(spec) if shown else ""))
+    return replace(spec, place=_attribute(cb, "place") or (spec.placed() if shown else ""))
 
 
 def _returned(
@@ -377,7 +307,7 @@ def _rename_spec(cb: Renamed, inner: Spec) -> Spec:
         bounds={to(k): v for k, v in inner.bounds.items()},
     )
     moved = {"p", "grad", "update"} & {*cb.names, *cb.names.values()}
-    place = _place(spec) if moved and inner.place else inner.place
+    place = spec.placed() if moved and inner.place else inner.place
     return replace(spec, place=getattr(cb, "place", place))
 
 
@@ -412,18 +342,6 @@ def _attribute(cb: Any, key: str) -> Any:
 
 def _ranks(ndim: Any) -> tuple[int, ...] | None:
     return (ndim,) if isinstance(ndim, int) else None if ndim is None else tuple(ndim)
-
-
-def _place(spec: Spec) -> str:
-    """Where it belongs by what it does, under the names of its chain; empty where that is not known."""
-    p = spec.first if spec.first not in BUILTIN and spec.may_be_param else "p"
-
-    def names(own: Iterable[str]) -> set[str]:
-        grads = {"grad" for n in own if n.endswith(".grad")}
-        return grads | {"p" if n == p else spec.chain_name(n) for n in own if "." not in n}
-
-    reads = {"p" if a == p else n for a, n in spec.args.items()} | names(spec.seen.reads)
-    return place_of(reads, spec.returns | names(spec.seen.writes))
 
 
 def number(value: Any) -> Any:

@@ -9,7 +9,7 @@ import torch
 from weft import hyperparameters
 from weft.binding import ORIGINAL_NAMES, Binding, bind
 from weft.callback import number
-from weft.errors import ChainError, StepError, WeftWarning, depth_of_user, did_you_mean
+from weft.errors import ChainError, StepError, WeftWarning, depth_of_user, did_you_mean, slip_of
 from weft.groups import NOT_HYPERS, BoundGroup, Group, check_rank, describe, refuse_twice
 from weft.wrapper import Wrapper
 
@@ -75,6 +75,7 @@ class Chained(torch.optim.Optimizer):
         if own is None:
             for name, length in self._lengths().items():
                 hyperparameters.check_length(name, group.get(name), length, length)
+        self._check_slips(bound, (*given, *chain_defaults))
         bound.fill_defaults()
         self._add(group, bound)
         for name in group:  # schedulers look for lr, betas and momentum in the defaults
@@ -199,6 +200,25 @@ class Chained(torch.optim.Optimizer):
                 f"{name} works around the step, outside of autograd, so that gradients through it "
                 "would be wrong: leave differentiable=True, or the wrapper, out (see docs/limits.md)"
             )
+
+    def _check_slips(self, bound: BoundGroup, given: Iterable[str]) -> None:
+        """Refuse what a group or its chain gives where it misses a hyper by a letter.
+
+        Other keys that no callback reads are the user's own: schedulers and trainers add some.
+        """
+        known = {*bound.binding.hyper_names, *bound.binding.shared, *ORIGINAL_NAMES}
+        known |= {name for w in self._wrappers for name in w.group_defaults()}
+        if not bound.own_chain:
+            known |= {*self._accepted(), *self._explicit}
+        for name in given:
+            if name not in known and not bound.binding.knows_hyper(name):
+                meant = slip_of(name, known)
+                if meant is not None:
+                    raise ChainError(
+                        f"group {bound.index} has {name!r}, which no callback of its chain reads: "
+                        f"did you mean {meant!r}? The chain reads {sorted(bound.binding.hyper_names)}; "
+                        "see docs/limits.md#names-that-nobody-reads"
+                    )
 
     def _lengths(self) -> Mapping[str, int]:
         """How long the hypers are that are tuples, as far as the constructor declares them."""

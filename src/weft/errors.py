@@ -93,19 +93,32 @@ def _numbered(name: str) -> str:
     return "".join(c for c in name if not c.isdigit())
 
 
-def refuse_unknown(cls: type, keywords: Iterable[str]) -> None:
+def refuse_unknown(cls: type, keywords: Iterable[str], base: type) -> None:
     """Python's own error for an unknown keyword of a constructor, with the name that was meant.
+
+    Args:
+        cls: what is made; what takes `**kwargs` hands them to the next constructor.
+        keywords: what it was given.
+        base: the class whose constructor is not the user's.
 
     Raises:
         TypeError: names the keyword.
     """
-    known = inspect.signature(cls.__init__).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+    known: set[str] = set()
+    for c in cls.__mro__[: cls.__mro__.index(base)]:
+        if "__init__" in vars(c):
+            parameters = inspect.signature(c.__init__).parameters
+            known |= set(parameters)
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                break
+    else:
         return
     for name in keywords:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {name!r}{hint}")
+            raise TypeError(
+                f"{cls.__name__}.__init__() got an unexpected keyword argument {name!r}{hint}"
+            )
 
 
 def depth_of_user() -> int:

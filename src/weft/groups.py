@@ -7,7 +7,7 @@ import torch
 
 from weft.binding import Binding, missing_hyper
 from weft.callback import Shared
-from weft.errors import ChainError, StepError
+from weft.errors import ChainError, StepError, slip_of
 from weft.hyperparameters import NOT_HYPERS, check_bounds, check_kind, check_length
 
 __all__ = [
@@ -169,6 +169,10 @@ class Hypers(MutableMapping):
         if place is not None:
             old = self.bound.group[key]
             value = (*old[:place], value, *old[place + 1 :])
+        elif key not in self.bound.group and not self.bound.binding.knows_hyper(key):
+            meant = slip_of(key, (*self, *ALIASES))
+            if meant is not None:
+                raise ChainError(f"unknown hyper {key!r}: did you mean {meant!r}?")
         self.bound.group[key] = value
         self.bound.given.add(key)
 

@@ -90,6 +90,9 @@ class Optimizer(Original, Watched, Chained):
         hyperparameters.validate(defaults)
         super().__init__(as_groups(params), defaults)
         self._check_hypers(self._explicit)
+        for bound in self._bound:
+            if not bound.own_chain:
+                self._check_slips(bound, getattr(cbs, "defaults", ()))
         for wrapper in self._wrappers:
             self._give_group_defaults(wrapper)
 

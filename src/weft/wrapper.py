@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from weft.errors import did_you_mean, refuse_unknown
 from weft.hyperparameters import check_bounds
 
 __all__ = ["TRAIN_MODE", "Wrapper", "around", "in_words"]
@@ -45,6 +46,7 @@ class Wrapper:
     bounds: ClassVar[dict[str, str]] = {}  # of the hypers, as `weft.mark` takes them
 
     def __new__(cls, *args: Any, **kwargs: Any):
+        refuse_unknown(cls, kwargs, Wrapper)
         self = super().__new__(cls)
         if args and hasattr(args[0], "param_groups"):
             self.__init__(*args[1:], **kwargs)
@@ -54,8 +56,9 @@ class Wrapper:
     def __init__(self, **hypers: Any):
         unknown = set(hypers) - set(self.hypers)
         if unknown:
+            hint = did_you_mean(min(unknown), self.hypers)
             raise TypeError(
-                f"{type(self).__name__} has no {sorted(unknown)}; it has {list(self.hypers)}"
+                f"{type(self).__name__} has no {sorted(unknown)}{hint}; it has {list(self.hypers)}"
             )
         self.options = {**self.hypers, **hypers}
         check_bounds(self.bounds, self.options, type(self).__name__)

@@ -8,7 +8,7 @@ import torch
 
 from weft.binding import bind
 from weft.chain import Chain, chain
-from weft.errors import ChainError, did_you_mean
+from weft.errors import ChainError, did_you_mean, refuse_unknown
 from weft.groups import BoundGroup
 from weft.hyperparameters import check_one, unused
 from weft.optimizer import Optimizer
@@ -47,6 +47,10 @@ class Algorithm(Optimizer):
         cls.refuses_twice = not hasattr(torch.optim, cls.__name__)
         if cls.__module__.startswith("weft."):
             _REGISTRY[cls.__name__.lower()] = cls
+
+    def __new__(cls, *args: Any, **keywords: Any):
+        refuse_unknown(cls, keywords, Algorithm)
+        return super().__new__(cls)
 
     def __init__(self, params: Any, arguments: Mapping[str, Any]):
         hypers = {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
