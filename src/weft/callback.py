@@ -150,6 +150,7 @@ def mark(
     defaults=None,
     returns=None,
     bounds=None,
+    sparse=None,
 ):
     """Say about a callback what its code cannot: its place, rank, bounds, and what it returns.
 
@@ -159,6 +160,9 @@ def mark(
         defaults: hyper defaults, for arguments that have none in the signature.
         returns: the names that it returns, such as `("update",)`, where its code does not show them.
         bounds: what hypers are refused outside of, such as `{"k": ">= 1", "beta": ">= 0, < 1"}`.
+        sparse: what it does to entries without a gradient where that is sparse: nothing, "entries";
+            something, "dense"; a hyper's name, nothing while that is zero. Without it sparse
+            gradients are refused.
 
     >>> import weft
     >>> @weft.mark(place="update")
@@ -171,7 +175,7 @@ def mark(
 
     def marked(f: Callable) -> Callable:
         said = {"place": place, "ndim": ndim, "defaults": defaults}
-        said |= {"returns": returns, "bounds": bounds}
+        said |= {"returns": returns, "bounds": bounds, "sparse": sparse}
         for key, value in said.items():
             if value is not None:
                 setattr(f, key, value)

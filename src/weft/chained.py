@@ -10,7 +10,15 @@ from weft import hyperparameters
 from weft.binding import ORIGINAL_NAMES, Binding, bind
 from weft.callback import number
 from weft.errors import ChainError, StepError, WeftWarning, depth_of_user, did_you_mean, slip_of
-from weft.groups import NOT_HYPERS, BoundGroup, Group, check_rank, describe, refuse_twice
+from weft.groups import (
+    NOT_HYPERS,
+    BoundGroup,
+    Group,
+    check_complex,
+    check_rank,
+    describe,
+    refuse_twice,
+)
 from weft.wrapper import Wrapper
 
 __all__ = ["Chained"]
@@ -114,6 +122,7 @@ class Chained(torch.optim.Optimizer):
                 del added[name]
         try:
             check_rank(bound)
+            check_complex(bound)
         except ChainError:
             self.param_groups.pop()
             raise
@@ -198,7 +207,8 @@ class Chained(torch.optim.Optimizer):
             name = type(wrappers[0]).__name__
             raise ChainError(
                 f"{name} works around the step, outside of autograd, so that gradients through it "
-                "would be wrong: leave differentiable=True, or the wrapper, out (see docs/limits.md)"
+                "would be wrong: leave differentiable=True, or the wrapper, out; "
+                "see docs/limits.md#gradients-through-steps"
             )
 
     def _check_slips(self, bound: BoundGroup, given: Iterable[str]) -> None:

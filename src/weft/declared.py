@@ -73,12 +73,16 @@ class Shared:
     init: float
 
 
+def _ones(p: torch.Tensor) -> torch.Tensor:
+    return torch.full_like(p, 1 + 1j if p.is_complex() else 1)  # of a pair of reals, both
+
+
 def _copy(p: torch.Tensor) -> torch.Tensor:
     return p.clone(memory_format=torch.preserve_format)
 
 
 zeros: Any = State(torch.zeros_like, name="zeros")
-ones: Any = State(torch.ones_like, name="ones")
+ones: Any = State(_ones, name="ones")
 copy_of_param: Any = State(_copy, name="copy_of_param")
 
 

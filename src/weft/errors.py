@@ -9,6 +9,7 @@ __all__ = [
     "ChainError",
     "NoNumber",
     "NonFiniteError",
+    "SparseGrads",
     "StateError",
     "StepError",
     "WeftWarning",
@@ -48,6 +49,10 @@ class NonFiniteError(StepError):
 
 class NoNumber(Exception):
     """Arithmetic on hypers that fails for the values of now; between engines, never the user's."""
+
+
+class SparseGrads(Exception):
+    """Grads that kernels do not take; between engines, never the user's."""
 
 
 class WeftWarning(UserWarning):

@@ -7,6 +7,7 @@ import torch
 
 from weft.binding import Binding, missing_hyper
 from weft.callback import Shared
+from weft.dims import looks_at_dims
 from weft.errors import ChainError, StepError, slip_of
 from weft.hyperparameters import NOT_HYPERS, check_bounds, check_kind, check_length
 
@@ -15,6 +16,7 @@ __all__ = [
     "Group",
     "Hypers",
     "as_groups",
+    "check_complex",
     "check_grads",
     "check_loss",
     "check_rank",
@@ -199,11 +201,13 @@ ALIASES: dict[str, tuple[tuple[str, int | None], ...]] = {
 def check_grad(bound: BoundGroup, i: int, p: torch.Tensor) -> None:
     """Refuse a grad that no chain can use, before anything is written."""
     if p.grad is not None and p.grad.layout != torch.strided:
-        raise StepError(
-            f"parameter {bound.name_of(i)} has a sparse grad ({p.grad.layout}), which weft's chains "
-            "do not take: use torch.optim.SparseAdam for it, or Embedding(sparse=False); see "
-            "docs/limits.md#sparse-grads"
-        )
+        from weft.sparse import refusal  # it is rare, and reads groups
+
+        if why := refusal(bound, p.grad):
+            raise StepError(
+                f"parameter {bound.name_of(i)} has a sparse grad ({p.grad.layout}): {why}; "
+                "see docs/limits.md#sparse-grads. No parameter has been stepped"
+            )
 
 
 def refuse_twice(group: dict[str, Any], index: int) -> None:
@@ -253,6 +257,18 @@ def check_rank(bound: BoundGroup) -> None:
                     f"{spec.where} takes parameters of {' or '.join(map(str, ranks))} dimensions, "
                     f"and parameter {bound.name_of(i)} has {p.ndim}: give it a group with another "
                     "chain, or route it with weft.route; see docs/limits.md#methods-for-matrices"
+                )
+
+
+def check_complex(bound: BoundGroup) -> None:
+    """Refuse a complex parameter where a callback looks at dimensions: it is stepped as pairs of reals."""
+    for i, p in enumerate(bound.params):
+        if p.is_complex():
+            for spec in (c.spec for c in bound.binding.calls if looks_at_dims(c.spec.fn)):
+                raise ChainError(
+                    f"{spec.where} does not support complex parameters, for it looks at rows, columns "
+                    f"or units, and parameter {bound.name_of(i)} is complex: give "
+                    "torch.view_as_real of it; see docs/limits.md#complex-parameters"
                 )
 
 

@@ -62,4 +62,4 @@ def _grads(groups: list[BoundGroup]) -> Iterator[tuple[BoundGroup, int, torch.Te
     for bound in groups:
         for i, p in enumerate(bound.params):
             if (grad := p.grad) is not None:
-                yield bound, i, grad
+                yield bound, i, grad.coalesce().values() if grad.is_sparse else grad

@@ -218,6 +218,7 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
         if declared is not None or isinstance(held, torch.Tensor):
             raise _misfit(bound, i, name, f"{value!r}", "a tensor")
         return deepcopy(value)
+    value = value.to_dense() if value.is_sparse else value  # as torch keeps a sparse momentum
     _check_like(bound, i, name, value, _like(p, declared, held))
     dtype = value.dtype
     if declared is not None and declared.dtype is not None:

@@ -5,7 +5,7 @@ from weft.callback import mark, zeros
 __all__ = ["accumulate", "adadelta", "infinity_norm", "inverse_time"]
 
 
-@mark(place="statistics")
+@mark(place="statistics", sparse="entries")
 def accumulate(grad, step, initial_accumulator_value=0.0, sum=zeros):
     """The sum of the squared gradients.
 
@@ -16,7 +16,7 @@ def accumulate(grad, step, initial_accumulator_value=0.0, sum=zeros):
     return {"sum": (initial_accumulator_value if step == 1 else sum) + grad * grad}
 
 
-@mark(place="update")
+@mark(place="update", sparse="entries")
 def inverse_time(update, step, lr_decay=0.0):
     """Let the rate fall with the inverse of time: u <- u / (1 + (t - 1) * lr_decay)."""
     return {"update": update / (1 + (step - 1) * lr_decay)}

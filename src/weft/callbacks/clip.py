@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 
-@mark(place="grad")
+@mark(place="grad", sparse="entries")
 def clip_value(grad, clip_value=1.0):
     """Clip every entry of the gradient.
 
@@ -25,7 +25,7 @@ def clip_value(grad, clip_value=1.0):
     return {"grad": grad.clamp(min=-clip_value, max=clip_value)}
 
 
-@mark(place="grad")
+@mark(place="grad", sparse="entries")
 def clip_norm(grad, max_norm=1.0):
     """Clip the norm of each tensor's gradient.
 
@@ -36,7 +36,7 @@ def clip_norm(grad, max_norm=1.0):
     return {"grad": grad * (max_norm / (grad.norm() + 1e-6)).clamp(max=1.0)}
 
 
-@mark(place="grad")
+@mark(place="grad", sparse="entries")
 def clip_global_norm(grad, grad_sq_norm=grad_sq_norm, max_norm=1.0):
     """Clip the norm of all gradients together.
 

@@ -31,7 +31,7 @@ def weight_decay(p, lr, weight_decay=0.01, do_wd=None):
     return {"p": p * (1 - lr * weight_decay)}
 
 
-@mark(place="decay")
+@mark(place="decay", sparse="weight_decay")
 def l2(p, grad, weight_decay=0.0, do_wd=None):
     """The gradient of an L2 penalty, added to the gradient.
 
@@ -53,7 +53,7 @@ def decay_update(p, update, weight_decay=0.0, do_wd=None):
     return {"update": update + weight_decay * p}
 
 
-@mark(place="grad")
+@mark(place="grad", sparse="entries")
 def ascend(grad):
     """Maximise: turn the gradient around.
 

@@ -5,7 +5,7 @@ from weft.callback import mark
 __all__ = ["count", "descend", "subtract"]
 
 
-@mark(place="descend")
+@mark(place="descend", sparse="entries")
 def descend(p, update, lr):
     """Subtract the update, times the learning rate.
 
@@ -19,7 +19,7 @@ def descend(p, update, lr):
     return {"p": p - lr * update}
 
 
-@mark(place="descend")
+@mark(place="descend", sparse="entries")
 def subtract(p, update):
     """Subtract an update that has its rate in it: p <- p - u."""
     return {"p": p - update}

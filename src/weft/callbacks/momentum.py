@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-@mark(place="statistics")
+@mark(place="statistics", sparse="dense")
 def heavy_ball(update, momentum=0.9, dampening=None, momentum_buffer=None):
     """Momentum as a sum: the first update fills the buffer whole.
 
@@ -68,7 +68,7 @@ def debias(update, step, betas=(0.9, 0.999)):
     return {"update": update / (1 - betas[0] ** step)}
 
 
-@mark(place="update")
+@mark(place="update", sparse="dense")
 def nesterov(update, grad, momentum=0.9):
     """Look ahead along the momentum.
 

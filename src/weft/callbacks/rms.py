@@ -14,7 +14,7 @@ __all__ = [
 ]
 
 
-@mark(place="update")
+@mark(place="update", sparse="entries")
 def root(update, square_avg, eps=1e-8):
     """Divide by the root of the mean square: u <- u / (sqrt(v) + eps)."""
     return {"update": update / (square_avg.sqrt() + eps)}

@@ -39,6 +39,7 @@ scalar_zero: Any = state(0.0, dtype=torch.float64)
 scalar_inf: Any = state(math.inf, dtype=torch.float64)
 
 
+@mark(sparse="entries")
 def sq_norm(grad):
     """The squared norm of a gradient."""
     return grad.square().sum()

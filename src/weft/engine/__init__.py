@@ -11,8 +11,9 @@ from weft.binding import Binding
 from weft.engine import eager
 from weft.engine.explain import Explanation, explain
 from weft.engine.norms import Norms
-from weft.errors import NoNumber, StepError, WeftWarning, depth_of_user
+from weft.errors import NoNumber, SparseGrads, StepError, WeftWarning, depth_of_user
 from weft.groups import BoundGroup, check_grads
+from weft.sparse import has_sparse
 
 __all__ = ["Engine", "Explanation", "engine_named"]
 
@@ -36,6 +37,7 @@ class Engine:
         self._unsaid: list[str] = []
         self._doubted: set[str] = set()  # why single steps ran eagerly
         self._lost = ""  # why no chain at all runs fused
+        self._sparse = False  # whether there have been sparse grads, which kernels do not take
 
     @property
     def _fuses(self) -> bool:
@@ -49,7 +51,7 @@ class Engine:
         `reselects` says whether hypers that were replaced select another chain.
         """
         fused = self.fused
-        if fused is None or self.norms is not None or self.fallen or self._lost:
+        if fused is None or self.norms is not None or self.fallen or self._lost or self._sparse:
             return False
         repeated = fused.repeated
         return repeated is not None and repeated.run(groups, state, reselects)
@@ -87,7 +89,7 @@ class Engine:
             self.fused = Fused()
         while True:
             fast = groups
-            if self.fallen or self._lost:
+            if self.fallen or self._lost or self._sparse:
                 fast = [] if self._lost else self._unfallen(groups)
                 check_grads(groups)  # all of them: kernels look at their own only
             if not fast:
@@ -95,6 +97,8 @@ class Engine:
             try:
                 self.fused.step(groups, fast, state, loss, self.norms)
                 break
+            except SparseGrads:
+                self._sparse = True
             except NoNumber as e:
                 if self.name == "fused":
                     raise StepError(f"a number of this step cannot be computed: {e}") from e
@@ -113,18 +117,18 @@ class Engine:
             )
 
     def _unfallen(self, groups: list[BoundGroup]) -> list[BoundGroup]:
-        """The groups whose chain runs fused, and that share no value over all with one that does not."""
+        """The groups that run fused, and that share no value over all with one that does not."""
         chain_key, fallen = self.fused.chain_key, self.fallen
+        slow = [
+            g for g in groups if chain_key(g.binding) in fallen or (self._sparse and has_sparse(g))
+        ]
         names = {
             c.over.name
-            for g in groups if chain_key(g.binding) in fallen
-            for c in g.binding.calls if c.over and c.over.scope == "optimizer"
-        }  # fmt: skip
-        return [
-            g
-            for g in groups
-            if chain_key(g.binding) not in fallen and not names.intersection(g.binding.over)
-        ]
+            for g in slow
+            for c in g.binding.calls
+            if c.over and c.over.scope == "optimizer"
+        }
+        return [g for g in groups if g not in slow and not names.intersection(g.binding.over)]
 
     def _fall(self, e: Exception, groups: list[BoundGroup]) -> None:
         """Note why a chain runs eagerly from now on, to be said once."""

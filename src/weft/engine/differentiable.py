@@ -42,7 +42,7 @@ class GraphTurn(Turn):
             raise StepError(
                 f"parameter {self.name} is a leaf that requires grad, and with differentiable=True "
                 "a step is written into it under autograd: give the optimizer a clone of it, "
-                "p.clone(), as torch.optim wants too (see docs/limits.md)"
+                "p.clone(), as torch.optim wants too (see docs/limits.md#gradients-through-steps)"
             )
 
     def advance(self, value: Any) -> Barrier | None:
@@ -128,7 +128,7 @@ class _Watch(TorchFunctionMode):
             raise StepError(
                 f"callback {self.call.spec.where} cannot run with differentiable=True, for parameter "
                 f"{self.name}: it uses {cut} on a value that has a derivative, which would be lost. "
-                "Compute with tensors, and return what changes (see docs/limits.md)"
+                "Compute with tensors, and return what changes (see docs/limits.md#gradients-through-steps)"
             )
         return func(*args, **kwargs)
 

@@ -29,7 +29,7 @@ def step(
     """
     shared: dict[tuple[int, str], Any] = {}
     turns = [
-        turn_of(bound, norms)(bound, i, p, state, loss, shared)
+        turn_of(bound, p.grad, norms)(bound, i, p, state, loss, shared)
         for bound in groups
         for i, p in enumerate(bound.params)
         if p.grad is not None
@@ -45,13 +45,20 @@ def step(
         groups[index].group[name] = value
 
 
-def turn_of(bound: BoundGroup, norms: MutableMapping[torch.Tensor, Norms] | None) -> Any:
-    """What makes the turn of a parameter."""
-    if not bound.differentiable:
-        return Turn if norms is None else partial(watched(Turn), norms)
-    from weft.engine.differentiable import GraphTurn  # few want it
+def turn_of(
+    bound: BoundGroup, grad: torch.Tensor, norms: MutableMapping[torch.Tensor, Norms] | None
+) -> Any:
+    """What makes the turn of a parameter with this grad."""
+    kind = Turn
+    if bound.differentiable:
+        from weft.engine.differentiable import GraphTurn as kind  # few want it
+    elif grad.layout is not torch.strided:
+        from weft.engine.sparse import DenseTurn, EntriesTurn
+        from weft.sparse import manner
 
-    return GraphTurn if norms is None else partial(watched(GraphTurn), norms)
+        watched_or_dense = norms is not None or manner(bound) == "dense"
+        kind = DenseTurn if watched_or_dense else EntriesTurn
+    return kind if norms is None else partial(watched(kind), norms)
 
 
 def _in_rounds(turns: list[Turn]) -> None:

@@ -22,6 +22,8 @@ class Norms(NamedTuple):
 def norm(x: torch.Tensor) -> torch.Tensor:
     """The Euclidean norm in double, a 0-dim tensor: nothing waits for a device here."""
     x = x.detach()
+    if x.is_sparse:
+        x = x.coalesce().values()
     if x.is_complex():
         x = torch.view_as_real(x.resolve_conj())
     return torch.linalg.vector_norm(x, dtype=torch.float64)

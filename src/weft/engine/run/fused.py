@@ -32,8 +32,9 @@ from weft.engine.run.schedule import Schedule
 from weft.engine.run.seat import Seat, Unfit, take_seats
 from weft.engine.trace import Example, Untraceable
 from weft.engine.trace.api import static
-from weft.errors import NoNumber
+from weft.errors import NoNumber, SparseGrads
 from weft.groups import NOT_HYPERS, BoundGroup, check_grads
+from weft.sparse import has_sparse
 
 __all__ = ["Fused"]
 
@@ -113,6 +114,8 @@ class Fused:
             self.rosters.move_to_end(key)
             return cast
         check_grads(groups)
+        if not have_memory and any(map(has_sparse, groups)):
+            raise SparseGrads
         eager.init_state(groups, state)
         seats = take_seats(groups, state, self.library, loss)
         if not seats:
