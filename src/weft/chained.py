@@ -29,6 +29,8 @@ class Chained(torch.optim.Optimizer):
 
     # options of a subclass that select callbacks: a group may set its own, at any time
     chain_options: ClassVar[tuple[str, ...]] = ()
+    # hypers that start as another one does, in each group: where they are None
+    follows: ClassVar[Mapping[str, str]] = {}
     # whether the same parameter twice in a group is an error; torch's own optimizers warn of it
     refuses_twice: ClassVar[bool] = True
 
@@ -78,6 +80,9 @@ class Chained(torch.optim.Optimizer):
             group.setdefault(name, self._explicit[name])
         if scale is not None and "lr" in group and "lr" not in given:
             group["lr"] = group["lr"] * scale
+        for name, leader in self.follows.items():
+            if name in group and group[name] is None:
+                group[name] = hyperparameters.as_read(group[leader])
         bound = BoundGroup(len(self.param_groups), group, bind(elements, group), explicit)
         bound.own_chain = own is not None
         if own is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from weft.callback import copy_of_param, mark, over_params, shared, zeros
 from weft.callbacks.decay import spared
+from weft.callbacks.units import quotient
 
 __all__ = [
     "dadapt_distance",
@@ -105,7 +106,7 @@ def prodigy_distance(
     """
     old = max(d, d0)
     numerator = (math.sqrt(betas[1]) if beta3 is None else beta3) * numerator + progress
-    d_hat = d_coef * numerator / grad_sum_l1.clamp(min=1e-30)
+    d_hat = quotient(d_coef * numerator, grad_sum_l1)
     d_max = d_hat.clamp(min=max(d_max, d0))
     d = d_max.minimum((d_hat.clamp(min=old) if old == d0 else d_max * 0 + old) * growth_rate)
     rate = rate_of(1.0, old, d0, step, betas, use_bias_correction)
@@ -185,5 +186,5 @@ def dadapt_distance(
     """
     q, old = math.sqrt(betas[1]), max(d, d0)
     numerator = q * numerator + (1 - q) * progress
-    d_hat = numerator / ((1 - q) * grad_sum_l1.clamp(min=1e-30))
+    d_hat = quotient(numerator, (1 - q) * grad_sum_l1)
     return {"numerator": numerator, "d": d_hat.clamp(max=old * growth_rate).clamp(min=old)}

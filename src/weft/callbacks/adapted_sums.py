@@ -7,7 +7,7 @@ import torch
 
 from weft.callback import mark, over_params, shared, state, zeros
 from weft.callbacks.adapted import grad_sum_l1, rate_of
-from weft.callbacks.units import grad_sq_norm
+from weft.callbacks.units import grad_sq_norm, quotient, sum_sq
 
 __all__ = [
     "dadapt_adagrad",
@@ -22,12 +22,12 @@ __all__ = [
 
 def sq_of_sum(grad_sum):
     """The sum of the squares of weighted gradients."""
-    return grad_sum.square().sum()
+    return sum_sq(grad_sum)
 
 
 def agreement(grad, grad_sum, lr, d, first_norm, d0=1e-6):
     """The rate times how the gradient agrees with the sum of those before."""
-    return rate_of(lr, d, d0) / (first_norm + 1e-30) * (grad * grad_sum).sum()
+    return rate_of(lr, d, d0) / (first_norm or 1.0) * (grad * grad_sum).sum()
 
 
 grad_sum_sq: Any = over_params("grad_sum_sq", sq_of_sum)
@@ -36,14 +36,14 @@ agreed: Any = over_params("progress", agreement)
 
 @mark(place="grad")
 def dadapt_first_norm(grad_sq_norm=grad_sq_norm, first_norm=shared(0.0)):
-    """Remember the norm of all gradients of the first step."""
+    """Remember the norm of all gradients of the first step that has one."""
     return {"first_norm": first_norm if first_norm > 0 else grad_sq_norm.sqrt()}
 
 
 @mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_sum(grad, lr, d, first_norm, d0=1e-6, grad_sum=zeros, progress=agreed):
     """The sum of weighted gradients: s <- s + lr d / |g_1| * g;   u <- s."""
-    grad_sum = grad_sum + rate_of(lr, d, d0) / (first_norm + 1e-30) * grad
+    grad_sum = grad_sum + rate_of(lr, d, d0) / (first_norm or 1.0) * grad
     return {"grad_sum": grad_sum, "update": grad_sum}
 
 
@@ -59,7 +59,7 @@ def dadapt_sum_distance(
     Defazio and Mishchenko, 2023, arXiv:2301.07733.
     """
     old, numerator = max(d, d0), numerator + progress
-    d_hat = 2 * numerator / grad_sum_sq.sqrt().clamp(min=1e-30)
+    d_hat = quotient(2 * numerator, grad_sum_sq.sqrt())
     return {"numerator": numerator, "d": d_hat.clamp(max=old * growth_rate).clamp(min=old)}
 
 
@@ -105,7 +105,7 @@ def dadapt_adagrad_distance(
     Defazio and Mishchenko, 2023, arXiv:2301.07733.
     """
     old, weighted_sq = max(d, d0), weighted_sq + grad_norm
-    d_hat = (sum_norm - weighted_sq) / grad_sum_l1.clamp(min=1e-30)
+    d_hat = quotient(sum_norm - weighted_sq, grad_sum_l1)
     return {"weighted_sq": weighted_sq, "d": d_hat.clamp(max=old * growth_rate).clamp(min=old)}
 
 
@@ -142,5 +142,5 @@ def dadapt_adan_distance(
     """
     old, b3 = max(d, d0), betas[2]
     weighted_sq = b3 * weighted_sq + (1 - b3) * grad_norm
-    d_hat = (sum_norm / (1 - b3) - weighted_sq) / grad_sum_l1.clamp(min=1e-30)
+    d_hat = quotient(sum_norm / (1 - b3) - weighted_sq, grad_sum_l1)
     return {"weighted_sq": weighted_sq, "d": d_hat.clamp(max=old * growth_rate).clamp(min=old)}

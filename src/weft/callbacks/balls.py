@@ -7,6 +7,7 @@ import math
 
 from weft.callback import mark
 from weft.callbacks.matrix import JORDAN, matrix, quintic
+from weft.callbacks.units import norm, rms
 
 __all__ = ["sign_over_inputs", "spectral_or_rms", "unit_columns", "unit_rms", "unit_rows"]
 
@@ -14,7 +15,7 @@ __all__ = ["sign_over_inputs", "spectral_or_rms", "unit_columns", "unit_rms", "u
 @mark(place="update")
 def unit_rms(update):
     """The ball of the root mean square: u <- u / (rms(u) + 1e-8)."""
-    return {"update": update / ((update * update).mean().sqrt() + 1e-8)}
+    return {"update": update / (rms(update) + 1e-8)}
 
 
 @mark(place="update")
@@ -26,7 +27,7 @@ def spectral_or_rms(update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7, normal
     if update.ndim < 2:
         return {"update": unit_rms(update)["update"]}
     x = matrix(update)
-    x = quintic(x / x.norm().clamp(min=eps), [ns_coefficients] * ns_steps)
+    x = quintic(x / norm(x).clamp(min=eps), [ns_coefficients] * ns_steps)
     rows, columns = update.shape[:2]
     size = math.sqrt(rows / columns if normalized else rows) / math.prod(update.shape[2:])
     return {"update": x.reshape(update.shape) * size}
@@ -41,12 +42,12 @@ def sign_over_inputs(update, normalized=True):
 @mark(place="update", ndim=(2,))
 def unit_columns(update, normalized=True):
     """The ball of the longest column: u <- columns / (rms * in + 1e-8)."""
-    rms = update.norm(dim=0, keepdim=True) / math.sqrt(update.shape[0])
-    return {"update": update / (rms * (update.shape[1] if normalized else 1) + 1e-8)}
+    size = norm(update, dim=0, keepdim=True) / math.sqrt(update.shape[0])
+    return {"update": update / (size * (update.shape[1] if normalized else 1) + 1e-8)}
 
 
 @mark(place="update", ndim=(2,))
 def unit_rows(update, normalized=True):
     """The ball of the longest row: u <- rows / (|row| * sqrt(in) + 1e-8)."""
     size = math.sqrt(update.shape[1]) if normalized else 1
-    return {"update": update / (update.norm(dim=1, keepdim=True) * size + 1e-8)}
+    return {"update": update / (norm(update, dim=1, keepdim=True) * size + 1e-8)}

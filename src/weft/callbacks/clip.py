@@ -3,7 +3,7 @@
 import torch
 
 from weft.callback import mark
-from weft.callbacks.units import grad_sq_norm, rms, scalar_zero, unit_norm
+from weft.callbacks.units import grad_sq_norm, norm, quotient, rms, scalar_zero, unit_norm
 
 __all__ = [
     "adapt_norm",
@@ -33,7 +33,7 @@ def clip_norm(grad, max_norm=1.0):
 
     Pascanu et al., 2013, arXiv:1211.5063, with torch's 1e-6; optax has none.
     """
-    return {"grad": grad * (max_norm / (grad.norm() + 1e-6)).clamp(max=1.0)}
+    return {"grad": grad * (max_norm / (norm(grad) + 1e-6)).clamp(max=1.0)}
 
 
 @mark(place="grad", sparse="entries")
@@ -57,8 +57,8 @@ def clip_unit(p, grad, clipping=0.01, agc_eps=1e-3):
     Brock et al., 2021, arXiv:2102.06171. Norms are those of rows and kernels; a vector is one unit.
     Leave the last linear layer out: give it a group of its own.
     """
-    limit, norm = clipping * unit_norm(p).clamp(min=agc_eps), unit_norm(grad)
-    return {"grad": torch.where(norm > limit, grad * (limit / norm.clamp(min=1e-6)), grad)}
+    limit, size = clipping * unit_norm(p).clamp(min=agc_eps), unit_norm(grad)
+    return {"grad": torch.where(size > limit, grad * (limit / size), grad)}
 
 
 @mark(place="update")
@@ -97,8 +97,8 @@ def adapt_norm(
 
     Huang et al., 2025, arXiv:2502.17055 (AdaGN).
     """
-    norm = grad.norm()
-    a = gammas[0] * norm_avg + (1 - gammas[0]) * norm
-    b = gammas[1] * norm_sq_avg + (1 - gammas[1]) * norm * norm
+    size = norm(grad)
+    a = gammas[0] * norm_avg + (1 - gammas[0]) * size
+    b = gammas[1] * norm_sq_avg + (1 - gammas[1]) * size.double() ** 2
     scale = a / (1 - gammas[0] ** step) / ((b / (1 - gammas[1] ** step)).sqrt() + eps)
-    return {"norm_avg": a, "norm_sq_avg": b, "grad": grad / norm.clamp(min=1e-30) * scale}
+    return {"norm_avg": a, "norm_sq_avg": b, "grad": quotient(grad, size) * scale}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from weft.callback import copy_of_param, mark, over_params, shared
-from weft.callbacks.units import scalar_zero
+from weft.callbacks.units import norm, scalar_zero, sum_sq
 
 __all__ = [
     "distance_over_gradients",
@@ -14,17 +14,17 @@ __all__ = [
 
 def distance_sq(p, x0):
     """The squared distance of a parameter from where it began."""
-    return (p - x0).square().sum()
+    return sum_sq(p - x0)
 
 
 def start_sq(x0):
     """The squared norm of a parameter where it began."""
-    return x0.square().sum()
+    return sum_sq(x0)
 
 
 def update_sq(update):
     """The squared norm of an update."""
-    return update.square().sum()
+    return sum_sq(update)
 
 
 distance_sq_norm: Any = over_params("distance_sq_norm", distance_sq)
@@ -60,8 +60,8 @@ def layer_distance_over_gradients(
 
     Ivgi, Hinder and Carmon, 2023, arXiv:2302.12022 (L-DoG).
     """
-    distance = distance.maximum((p - x0).norm()).maximum(reps_rel * (1 + x0.norm()))
-    sq_sum = sq_sum + update.square().sum()
+    distance = distance.maximum(norm(p - x0)).maximum(reps_rel * (1 + norm(x0)))
+    sq_sum = sq_sum + sum_sq(update)
     scaled = update * (distance / (sq_sum + eps).sqrt())
     return {"distance": distance, "sq_sum": sq_sum, "update": scaled}
 

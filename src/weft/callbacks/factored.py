@@ -7,13 +7,14 @@ from typing import Any
 import torch
 
 from weft.callback import mark, state, zeros
-from weft.callbacks.units import rms, unit_dims
+from weft.callbacks.units import mean, quotient, rms, unit_dims
 
 __all__ = [
     "block_ema_sq",
     "confidence",
     "cover_root",
     "descend_relative",
+    "divide_factored",
     "factored_ema_sq",
     "factored_root",
     "factored_sq",
@@ -27,8 +28,8 @@ def follow(average: torch.Tensor | None, x: torch.Tensor, weight: Any) -> torch.
 
 
 def product(row: torch.Tensor, col: torch.Tensor, floor: float = 0.0) -> torch.Tensor:
-    """The matrix of rank one with these means of rows and columns."""
-    return row * col / row.mean(dim=-2, keepdim=True).clamp(min=floor)
+    """The matrix of rank one with these means of rows and columns; rows first relative to theirs."""
+    return quotient(row, mean(row, dim=-2, keepdim=True).clamp(min=floor)) * col
 
 
 @mark(place="statistics")
@@ -45,7 +46,7 @@ def factored_sq(
     weight, sq = step**beta2_decay, grad * grad + sq_eps
     if grad.ndim < 2:
         return {"variance": follow(variance, sq, weight)}
-    row, col = sq.mean(dim=-1, keepdim=True), sq.mean(dim=-2, keepdim=True)
+    row, col = mean(sq, dim=-1, keepdim=True), mean(sq, dim=-2, keepdim=True)
     return {"row_var": follow(row_var, row, weight), "col_var": follow(col_var, col, weight)}
 
 
@@ -60,7 +61,7 @@ def factored_ema_sq(
     weight, sq = 1 - betas[1], grad * grad + sq_eps
     if grad.ndim < 2:
         return {"variance": follow(variance, sq, weight)}
-    row, col = sq.mean(dim=-1, keepdim=True), sq.mean(dim=-2, keepdim=True)
+    row, col = mean(sq, dim=-1, keepdim=True), mean(sq, dim=-2, keepdim=True)
     return {"row_var": follow(row_var, row, weight), "col_var": follow(col_var, col, weight)}
 
 
@@ -73,11 +74,23 @@ def factored_root(
         u <- u / sqrt(max(R C / max(mean(R), eps1), eps1^2))
 
     Shazeer and Stern, 2018, arXiv:1804.04235. The floors are torch's, eps1 the machine's epsilon
-    where it is None; the paper has none.
+    where it is None; the paper has none, nor has `divide_factored`.
     """
     floor = torch.finfo(update.dtype).eps if eps[0] is None else eps[0]
     v = variance if update.ndim < 2 else product(row_var, col_var, floor)
     return {"update": update / v.clamp(min=floor * floor).sqrt()}
+
+
+@mark(place="update")
+def divide_factored(update, row_var: Any = None, col_var: Any = None, variance: Any = None):
+    """Divide by the root of a factored second moment that needs no floor, for g^2 had one.
+
+        u <- u / sqrt(R C / mean(R))
+
+    Shazeer and Stern, 2018, arXiv:1804.04235.
+    """
+    v = variance if update.ndim < 2 else product(row_var, col_var)
+    return {"update": quotient(update, v.sqrt())}
 
 
 @mark(place="update")
@@ -107,9 +120,9 @@ def confidence(
     if update.ndim < 2:
         return {"exp_avg": avg, "update": avg}
     res = (update - avg).square() + res_eps
-    row = follow(res_row, res.mean(dim=-1, keepdim=True), weight)
-    col = follow(res_col, res.mean(dim=-2, keepdim=True), weight)
-    scaled = avg / product(row, col).sqrt()
+    row = follow(res_row, mean(res, dim=-1, keepdim=True), weight)
+    col = follow(res_col, mean(res, dim=-2, keepdim=True), weight)
+    scaled = quotient(avg, product(row, col).sqrt())
     return {"exp_avg": avg, "res_row": row, "res_col": col, "update": scaled}
 
 
@@ -123,8 +136,8 @@ def block_ema_sq(grad, betas=(0.9, 0.999), blocks="tensor", exp_avg_sq=None):
     keys, the rows of embeddings and the output layer, tensors elsewhere.
     """
     sq, rows = grad * grad, blocks == "row" and grad.ndim > 1
-    mean = sq.mean(dim=unit_dims(grad), keepdim=True) if rows else sq.mean()
-    return {"exp_avg_sq": follow(exp_avg_sq, mean, 1 - betas[1])}
+    of_block = mean(sq, dim=unit_dims(grad), keepdim=True) if rows else mean(sq)
+    return {"exp_avg_sq": follow(exp_avg_sq, of_block, 1 - betas[1])}
 
 
 def _sides(p: torch.Tensor) -> torch.Tensor:
@@ -147,4 +160,4 @@ def cover_root(update, grad, sq_eps=1e-30, cover=state(_sides)):
     v = (functools.reduce(torch.minimum, parts) + (grad * grad).reshape(sides)).reshape(sides)
     largest = [v.amax(dim=[k for k in dims if k != d]) if len(sides) > 1 else v for d in dims]
     root = (v + sq_eps).sqrt().reshape(grad.shape)
-    return {"cover": torch.cat(largest), "update": update / root}
+    return {"cover": torch.cat(largest), "update": quotient(update, root)}

@@ -5,7 +5,7 @@ from typing import Any
 
 from weft.callback import mark, over_params, shared, zeros
 from weft.callbacks.decay import decay_for
-from weft.callbacks.units import grad_sq_norm
+from weft.callbacks.units import grad_sq_norm, inner, quotient
 
 __all__ = ["alig", "deep_ema", "grok", "momo", "momo_adam", "plain_ema", "polyak_rate"]
 
@@ -18,7 +18,7 @@ def polyak_rate(update, loss, grad_sq_norm=grad_sq_norm, max_lr=1.0, f_min=0.0, 
 
     Polyak, 1969; with the maximum, Loizou et al., 2020, arXiv:2002.10542.
     """
-    return {"update": update * ((loss - f_min) / (grad_sq_norm + eps)).clamp(max=max_lr)}
+    return {"update": update * quotient(loss - f_min, grad_sq_norm + eps).clamp(max=max_lr)}
 
 
 @mark(place="descend")
@@ -32,7 +32,7 @@ def alig(
 
     Berrada, Zisserman and Kumar, 2019, arXiv:1906.05661.
     """
-    pull = (loss / (grad_sq_norm + eps)).clamp(max=lr) * grad
+    pull = quotient(loss, grad_sq_norm + eps).clamp(max=lr) * grad
     buffer = momentum * momentum_buffer - pull
     return {"momentum_buffer": buffer, "p": p - pull + momentum * buffer}
 
@@ -42,17 +42,17 @@ def alig(
 
 def grad_at(p, grad):
     """The inner product of gradient and parameter."""
-    return (grad * p).sum()
+    return inner(grad, p)
 
 
 def average_at(p, exp_avg):
     """The inner product of averaged gradient and parameter."""
-    return (exp_avg * p).sum()
+    return inner(exp_avg, p)
 
 
 def average_in_norm(exp_avg, update):
     """The inner product of averaged gradient and update: a squared norm."""
-    return (exp_avg * update).sum()
+    return inner(exp_avg, update)
 
 
 grad_dot: Any = over_params("grad_dot", grad_at)
@@ -83,7 +83,7 @@ def momo(
     keep, shrink = (beta if step > 1 else 0.0), 1 + lr * decay_for(weight_decay, do_wd)
     loss_avg, dot_avg = keep * loss_avg + (1 - keep) * loss, keep * dot_avg + (1 - keep) * grad_dot
     above = (shrink * (loss_avg - f_min - dot_avg) + average_dot).clamp(min=0.0)
-    moved = p / shrink - (above / average_norm).clamp(max=lr) * update
+    moved = p / shrink - quotient(above, average_norm).clamp(max=lr) * update
     return {"p": moved, "loss_avg": loss_avg, "dot_avg": dot_avg}
 
 
@@ -104,7 +104,7 @@ def momo_adam(
     shrink = 1 + lr * decay_for(weight_decay, do_wd)
     loss_avg, dot_avg = betas[0] * loss_avg + rest * loss, betas[0] * dot_avg + rest * grad_dot
     above = (shrink * (loss_avg - b * f_min - dot_avg) + average_dot).clamp(min=0.0)
-    moved = p / shrink - (above / average_norm).clamp(max=lr / b) * update
+    moved = p / shrink - quotient(above, average_norm).clamp(max=lr / b) * update
     return {"p": moved, "loss_avg": loss_avg, "dot_avg": dot_avg}
 
 

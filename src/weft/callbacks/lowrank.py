@@ -11,6 +11,7 @@ import torch
 from weft.callback import mark, zeros
 from weft.callbacks.matrix import MATRICES, matrix
 from weft.callbacks.matrix_step import limit_growth
+from weft.callbacks.units import norm
 
 __all__ = [
     "adam_within",
@@ -43,7 +44,7 @@ def out_of(r: torch.Tensor, basis: torch.Tensor, like: torch.Tensor) -> torch.Te
 
 def channels(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The norm of each row, or of each column where there are more of those."""
-    return x.norm(dim=0 if like.shape[0] < like.shape[1] else 1, keepdim=True)
+    return norm(x, dim=0 if like.shape[0] < like.shape[1] else 1, keepdim=True)
 
 
 @mark(place="statistics", bounds={"rank": ">= 1", "update_proj_gap": ">= 1"})
@@ -162,7 +163,7 @@ def channel_scale(
     if basis is None:
         return {"update": n}
     r, whole = into(grad, basis), scale_type == "tensor"
-    over, under = (n.norm(), r.norm()) if whole else (channels(n, grad), channels(r, grad))
+    over, under = (norm(n), norm(r)) if whole else (channels(n, grad), channels(r, grad))
     return {"update": grad * (over / (under + 1e-8))}
 
 
@@ -195,7 +196,7 @@ def power_iteration(grad, momentum=0.95, rank=4, eps=1e-8, momentum_buffer=zeros
         basis = torch.randn(b.shape[1], min(rank, *b.shape), dtype=b.dtype, device=b.device)
     left, _ = torch.linalg.qr(b @ basis)
     right = b.T @ left
-    rest, unit = b - (1 - momentum) * left @ right.T, right / (right.norm(dim=0) + eps)
+    rest, unit = b - (1 - momentum) * left @ right.T, right / (norm(right, dim=0) + eps)
     buffer, update = (x.reshape(grad.shape) for x in (rest, left @ unit.T))
     return {"momentum_buffer": buffer, "basis": unit, "update": update}
 

@@ -1,7 +1,10 @@
 """Masks and signs: what the update and the gradient agree on."""
 
+import torch
+
 from weft.callback import mark, zeros
 from weft.callbacks.decay import decay_for, spared
+from weft.callbacks.units import rounding
 
 __all__ = ["attract", "borrow_sign", "borrow_size", "cautious", "cautious_weight_decay"]
 
@@ -12,12 +15,12 @@ ROUNDING = 1e-6  # of a number that float32 has computed in a few operations
 def cautious(update, grad):
     """Keep the update where it agrees with the gradient, scaled for what is left out.
 
-        k = [u * g > 0];   u <- u * k * n / (sum(k) + 1)
+        k = [u and g have one sign];   u <- u * k * n / (sum(k) + 1)
 
     Liang et al., 2024, arXiv:2411.16085, algorithm 2. timm, and the authors' code, divide by the
     mean of k with a floor of 1e-3.
     """
-    agree = (update * grad > 0).to(grad.dtype)
+    agree = (update.sign() * grad.sign() > 0).to(grad.dtype)
     return {"update": update * agree * (grad.numel() / (agree.sum() + 1))}
 
 
@@ -31,7 +34,7 @@ def cautious_weight_decay(p, update, weight_decay=0.01, do_wd=None):
     """
     if spared(do_wd):
         return None
-    agree = (update * p > 0).to(p.dtype)
+    agree = (update.sign() * p.sign() > 0).to(p.dtype)
     return {"update": update + weight_decay * agree * p}
 
 

@@ -8,6 +8,7 @@ import math
 import torch
 
 from weft.callback import mark, state
+from weft.callbacks.units import mean, norm, quotient
 
 __all__ = [
     "MATRICES",
@@ -60,9 +61,9 @@ def quintic(x: torch.Tensor, coefficients) -> torch.Tensor:
 
 
 def polar_factor(x: torch.Tensor) -> torch.Tensor:
-    """U V^T of the singular value decomposition."""
-    u, _, vh = torch.linalg.svd(x, full_matrices=False)
-    return u @ vh
+    """U V^T of the singular value decomposition, without what is rounding beside the largest."""
+    u, s, vh = torch.linalg.svd(x, full_matrices=False)
+    return u * (s > max(x.shape) * torch.finfo(x.dtype).eps * s[0]) @ vh
 
 
 @mark(place="update")
@@ -81,7 +82,7 @@ def newton_schulz(update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7):
     public implementations use bfloat16; a zero update stays zero.
     """
     x = matrix(update)
-    x = quintic(x / x.norm().clamp(min=eps), [ns_coefficients] * ns_steps)
+    x = quintic(x / norm(x).clamp(min=eps), [ns_coefficients] * ns_steps)
     return {"update": x.reshape(update.shape)}
 
 
@@ -95,13 +96,13 @@ def polar_express(update, ns_steps=5):
     """
     safe = [(a / SAFETY, b / SAFETY**3, c / SAFETY**5) for a, b, c in POLAR_EXPRESS]
     x = matrix(update)
-    x = quintic(x / (SAFETY * x.norm() + 1e-7), [*safe, *[LIMIT] * ns_steps][:ns_steps])
+    x = quintic(x / (SAFETY * norm(x) + 1e-7), [*safe, *[LIMIT] * ns_steps][:ns_steps])
     return {"update": x.reshape(update.shape)}
 
 
 @mark(place="update", ndim=MATRICES)
 def polar(update):
-    """Set all singular values to one, exactly: u <- U V^T, by a singular value decomposition."""
+    """Set singular values to one, exactly: u <- U V^T, by a decomposition; those of zero stay zero."""
     return {"update": polar_factor(matrix(update)).reshape(update.shape)}
 
 
@@ -129,9 +130,7 @@ def scale_to_rms(update, target_rms=0.2):
 
     0.2 is about what Adam's updates have: Liu et al., 2025, arXiv:2502.16982.
     """
-    return {
-        "update": update * (target_rms * math.sqrt(update.numel()) / update.norm().clamp(min=1e-30))
-    }
+    return {"update": quotient(update, norm(update)) * (target_rms * math.sqrt(update.numel()))}
 
 
 @mark(place="update", ndim=MATRICES)
@@ -148,21 +147,19 @@ def normalize_neurons(
     Li et al., 2025, arXiv:2510.05491. v is not debiased: the norm makes up for it.
     """
     x = matrix(update)
-    v = beta2 * neuron_sq + (1 - beta2) * (x * x).mean(dim=1, keepdim=True)
+    v = beta2 * neuron_sq + (1 - beta2) * mean(x * x, dim=1, keepdim=True)
     even = x / (v.sqrt() + norm_eps)
-    return {
-        "neuron_sq": v,
-        "update": (even * (x.norm() / even.norm().clamp(min=1e-30))).reshape(update.shape),
-    }
+    even = even * quotient(norm(x), norm(even))
+    return {"neuron_sq": v, "update": even.reshape(update.shape)}
 
 
 @mark(place="update", ndim=MATRICES)
 def normalize_selected(update, beta2=0.95, norm_eps=1e-8, neuron_sq=one_a_row):
     """`normalize_neurons` for the rows that are not zero; the others' v stays as it was."""
-    square = matrix(update * update).mean(dim=1, keepdim=True)
+    square = mean(matrix(update * update), dim=1, keepdim=True)
     v = torch.where(square > 0, beta2 * neuron_sq + (1 - beta2) * square, neuron_sq)
     even = matrix(update) / (v.sqrt() + norm_eps)
-    even = even * (update.norm() / even.norm().clamp(min=1e-30))
+    even = even * quotient(norm(update), norm(even))
     return {"neuron_sq": v, "update": even.reshape(update.shape)}
 
 
@@ -184,7 +181,7 @@ def standardize_rows(grad, norm_eps=1e-8):
     """
     x = matrix(grad)
     x = x - x.mean(dim=1, keepdim=True)
-    x = x / ((x * x).mean(dim=1, keepdim=True).sqrt() + norm_eps)
+    x = x / (mean(x * x, dim=1, keepdim=True).sqrt() + norm_eps)
     return {"grad": x.reshape(grad.shape)}
 
 
@@ -194,7 +191,7 @@ def graft_norm(update, grad):
 
     Agarwal et al., 2020, arXiv:2002.11803.
     """
-    return {"update": update * (grad.norm() / (update.norm() + 1e-16))}
+    return {"update": update * (norm(grad) / (norm(update) + 1e-16))}
 
 
 @mark(place="after", ndim=MATRICES)

@@ -6,6 +6,7 @@ import torch
 
 from weft.callback import mark, state
 from weft.callbacks.matrix import MATRICES, matrix, polar_factor
+from weft.callbacks.units import norm, quotient, scalar_zero, sum_sq
 
 __all__ = [
     "adagrad_norm_descend",
@@ -19,9 +20,8 @@ __all__ = [
     "times",
 ]
 
-scalar = state(lambda p: p.new_zeros(()))
-tiny = state(lambda p: p.new_full((), 1e-12))
-radius_of_param = state(lambda p: p.norm())
+tiny = state(1e-12, dtype=torch.float64)
+radius_of_param = state(lambda p: norm(p))
 one_a_row = state(lambda p: p.new_zeros(p.shape[0]))
 one_a_column = state(lambda p: p.new_zeros(math.prod(p.shape[1:])))
 
@@ -32,10 +32,10 @@ def hyperball(p, update, lr, radius=radius_of_param):
 
         p <- R n(p - lr R n(u)),   n(x) = x / |x|,   R = |p| at the start
 
-    Wen et al., 2026, arXiv:2606.16899.
+    Wen et al., 2026, arXiv:2606.16899. A sphere of radius zero is a point: what starts at zero stays.
     """
-    moved = p - (lr * radius) * (update / update.norm().clamp(min=1e-30))
-    return {"p": moved * (radius / moved.norm()), "radius": radius}
+    moved = p - (lr * radius) * quotient(update, norm(update))
+    return {"p": quotient(moved, norm(moved)) * radius, "radius": radius}
 
 
 @mark(place="descend")
@@ -46,15 +46,16 @@ def adagrad_norm_descend(p, update, grad, lr, gamma=10.0, eps_step=5e-4, norm_sq
 
     Zhang, Liu and Schaeffer, 2025, arXiv:2509.02981, with v = 1e-12 at the start.
     """
-    norm = grad.norm().clamp(max=gamma)
-    norm_sq = norm_sq + norm * norm
-    return {"norm_sq": norm_sq, "p": p - (lr * norm / norm_sq.sqrt()).clamp(min=eps_step) * update}
+    size = norm(grad).clamp(max=gamma)
+    norm_sq = norm_sq + size * size
+    rate = (lr * size / norm_sq.sqrt()).clamp(min=eps_step)
+    return {"norm_sq": norm_sq, "p": p - rate * update}
 
 
 @mark(place="statistics")
-def grad_energy(grad, betas=(0.95, 0.99), exp_avg_norm_sq=scalar):
+def grad_energy(grad, betas=(0.95, 0.99), exp_avg_norm_sq=scalar_zero):
     """The average of the gradient's squared norm: v <- beta2 * v + (1 - beta2) * |g|^2."""
-    return {"exp_avg_norm_sq": betas[1] * exp_avg_norm_sq + (1 - betas[1]) * (grad * grad).sum()}
+    return {"exp_avg_norm_sq": betas[1] * exp_avg_norm_sq + (1 - betas[1]) * sum_sq(grad)}
 
 
 @mark(place="update")
@@ -66,7 +67,7 @@ def momentum_ratio(update, exp_avg, exp_avg_norm_sq, step, betas=(0.95, 0.99), n
     Zhang, Liu and Schaeffer, 2026, arXiv:2602.17080.
     """
     correction = math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)
-    return {"update": update * (correction * exp_avg.norm() / (exp_avg_norm_sq.sqrt() + norm_eps))}
+    return {"update": update * (correction * norm(exp_avg) / (exp_avg_norm_sq.sqrt() + norm_eps))}
 
 
 @mark(place="update", ndim=MATRICES, bounds={"iterations": ">= 1"})
@@ -80,12 +81,12 @@ def row_column_scale(
 
     Gong et al., 2025, arXiv:2502.07752.
     """
-    x = matrix(update)
-    square, q = x * x, torch.ones_like(row_sq)
+    x, largest, q = matrix(update), update.abs().max(), torch.ones_like(row_sq)
+    square = quotient(x, largest).square()
     for _ in range(iterations):
-        s = q @ square / (q * q).sum().clamp(min=1e-38)
-        q = square @ s / (s * s).sum().clamp(min=1e-38)
-    row_sq, column_sq = row_sq.lerp(q, 1 - beta), column_sq.lerp(s, 1 - beta)
+        s = quotient(q @ square, (q * q).sum())
+        q = quotient(square @ s, (s * s).sum())
+    row_sq, column_sq = row_sq.lerp(q, 1 - beta), column_sq.lerp(s * largest**2, 1 - beta)
     u = x / (row_sq + eps).sqrt().unsqueeze(1) / (column_sq + eps).sqrt()
     return {"row_sq": row_sq, "column_sq": column_sq, "update": u.reshape(update.shape)}
 
@@ -94,15 +95,17 @@ def row_column_scale(
 def limit_growth(update, gamma=1.01, update_norm=None):
     """Let the norm of the update grow by no more than a factor a step.
 
-        u <- u / (max(|u| / (n + 1e-8), gamma) / gamma);   n <- |u|
+        u <- u / (max(|u| / (n + 1e-8), gamma) / gamma);   n <- |u|,   as it was where u is zero
 
-    Chen et al., 2024, arXiv:2410.01623. The first update passes.
+    Chen et al., 2024, arXiv:2410.01623. The first update that is not zero passes.
     """
-    norm = update.norm()
-    if update_norm is None:
-        return {"update_norm": norm, "update": update}
-    limiter = (norm / (update_norm + 1e-8)).clamp(min=gamma) / gamma
-    return {"update_norm": norm / limiter, "update": update / limiter}
+    size = norm(update)
+    before = size if update_norm is None else torch.where(update_norm > 0, update_norm, size)
+    limiter = (size / (before + 1e-8)).clamp(min=gamma) / gamma
+    return {
+        "update_norm": torch.where(size > 0, size / limiter, before),
+        "update": update / limiter,
+    }
 
 
 @mark(place="descend")
@@ -145,8 +148,9 @@ def spectral_sphere(p, update, lr):
 
     Xie et al., 2026, arXiv:2601.08393.
     """
-    w, x = matrix(p), matrix(update) / update.norm().clamp(min=1e-30)
+    w, size = matrix(p), norm(update)
     u, s, vh = torch.linalg.svd(w, full_matrices=False)
-    radius = math.sqrt(w.shape[0] / w.shape[1])
-    moved = w * (radius / s[0]) - lr * radius * tangent(x, u[:, :1] @ vh[:1])
+    theta, radius = u[:, :1] @ vh[:1] * (s[0] > 0), math.sqrt(w.shape[0] / w.shape[1])
+    along = tangent(quotient(matrix(update), size), theta) * (size > 0)
+    moved = w * quotient(radius, s[0]) - lr * radius * along
     return {"p": moved.reshape(p.shape)}

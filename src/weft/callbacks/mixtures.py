@@ -5,6 +5,7 @@ import math
 import torch
 
 from weft.callback import mark, zeros
+from weft.callbacks.units import norm
 
 __all__ = [
     "adan",
@@ -33,13 +34,19 @@ def add_slow_average(
     half-life to a first approximation. Pagliardini et al., 2024, arXiv:2409.03137.
     """
     beta3 = betas[2]
-    if t_alpha is not None:
+    if t_alpha:
         alpha = min(alpha * step / t_alpha, alpha)
-    if t_beta3 is not None:
-        first, last, way = math.log(betas[0]), math.log(beta3), step / t_beta3
-        beta3 = min(math.exp(first * last / ((1 - way) * last + way * first)), beta3)
+    if t_beta3 and beta3 > 0:
+        way = min(step / t_beta3, 1.0)
+        inverse = (1 - way) * inverse_log(betas[0]) + way * inverse_log(beta3)
+        beta3 = min(math.exp(1 / inverse), beta3)
     slow = exp_avg_slow.lerp(grad, 1 - beta3)
     return {"exp_avg_slow": slow, "update": update + alpha * slow}
+
+
+def inverse_log(beta):
+    """1 / log(beta): how many steps a decay remembers, but for the sign; none at 0."""
+    return 1 / math.log(beta) if beta > 0 else 0.0
 
 
 @mark(place="statistics")
@@ -96,7 +103,7 @@ def variance_reduction(grad, betas=(0.95, 0.99), gamma=0.025, previous_grad=zero
     step before had, not one evaluated again; it starts at zero.
     """
     corrected = grad + gamma * betas[0] / (1 - betas[0]) * (grad - previous_grad)
-    return {"grad": corrected / corrected.norm().clamp(min=1), "previous_grad": grad}
+    return {"grad": corrected / norm(corrected).clamp(min=1), "previous_grad": grad}
 
 
 @mark(place="grad")

@@ -3,6 +3,7 @@
 import torch
 
 from weft.callback import copy_of_param, mark, zeros
+from weft.callbacks.units import quotient
 
 __all__ = ["accelerate", "bet", "follow_leader", "kate", "pid", "posterior", "smooth_root", "srmm"]
 
@@ -51,12 +52,16 @@ def follow_leader(p, grad, lr, beta=1.0, l1=0.0, l2=0.0, z=zeros, n=zeros):
         z <- z + g - (sqrt(n + g^2) - sqrt(n)) / lr * p;   n <- n + g^2
         p <- -(z - sign(z) * l1) / ((beta + sqrt(n)) / lr + l2),   0 where |z| <= l1
 
-    McMahan et al., 2013. Keras doubles l2 and starts n at 0.1.
+    McMahan et al., 2013. Keras doubles l2 and starts n at 0.1. Before its first gradient, and at a
+    rate of zero, an entry stays where it is.
     """
+    if lr == 0:
+        return None
     total = n + grad * grad
     z = z + grad - (total.sqrt() - n.sqrt()) / lr * p
     leader = -(z - z.sign() * l1) / ((beta + total.sqrt()) / lr + l2)
-    return {"z": z, "n": total, "p": torch.where(z.abs() <= l1, torch.zeros_like(p), leader)}
+    leader = torch.where(z.abs() <= l1, torch.zeros_like(p), leader)
+    return {"z": z, "n": total, "p": torch.where((total > 0) | (z != 0), leader, p)}
 
 
 @mark(place="descend")
@@ -76,7 +81,7 @@ def bet(
     bound = largest.clamp(min=eps if step == 1 else 0.0).maximum(size)
     total, won = grad_sum + size, (reward - (p - start) * g).clamp(min=0)
     theta = theta - g
-    fraction = theta / (bound * (total + bound).maximum(alpha * bound))
+    fraction = quotient(theta, bound) / (total + bound).maximum(alpha * bound)
     return {
         "largest": bound, "grad_sum": total, "reward": won, "theta": theta,
         "p": start + fraction * (bound + won),
@@ -111,7 +116,7 @@ def posterior(
 def precision_weighted(a, b, weight_a, weight_b):
     """The mean of two values with these weights, and its variance."""
     total = weight_a + weight_b
-    return (weight_a * a + weight_b * b) / total, weight_a * weight_b / total
+    return weight_a / total * a + weight_b / total * b, weight_a * (weight_b / total)
 
 
 @mark(place="descend", bounds={"memory_length": ">= 1"})
@@ -139,8 +144,8 @@ def kate(grad, eta=0.0, eps=1e-8, b_sq=zeros, m_sq=zeros):
     """
     square = grad * grad
     b_sq = b_sq + square + eps
-    m_sq = m_sq + eta * square + square / b_sq
-    return {"b_sq": b_sq, "m_sq": m_sq, "update": m_sq.sqrt() * grad / b_sq}
+    m_sq = m_sq + eta * square + quotient(square, b_sq)
+    return {"b_sq": b_sq, "m_sq": m_sq, "update": m_sq.sqrt() * quotient(grad, b_sq)}
 
 
 @mark(place="update")

@@ -10,6 +10,7 @@ import torch
 from weft.callback import mark
 from weft.callbacks.decay import spared
 from weft.callbacks.kronecker import unfold
+from weft.callbacks.units import norm, quotient, rms
 
 __all__ = ["cap_rms", "decay_matrices", "fit_whitener", "kron_schedule", "whiten"]
 
@@ -38,19 +39,19 @@ def apply(q: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
 
 def spectral_bound(a: torch.Tensor) -> torch.Tensor:
     """A cheap lower bound of the spectral norm: two products with the heaviest column."""
-    largest = a.abs().max().clamp(min=1e-38)
-    a = a / largest
+    largest = a.abs().max()
+    a = quotient(a, largest)
     x = a.index_select(1, a.square().sum(dim=0).argmax().reshape(1)).squeeze(1) @ a
-    return largest * ((x / x.norm().clamp(min=1e-38)) @ a.T).norm()
+    return largest * norm(quotient(x, norm(x)) @ a.T)
 
 
 def fitted(q: torch.Tensor, a: torch.Tensor, b: torch.Tensor, rate: float) -> torch.Tensor:
     """One step of a factor towards A A^T = B B^T, relative to itself."""
     if q.ndim == 1:
         aa, bb = a.square().sum(dim=1), b.square().sum(dim=1)
-        return q - rate * (aa - bb) / (aa + bb).abs().max().clamp(min=1e-38) * q
+        return q - rate * quotient(aa - bb, (aa + bb).abs().max()) * q
     aa, bb = a @ a.T, b @ b.T
-    return q - rate / spectral_bound(aa + bb).clamp(min=1e-38) * torch.triu(aa - bb) @ q
+    return q - rate * quotient(torch.triu(aa - bb), spectral_bound(aa + bb)) @ q
 
 
 @mark(place="statistics")
@@ -104,7 +105,7 @@ def whiten(update, whitener, max_size_triangular=8192):
 @mark(place="update")
 def cap_rms(update, max_rms=1.1):
     """Shrink to a root mean square of at most `max_rms`: u <- u * min(1, max_rms / (rms(u) + 1e-6))."""
-    return {"update": update * (max_rms / ((update * update).mean().sqrt() + 1e-6)).clamp(max=1)}
+    return {"update": update * (max_rms / (rms(update) + 1e-6)).clamp(max=1)}
 
 
 @mark(place="update")

@@ -6,7 +6,7 @@ import torch
 
 from weft.callback import mark, zeros
 from weft.callbacks.decay import spared
-from weft.callbacks.units import scalar_zero
+from weft.callbacks.units import norm, scalar_zero
 
 __all__ = [
     "arctan",
@@ -140,16 +140,17 @@ def cap_rate(update, lr, step):
 
 
 @mark(place="decay")
-def corrected_decay(p, lr, weight_decay=0.01, max_lr=1e-3, do_wd=None):
+def corrected_decay(p, lr, weight_decay=0.01, max_lr=None, do_wd=None):
     """Decoupled decay that falls with the square of the schedule.
 
         p <- p * (1 - lr^2 / max_lr * weight_decay)
 
-    Defazio, 2025, arXiv:2506.02285 (AdamC). max_lr is the schedule's peak.
+    Defazio, 2025, arXiv:2506.02285 (AdamC). max_lr is the schedule's peak; without one, or with
+    one of zero, the decay is that of `weight_decay`.
     """
     if spared(do_wd):
         return None
-    return {"p": p * (1 - lr**2 / max_lr * weight_decay)}
+    return {"p": p * (1 - lr * (lr / max_lr if max_lr else 1.0) * weight_decay)}
 
 
 @mark(place="statistics")
@@ -160,9 +161,9 @@ def lift_norm(update, r=0.95, exp_grad_norm=scalar_zero):
 
     Dubey et al., 2022, arXiv:2210.06364 (AdamNorm). The second moment sees the gradient as it is.
     """
-    norm = update.norm()
-    average = r * exp_grad_norm + (1 - r) * norm
-    scale = torch.where((average > norm) & (norm > 0), average / norm, torch.ones_like(norm))
+    size = norm(update)
+    average = r * exp_grad_norm + (1 - r) * size
+    scale = torch.where((average > size) & (size > 0), average / size, torch.ones_like(size))
     return {"exp_grad_norm": average, "update": update * scale}
 
 

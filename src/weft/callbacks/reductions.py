@@ -6,7 +6,16 @@ import torch
 
 from weft.callback import mark, zeros
 from weft.callbacks.decay import decay_for
-from weft.callbacks.units import grad_sq_norm, rms, scalar_inf, unit_dims, unit_norm
+from weft.callbacks.units import (
+    grad_sq_norm,
+    norm,
+    rms,
+    scalar_inf,
+    scalar_zero,
+    sum_sq,
+    unit_dims,
+    unit_norm,
+)
 
 __all__ = [
     "clip_to_average",
@@ -62,15 +71,15 @@ def stabilize(update, grad, exp_avg_sq, eps=1e-6):
 
 
 @mark(place="statistics")
-def normalize_by_ema(grad, betas=(0.95, 0.98), eps=1e-8, norm_sq=None):
+def normalize_by_ema(grad, betas=(0.95, 0.98), eps=1e-8, norm_sq=scalar_zero):
     """Divide each tensor's gradient by the root of its averaged squared norm.
 
-        v <- beta2 * v + (1 - beta2) * |g|^2   (the first step: |g|^2);   u <- g / (sqrt(v) + eps)
+        v <- beta2 * v + (1 - beta2) * |g|^2   (|g|^2 where v is 0);   u <- g / (sqrt(v) + eps)
 
-    Ginsburg et al., 2019, arXiv:1905.11286.
+    Ginsburg et al., 2019, arXiv:1905.11286. v starts with the first gradient that is not zero.
     """
-    sq = grad.square().sum()
-    norm_sq = sq if norm_sq is None else betas[1] * norm_sq + (1 - betas[1]) * sq
+    sq = sum_sq(grad)
+    norm_sq = torch.where(norm_sq > 0, betas[1] * norm_sq + (1 - betas[1]) * sq, sq)
     return {"norm_sq": norm_sq, "update": grad / (norm_sq.sqrt() + eps)}
 
 
@@ -96,8 +105,8 @@ def tangent(p, grad, update, delta, eps):
     out, projected = update, torch.zeros_like(update.sum()) > 0
     for rows in (1, p.shape[0]):
         w, g, u = (x.reshape(rows, -1) for x in (p, grad, update))
-        unit = w / (w.norm(dim=1, keepdim=True) + eps)
-        cosine = (unit * g).sum(dim=1) / (g.norm(dim=1) + eps)
+        unit = w / (norm(w, dim=1, keepdim=True) + eps)
+        cosine = (unit * g).sum(dim=1) / (norm(g, dim=1) + eps)
         near = cosine.abs().amax() < delta / math.sqrt(w.shape[1])
         inside = u - unit * (unit * u).sum(dim=1, keepdim=True)
         out, projected = torch.where(near, inside.reshape(p.shape), out), near | projected
@@ -140,13 +149,16 @@ def clip_to_average(
         t < warmup_steps:  g <- g * min(1, lambda_abs / (|all g| + eps));   a <- min(a, |g|)
         later:             g <- g * min(1, lambda_rel * a / |g|);   a <- beta * a + (1 - beta) * |g|
 
-    Wang et al., 2025, arXiv:2502.11034.
+    Wang et al., 2025, arXiv:2502.11034. Gradients of zero leave a as it is.
     """
     if step < warmup_steps or step == 1:
         grad = grad * (lambda_abs / (grad_sq_norm.sqrt() + eps)).clamp(max=1.0)
-        return {"grad": grad, "clip_avg": clip_avg.minimum(grad.norm())}
-    grad = grad * (lambda_rel * clip_avg / grad.norm().clamp(min=eps)).clamp(max=1.0)
-    return {"grad": grad, "clip_avg": beta * clip_avg + (1 - beta) * grad.norm()}
+        size, average = norm(grad), clip_avg.minimum(norm(grad))
+    else:
+        grad = grad * (lambda_rel * clip_avg / norm(grad).clamp(min=eps)).clamp(max=1.0)
+        size = norm(grad)
+        average = torch.where(clip_avg == math.inf, size, beta * clip_avg + (1 - beta) * size)
+    return {"grad": grad, "clip_avg": torch.where(size > 0, average, clip_avg)}
 
 
 @mark(place="update")
@@ -175,16 +187,16 @@ def warm_average(update, step, lr, alpha=0.01, beta=0.9, velocity=None):
 
 
 @mark(place="update")
-def first_snr(update, grad, eps=1e-8, snr=None):
-    """Scale each tensor's update by the signal-to-noise ratio of its first gradient.
+def first_snr(update, grad, eps=1e-8, snr=scalar_zero):
+    """Scale each tensor's update by the signal-to-noise ratio of its first gradient but zero.
 
         s = |g_1| / (std(g_1) + eps),   |g_1| where there is no deviation;   u <- s * u
 
     Xu et al., 2024, arXiv:2412.11768. The deviation is the unbiased one.
     """
-    if snr is None:
-        spread = (grad - grad.mean()).norm() / math.sqrt(max(grad.numel() - 1, 1))
-        snr = grad.norm() / torch.where(spread > 0, spread + eps, torch.ones_like(spread))
+    spread = norm(grad - grad.mean()) / math.sqrt(max(grad.numel() - 1, 1))
+    first = norm(grad) / torch.where(spread > 0, spread + eps, torch.ones_like(spread))
+    snr = torch.where(snr > 0, snr, first)
     return {"snr": snr, "update": update * snr}
 
 

@@ -15,7 +15,7 @@ def resilient(grad, lr, step, etas=(0.5, 1.2), step_sizes=(1e-6, 50), prev=zeros
 
     Riedmiller and Braun, 1993, without backtracking, as in torch. s starts at lr.
     """
-    agree = grad * prev
+    agree = grad.sign() * prev.sign()
     size = torch.zeros_like(grad) + lr if step == 1 else step_size
     size = torch.where(agree > 0, size * etas[1], torch.where(agree < 0, size * etas[0], size))
     size = size.clamp(step_sizes[0], step_sizes[1])

@@ -1,5 +1,7 @@
 """Dividing by uncorrected roots: RMSprop's directions, and quasi-hyperbolic Adam's."""
 
+import torch
+
 from weft.callback import mark, zeros
 
 __all__ = [
@@ -64,13 +66,13 @@ def seeded_average(update, step, beta=0.9, exp_avg=zeros):
 
 
 @mark(place="update")
-def seeded_root(update, step, beta=0.9, eps=1e-6, exp_avg_sq=zeros):
-    """Divide by the root of the update's own mean square, which starts at its first value.
+def seeded_root(update, beta=0.9, eps=1e-6, exp_avg_sq=zeros):
+    """Divide by the root of the update's own mean square, which starts at its first value but 0.
 
     v <- beta * v + (1 - beta) * u^2;   u <- u / (sqrt(v) + eps)
     """
     square = update * update
-    average = square if step == 1 else exp_avg_sq.lerp(square, 1 - beta)
+    average = torch.where(exp_avg_sq > 0, exp_avg_sq.lerp(square, 1 - beta), square)
     return {"exp_avg_sq": average, "update": update / (average.sqrt() + eps)}
 
 

@@ -7,7 +7,7 @@ import torch
 
 from weft.callback import copy_of_param, mark, over_params, shared, zeros
 from weft.callbacks.decay import spared
-from weft.callbacks.units import grad_sq_norm
+from weft.callbacks.units import grad_sq_norm, quotient, sum_sq, wide
 
 __all__ = [
     "adagrad_norm",
@@ -24,7 +24,7 @@ def size_of(p):
 
 def total(exp_avg_sq):
     """The sum of a second moment."""
-    return exp_avg_sq.sum()
+    return exp_avg_sq.sum(dtype=wide(exp_avg_sq))
 
 
 n_entries: Any = over_params("n_entries", size_of)
@@ -40,19 +40,18 @@ def stable_decay(
 
         p <- p * (1 - lr * weight_decay / sqrt(mean over all of v / (1 - beta2^t)))
 
-    Xie et al., 2020, arXiv:2011.11152.
+    Xie et al., 2020, arXiv:2011.11152. Not beyond zero, where the moment is next to nothing.
     """
     if spared(do_wd):
         return None
     mean = exp_avg_sq_sum / n_entries / (1 - betas[1] ** step)
-    rate = torch.where(mean > 0, weight_decay / mean.sqrt(), torch.zeros_like(mean))
-    return {"p": p * (1 - lr * rate)}
+    return {"p": p * (1 - lr * quotient(weight_decay, mean.sqrt())).clamp(min=0.0)}
 
 
 @mark(place="update")
 def normalize_global(update, grad_sq_norm=grad_sq_norm, eps=0.0):
     """Divide by the norm of all gradients together: u <- u / (|all g| + eps)."""
-    return {"update": update / (grad_sq_norm.sqrt() + eps)}
+    return {"update": quotient(update, grad_sq_norm.sqrt() + eps)}
 
 
 @mark(place="update")
@@ -64,17 +63,17 @@ def adagrad_norm(update, grad_sq_norm=grad_sq_norm, b0=0.1, sq_sum=shared(0.0)):
     Ward, Wu and Bottou, 2018, arXiv:1806.01811.
     """
     sq_sum = sq_sum + grad_sq_norm
-    return {"sq_sum": sq_sum, "update": update / (b0 * b0 + sq_sum).sqrt()}
+    return {"sq_sum": sq_sum, "update": quotient(update, (b0 * b0 + sq_sum).sqrt())}
 
 
 def moved_sq(p, previous_param):
     """How far a parameter is from where it was, squared."""
-    return (p - previous_param).square().sum()
+    return sum_sq(p - previous_param)
 
 
 def bent_sq(grad, previous_grad):
     """How far a gradient is from the one before, squared."""
-    return (grad - previous_grad).square().sum()
+    return sum_sq(grad - previous_grad)
 
 
 moved_sq_norm: Any = over_params("moved_sq_norm", moved_sq)
@@ -90,14 +89,16 @@ def curvature_rate(
 
         l_t = min(sqrt(1 + l_{t-1} / l_{t-2}) * l_{t-1}, |p - p_prev| / (2 |g - g_prev|));   u <- l_t g
 
-    Malitsky and Mishchenko, 2019, arXiv:1910.09529. lr is the first step's rate, and only that.
+    Malitsky and Mishchenko, 2019, arXiv:1910.09529. lr is the first step's rate, and only that. The
+    rate stays where nothing has moved, or nothing bounds it.
     """
     if rate == 0:
         new, growth = lr, math.inf
     else:
-        ratio = 0.5 * (moved_sq_norm / bent_sq_norm).sqrt()
-        new = torch.where(bent_sq_norm > 0, ratio, math.inf).clamp(max=rate * math.sqrt(1 + growth))
-        growth = new / rate
+        bend = quotient(0.5 * moved_sq_norm.sqrt(), bent_sq_norm.sqrt(), math.inf)
+        new = bend.clamp(max=rate * math.sqrt(1 + growth))
+        known = (moved_sq_norm > 0) & (new < math.inf)
+        new, growth = torch.where(known, new, rate), torch.where(known, new / rate, growth)
     return {
         "rate": new, "growth": growth, "update": new * grad,
         "previous_param": p, "previous_grad": grad,

@@ -5,7 +5,7 @@ import math
 import torch
 
 from weft.callback import mark, shared, zeros
-from weft.callbacks.units import scalar_zero
+from weft.callbacks.units import quotient, scalar_zero, sum_sq
 
 __all__ = ["adam_then_sgd", "project_rate", "settled_rate", "switch"]
 
@@ -29,7 +29,7 @@ def adam_then_sgd(
 def _projection(update, grad):
     """The rate at which SGD's step would project on the update, and whether there is one."""
     along = (update * grad).sum()
-    return update.square().sum() / along, along != 0
+    return quotient(sum_sq(update), along), along != 0
 
 
 @mark(place="update")

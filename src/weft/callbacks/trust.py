@@ -6,6 +6,7 @@ import torch
 
 from weft.callback import mark
 from weft.callbacks.decay import decay_for
+from weft.callbacks.units import norm
 
 __all__ = ["lars_scale", "trust_ratio"]
 
@@ -18,7 +19,7 @@ def trust_ratio(p, update, max_ratio=math.inf):
 
     You et al., 2019, arXiv:1904.00962. The paper's phi is the identity; fastai caps the ratio at 10.
     """
-    p_norm, u_norm = p.norm(), update.norm()
+    p_norm, u_norm = norm(p), norm(update)
     ratio = torch.where((p_norm > 0) & (u_norm > 0), p_norm / u_norm, torch.ones_like(p_norm))
     return {"update": update * ratio.clamp(max=max_ratio)}
 
@@ -34,7 +35,7 @@ def lars_scale(
 
     You et al., 2017, arXiv:1708.03888. With `clip` (LARC), lr * r is at most lr.
     """
-    p_norm, g_norm = p.norm(), grad.norm()
+    p_norm, g_norm = norm(p), norm(grad)
     decay = decay_for(weight_decay, do_wd)
     ratio = trust_coefficient * p_norm / (g_norm + decay * p_norm + eps)
     ratio = torch.where((p_norm > 0) & (g_norm > 0), ratio, torch.ones_like(ratio))

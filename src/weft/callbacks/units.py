@@ -1,4 +1,7 @@
-"""Geometry of a tensor and its output units: norms, means, and what is orthogonal to the weights."""
+"""Geometry of a tensor and its output units: norms, means, and what is orthogonal to the weights.
+
+What is squared is summed in double: float32 holds no square of 1e-30 or 1e20.
+"""
 
 import math
 from typing import Any
@@ -10,18 +13,60 @@ from weft.callback import mark, over_params, state
 __all__ = [
     "centralize",
     "grad_sq_norm",
+    "inner",
+    "mean",
+    "norm",
     "orthograd",
+    "quotient",
     "rms",
+    "rounding",
     "scalar_inf",
     "scalar_zero",
+    "sum_sq",
     "unit_dims",
     "unit_norm",
+    "wide",
 ]
+
+
+def quotient(a: Any, b: torch.Tensor, otherwise: float = 0.0) -> torch.Tensor:
+    """a / b, and `otherwise` where b is zero: there is nothing to go by."""
+    return torch.where(b == 0, otherwise, a / b)
+
+
+def rounding(x: torch.Tensor) -> torch.Tensor:
+    """What may be left of a difference of two values of this size that are equal."""
+    return 8 * torch.finfo(x.dtype).eps * x
+
+
+def wide(x: torch.Tensor) -> torch.dtype:
+    """What squares are summed in: double, where the device has it."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def norm(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """The norm of all entries, or along dims."""
+    return torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim, dtype=wide(x)).to(x.dtype)
+
+
+def sum_sq(x: torch.Tensor) -> torch.Tensor:
+    """The sum of all squares, in double."""
+    return torch.linalg.vector_norm(x, dtype=wide(x)).square()
+
+
+def inner(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The inner product, in double."""
+    return (a.to(wide(a)) * b).sum()
+
+
+def mean(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """The mean of all entries, or along dims."""
+    return x.mean(dim=dim, keepdim=keepdim, dtype=wide(x)).to(x.dtype)
 
 
 def rms(x: torch.Tensor) -> torch.Tensor:
     """The root of the mean square of all entries."""
-    return x.norm() / math.sqrt(x.numel())
+    return norm(x) / math.sqrt(x.numel())
 
 
 def unit_dims(x: torch.Tensor) -> tuple[int, ...]:
@@ -31,7 +76,7 @@ def unit_dims(x: torch.Tensor) -> tuple[int, ...]:
 
 def unit_norm(x: torch.Tensor) -> torch.Tensor:
     """The norm of each output unit, shaped to broadcast against `x`."""
-    return x.norm() if x.ndim < 2 else x.square().sum(dim=unit_dims(x), keepdim=True).sqrt()
+    return norm(x) if x.ndim < 2 else norm(x, dim=unit_dims(x), keepdim=True)
 
 
 # state of one number for each parameter, in double whatever the parameter
@@ -42,7 +87,7 @@ scalar_inf: Any = state(math.inf, dtype=torch.float64)
 @mark(sparse="entries")
 def sq_norm(grad):
     """The squared norm of a gradient."""
-    return grad.square().sum()
+    return sum_sq(grad)
 
 
 grad_sq_norm: Any = over_params("grad_sq_norm", sq_norm)  # the squared norm of all gradients
@@ -71,6 +116,5 @@ def orthograd(p, grad):
     Prieto et al., 2025, arXiv:2501.04697. The tensor is one vector; their eps is 1e-30.
     """
     rest = grad - (p * grad).sum() / (p.square().sum() + 1e-30) * p
-    norm, left = grad.norm(), rest.norm()
-    noise = 8 * torch.finfo(grad.dtype).eps * norm
-    return {"grad": rest * torch.where(left > noise, norm / left, 0.0)}
+    whole, left = norm(grad), norm(rest)
+    return {"grad": rest * torch.where(left > rounding(whole), whole / left, 0.0)}

@@ -4,7 +4,7 @@ import torch
 
 from weft.callback import mark, ones, zeros
 from weft.callbacks.decay import spared
-from weft.callbacks.units import rms
+from weft.callbacks.units import quotient, rms, sum_sq
 
 __all__ = [
     "adai",
@@ -49,7 +49,7 @@ def projected_residual_sq(
     """
     g, m = grad, exp_avg
     for _ in range(k):
-        dot, g_sq, m_sq = (g * m).sum(), g.square().sum(), m.square().sum()
+        dot, g_sq, m_sq = (g * m).sum(), sum_sq(g), sum_sq(m)
         g, m = dot / (g_sq + xi) * g, dot / (m_sq + xi) * m
     return {"exp_avg_var": exp_avg_var.lerp((m - g) ** 2, 1 - betas[1]) + eps}
 
@@ -86,33 +86,35 @@ def signed_sq(grad, betas=(0.92, 0.99), exp_avg_sq=zeros):
 
 @mark(place="statistics")
 def adopt(grad, step, betas=(0.9, 0.9999), eps=1e-6, clip=True, exp_avg_sq=zeros):
-    """Divide by the second moment of the steps before; the first step only fills it.
+    """Divide by the second moment of the steps before; an entry's first gradient only fills it.
 
         u <- clip(g / max(sqrt(v), eps), +-(t - 1)^(1/4));   v <- beta2 * v + (1 - beta2) * g^2
 
     Taniguchi et al., 2024, arXiv:2411.02853, algorithm 2.
     """
-    if step == 1:
-        return {"update": torch.zeros_like(grad), "exp_avg_sq": grad * grad}
-    update = grad / exp_avg_sq.sqrt().clamp(min=eps)
+    square, first = grad * grad, exp_avg_sq == 0
+    update = torch.where(first, 0.0, grad / exp_avg_sq.sqrt().clamp(min=eps))
     if clip:
         bound = (step - 1) ** 0.25
         update = update.clamp(min=-bound, max=bound)
-    return {"update": update, "exp_avg_sq": exp_avg_sq.lerp(grad * grad, 1 - betas[1])}
+    average = torch.where(first, square, exp_avg_sq.lerp(square, 1 - betas[1]))
+    return {"update": update, "exp_avg_sq": average}
 
 
 @mark(place="update")
 def asynchronous(grad, exp_avg, step, betas=(0.9, 0.999), eps=1e-16, exp_avg_var=zeros):
     """Divide the gradient by the centred second moment of the steps before.
 
-        u <- g / (sqrt(s / (1 - beta2^(t-1))) + eps), the root 1 in the first step
-        s <- beta2 * s + (1 - beta2) * (g - m)^2 + eps
+        u <- g / (sqrt(s / (1 - beta2^(t-1))) + eps), the root 1 where s is 0
+        s <- beta2 * s + (1 - beta2) * (g - m)^2 + eps, from the first gradient on that is not 0
 
     Zhuang et al., 2021, arXiv:2110.05454 (ACProp).
     """
-    s = torch.ones_like(grad) if step == 1 else exp_avg_var / (1 - betas[1] ** (step - 1))
+    s = exp_avg_var / (1 - betas[1] ** (step - 1)) if step > 1 else exp_avg_var
+    root = torch.where(s > 0, s.sqrt(), torch.ones_like(s)) + eps
     var = exp_avg_var.lerp((grad - exp_avg) ** 2, 1 - betas[1]) + eps
-    return {"update": grad / (s.sqrt() + eps), "exp_avg_var": var}
+    seen = (exp_avg_var > 0) | (grad != 0)
+    return {"update": grad / root, "exp_avg_var": torch.where(seen, var, exp_avg_var)}
 
 
 def _eta(v, step, beta2, eps):
@@ -162,12 +164,11 @@ def adai(
     Xie et al., 2020, arXiv:2006.15815.
     """
     v = exp_avg_sq / (1 - betas[1] ** step)
-    momentum = (1 - betas[0] * v / (second_moment_sum / size).clamp(min=1e-38)).clamp(
-        min=0, max=1 - eps
-    )
+    relative = quotient(v, second_moment_sum / size)
+    momentum = (1 - betas[0] * relative).clamp(min=0, max=1 - eps)
     exp_avg = momentum * exp_avg + (1 - momentum) * grad
     product = beta1_prod * momentum
-    return {"exp_avg": exp_avg, "beta1_prod": product, "update": exp_avg / (1 - product)}
+    return {"exp_avg": exp_avg, "beta1_prod": product, "update": quotient(exp_avg, 1 - product)}
 
 
 @mark(place="update", bounds={"beta": "< 1"})
@@ -183,7 +184,7 @@ def signal_to_noise(update, square_avg, step, beta=0.9):
     rho = min((1 - beta) * (1 + past) / ((1 + beta) * (1 - past)), 0.9999)
     m, v = update / (1 - past), square_avg / (1 - past)
     whole = m * m + rho * (v - m * m) / (1 - rho)
-    share = torch.where(whole == 0, torch.zeros_like(m), m * m / whole)
+    share = quotient(m * m, whole)
     return {"update": share.clamp(min=0, max=1) * m}
 
 

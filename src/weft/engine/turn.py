@@ -286,8 +286,8 @@ class Turn:
                 self.work.copy_(value)
         elif name == "grad":
             self.work.grad = value.to(self.work.dtype)
-        elif name == "update":
-            self.update = value
+        elif name == "update":  # state in double would make double of what has no dimensions
+            self.update = value.to(self.work.dtype) if value.is_floating_point() else value
         elif name in self.binding.shared:
             self._set_shared(name, value)
         else:

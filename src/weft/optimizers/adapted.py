@@ -114,8 +114,8 @@ class DAdaptSGD(Algorithm):
     def chain(cls, **hypers: Any) -> Chain:
         """dadapt_first_norm, l2, dadapt_sum, primal_average, dadapt_sum_distance."""
         return cls.weave(
-            cb.dadapt_first_norm,
             cb.l2,
+            cb.dadapt_first_norm,
             cb.dadapt_sum,
             cb.primal_average,
             cb.dadapt_sum_distance,

@@ -1,6 +1,6 @@
 """Adam with a correction or a decay of another kind."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from weft import callbacks as cb
 from weft.chain import Chain
@@ -17,7 +17,7 @@ class AdamC(Algorithm):
     Args:
         params: parameters, named parameters or groups.
         lr: learning rate.
-        max_lr: the schedule's peak.
+        max_lr: the schedule's peak; None for lr as the group has it first.
         betas: decay of the averages m and v.
         eps: added outside the root.
         weight_decay: at the peak.
@@ -28,19 +28,20 @@ class AdamC(Algorithm):
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
     >>> opt = weft.AdamC([p], lr=0.1)
     >>> opt.step(); p.data
-    tensor([0.8000, 0.8000])
+    tensor([0.8990, 0.8990])
 
     Defazio, 2025, arXiv:2506.02285. Meant for layers before a normalisation: give the others a
     group with `AdamW.chain()`.
     """
 
     paper = "Defazio, 2025, arXiv:2506.02285"
+    follows: ClassVar = {"max_lr": "lr"}
 
     def __init__(
         self,
         params: Any,
         lr: Any = 1e-3,
-        max_lr: float = 1e-3,
+        max_lr: float | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,

@@ -144,11 +144,11 @@ class CAME(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, factored_ema_sq, factored_root without a floor, clip, confidence, descend."""
+        """weight_decay, factored_ema_sq, divide_factored, clip_update_rms, confidence, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.factored_ema_sq,
-            cb.factored_root,
+            cb.divide_factored,
             cb.clip_update_rms,
             cb.confidence,
             cb.descend,

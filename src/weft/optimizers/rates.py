@@ -1,11 +1,10 @@
 """Adam with its rate bounded or bent."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.hyperparameters import as_read
 from weft.optimizers.base import Algorithm
 
 __all__ = ["AdaBound", "AdaMod", "AdamAtan2", "DiffGrad", "DualAdam", "PAdam", "SAdam"]
@@ -29,7 +28,7 @@ class AdaBound(Algorithm):
         gamma: how fast the bounds close in.
         eps: added outside the root.
         weight_decay: decoupled, as in AdamW.
-        base_lr: the rate of which final_lr is the end; None for lr as it is given here.
+        base_lr: the rate of which final_lr is the end; None for lr as the group has it first.
         amsbound: use the largest v so far.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
@@ -46,6 +45,7 @@ class AdaBound(Algorithm):
 
     paper = "Luo et al., 2019, arXiv:1902.09843"
     chain_options = ("amsbound",)
+    follows: ClassVar = {"base_lr": "lr"}
 
     def __init__(
         self,
@@ -62,8 +62,6 @@ class AdaBound(Algorithm):
         engine: str = "auto",
         on_nonfinite: str = "keep",
     ):
-        if base_lr is None:
-            base_lr = as_read(lr)
         super().__init__(params, locals())
 
     @classmethod

@@ -4,8 +4,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from weft.callbacks.units import unit_dims
-from weft.wrappers.sharpness import SAM, gradient, norm
+from weft.callbacks.units import norm as norm_of
+from weft.callbacks.units import quotient, rounding, unit_dims
+from weft.wrappers.sharpness import SAM, gradient, norm, scaled, set_gradient
 
 __all__ = ["GCSAM", "GSAM", "WSAM", "FriendlySAM", "LookSAM"]
 
@@ -60,8 +61,7 @@ class FriendlySAM(SAM):
             average = own.get(key)
             noise.append(g if average is None else g - self.get(opt, "sigma") * average)
             own[key] = g if average is None else average.lerp(g, 1 - self.get(opt, "decay"))
-        scale = self.get(opt, "rho") / (norm(noise) + 1e-12)
-        return [d * scale for d in noise]
+        return scaled(noise, norm(noise), self.get(opt, "rho"))
 
 
 class GSAM(SAM):
@@ -88,10 +88,11 @@ class GSAM(SAM):
         plain = [gradient(p) for p in params]
         super().replace_gradient(opt, params, closure)
         worst = [gradient(p) for p in params]
-        product = torch.stack([(g * h).sum() for g, h in zip(plain, worst, strict=True)]).sum()
-        along, alpha = product / (norm(worst) ** 2 + 1e-12), self.get(opt, "alpha")
-        for p, g, h in zip(params, plain, worst, strict=True):
-            p.grad = h - alpha * (g - along * h)
+        size, alpha = norm(worst), self.get(opt, "alpha")
+        unit = scaled(worst, size, 1.0)
+        along = sum((g * e).sum().to(size.device) for g, e in zip(plain, unit, strict=True))
+        for p, g, h, e in zip(params, plain, worst, unit, strict=True):
+            set_gradient(p, h - alpha * (g - along * e))
 
 
 class LookSAM(SAM):
@@ -125,13 +126,14 @@ class LookSAM(SAM):
         if step % self.get(opt, "k") == 0:
             super().replace_gradient(opt, params, closure)
             for p, g in zip(params, plain, strict=True):
-                h = gradient(p)
-                opt.state[p][key] = h - (g * h).sum() / (g * g).sum().clamp(min=1e-30) * g
+                unit, h = quotient(g, norm_of(g)), gradient(p)
+                v = h - (unit * h).sum() * unit
+                opt.state[p][key] = v * (norm_of(v) > rounding(norm_of(h)))
             return
         for p, g in zip(params, plain, strict=True):
             v = opt.state[p].get(key)
             if v is not None:
-                p.grad = g + self.get(opt, "alpha") * g.norm() / (v.norm() + 1e-8) * v
+                set_gradient(p, g + self.get(opt, "alpha") * quotient(v, norm_of(v)) * norm_of(g))
 
 
 class WSAM(SAM):
@@ -175,4 +177,4 @@ class WSAM(SAM):
             if self.get(opt, "decouple"):
                 self.sharpness.append((p, slope))
                 slope = 0
-            p.grad = g + slope
+            set_gradient(p, g + slope)

@@ -46,15 +46,16 @@ class Hutchinson(Wrapper):
     def around_step(self, opt: Any, closure: Any) -> Any:
         """Evaluate, estimate if it is time, let go of the graph and step."""
         step = self.get(opt, "step")
-        self.set(opt, "step", step + 1)
         loss = opt.loss
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         params = [p for p in self.params(opt) if p.grad is not None]
         fresh = step % self.get(opt, "every") == 0
-        self.set(opt, "fresh", fresh)
-        if fresh:
+        if params:
+            self.set(opt, "step", step + 1)
+            self.set(opt, "fresh", fresh)
+        if params and fresh:
             self._estimate(opt, params)
         for p in params:
             p.grad = None if p.grad is None else p.grad.detach()

@@ -43,13 +43,15 @@ class Mechanic(Wrapper):
             with torch.enable_grad():
                 opt.loss = closure()
         params, start = [p for p in self.params(opt) if p.grad is not None], self.key("start")
+        if not params:
+            return opt.step(loss=opt.loss)
         for p in params:
             if start not in opt.state[p]:
                 opt.state[p][start] = p.detach().clone()
         n, s_init, eps = (self.get(opt, k) for k in ("num_betas", "s_init", "eps"))
         total = sum(self.get(opt, "scales") or (s_init,) * n)
         old = [p.detach().clone() for p in params]
-        way = [(p - opt.state[p][start]) / (total + eps) for p in params]
+        way = [(p - opt.state[p][start]) / (total + eps or 1.0) for p in params]
         self._bet(opt, float(self._gain(opt, params, way, total)))
         loss = opt.step(loss=opt.loss)
         scale = sum(self.get(opt, "scales"))
@@ -74,7 +76,8 @@ class Mechanic(Wrapper):
             b = 1 - 0.1 ** (i + 1)
             r = b * r + min(max(gain, -m), m) * s
             m, v = max(b * m, abs(gain) + eps), b * b * v + gain * gain
-            out.append((r, m, v, (s_init / n * m + max(r, 0.0)) / (v**0.5 + eps)))
+            wealth, energy = s_init / n * m + max(r, 0.0), v**0.5 + eps
+            out.append((r, m, v, wealth / energy if energy else 0.0))
         for name, column in zip(self.numbers, zip(*out, strict=True), strict=True):
             self.set(opt, name, column)
 

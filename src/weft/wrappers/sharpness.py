@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from weft.callbacks.units import quotient, wide
 from weft.errors import StepError
 from weft.wrapper import Wrapper
 
@@ -48,7 +49,8 @@ class SAM(Wrapper):
         with torch.enable_grad():
             loss = closure()
         params = [p for p in self.params(opt) if p.grad is not None]
-        self.replace_gradient(opt, params, closure)
+        if params:
+            self.replace_gradient(opt, params, closure)
         opt.step(loss=loss)
         return loss
 
@@ -70,9 +72,8 @@ class SAM(Wrapper):
 
     def ascent(self, opt: Any, params: list[torch.Tensor]) -> list[torch.Tensor]:
         """How far each parameter climbs."""
-        grads = [p.grad for p in params if p.grad is not None]
-        scale = self.get(opt, "rho") / (norm(grads) + 1e-12)
-        return [g * scale for g in grads]
+        grads = [gradient(p) for p in params]
+        return scaled(grads, norm(grads), self.get(opt, "rho"))
 
 
 class ASAM(SAM):
@@ -100,18 +101,33 @@ class ASAM(SAM):
 
     def ascent(self, opt: Any, params: list[torch.Tensor]) -> list[torch.Tensor]:
         """How far each parameter climbs."""
-        scales = [p.detach().abs() + self.get(opt, "eta") for p in params]
-        scaled = [t * p.grad for t, p in zip(scales, params, strict=True) if p.grad is not None]
-        rate = self.get(opt, "rho") / (norm(scaled) + 1e-12)
-        return [rate * t * s for t, s in zip(scales, scaled, strict=True)]
+        sizes = [readable(p.detach()).abs() + self.get(opt, "eta") for p in params]
+        stretched = [t * gradient(p) for t, p in zip(sizes, params, strict=True)]
+        climb = scaled(stretched, norm(stretched), self.get(opt, "rho"))
+        return [t * e for t, e in zip(sizes, climb, strict=True)]
 
 
 def norm(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """The norm over all tensors, as one."""
-    return torch.stack([t.norm() for t in tensors]).norm()
+    """The norm over all tensors, as one, in double."""
+    norms = [torch.linalg.vector_norm(t, dtype=wide(t)) for t in tensors]
+    return torch.stack([n.to(norms[0].device) for n in norms]).norm()
+
+
+def scaled(tensors: list[torch.Tensor], size: torch.Tensor, length: float) -> list[torch.Tensor]:
+    """Tensors whose norm is `size`, made `length` long; what is zero stays."""
+    return [(quotient(t, size.to(t.device)) * length).to(t.dtype) for t in tensors]
+
+
+def readable(x: torch.Tensor) -> torch.Tensor:
+    """A tensor in no less than float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def gradient(p: torch.Tensor) -> torch.Tensor:
-    """A copy of the parameter's gradient."""
-    assert p.grad is not None
-    return p.grad.detach().clone()
+    """A copy of the parameter's gradient, in no less than float32; zero where it has none."""
+    return readable(torch.zeros_like(p) if p.grad is None else p.grad.detach().clone())
+
+
+def set_gradient(p: torch.Tensor, g: torch.Tensor) -> None:
+    """Put a gradient in the place of the parameter's, as that was kept."""
+    p.grad = g.to(p.dtype if p.grad is None else p.grad.dtype)

@@ -46,11 +46,13 @@ class TRAC(Wrapper):
             with torch.enable_grad():
                 loss = closure()
         params, start = [p for p in self.params(opt) if p.grad is not None], self.key("start")
+        if not params:
+            return opt.step(loss=loss)
         for p in params:
             if start not in opt.state[p]:
                 opt.state[p][start] = p.detach().clone()
         old = [p.detach().clone() for p in params]
-        rate = self.get(opt, "scale") + self.get(opt, "eps")
+        rate = self.get(opt, "scale") + self.get(opt, "eps") or 1.0
         way = [(x - opt.state[p][start]) / rate for x, p in zip(old, params, strict=True)]
         gains = [
             (d.double() * gradient(p).double()).sum() for d, p in zip(way, params, strict=True)
@@ -69,7 +71,8 @@ class TRAC(Wrapper):
         squares = self.get(opt, "squares") or (0.0,) * len(betas)
         squares = tuple(b * b * v + h * h for b, v in zip(betas, squares, strict=True))
         sums = tuple(b * r - h for b, r in zip(betas, sums, strict=True))
-        bets = [erfi(r / (math.sqrt(2 * v) + eps)) for r, v in zip(sums, squares, strict=True)]
+        sizes = [math.sqrt(2 * v) + eps for v in squares]
+        bets = [erfi(r / size) if size else 0.0 for r, size in zip(sums, sizes, strict=True)]
         self.set(opt, "squares", squares)
         self.set(opt, "sums", sums)
         self.set(opt, "scale", self.get(opt, "s_0") / erfi(1 / math.sqrt(2)) * sum(bets))

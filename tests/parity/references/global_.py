@@ -560,7 +560,7 @@ class AdamS(Reference):
             v.copy_(b2 * v + (1 - b2) * g**2)
         mean = torch.cat([v.flatten() for v in self.v]).mean() / (1 - b2**self.t)
         for p, m, v in zip(self.params, self.m, self.v):
-            p *= 1 - h.lr * h.weight_decay / mean.sqrt()
+            p *= max(0.0, 1 - h.lr * h.weight_decay / mean.sqrt())  # not beyond zero
             m_hat, v_hat = m / (1 - b1**self.t), v / (1 - b2**self.t)
             p -= h.lr * m_hat / (v_hat.sqrt() + h.eps)
 

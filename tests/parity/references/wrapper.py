@@ -383,7 +383,8 @@ class LookSAM(Sharpness):
     g + alpha ||g|| / ||g_v|| g_v, with one evaluation.
 
     Steps 1, 1 + k, ... are SAM's. The norms and products of g_v are each tensor's own (the
-    authors' code, and pytorch_optimizer); rho g / ||g|| is global.
+    authors' code, and pytorch_optimizer); rho g / ||g|| is global. ||g_v|| has no floor, as in
+    the paper; pytorch_optimizer adds 1e-8.
     """
 
     paper = "Liu et al. 2022, 2203.02714"
@@ -396,7 +397,9 @@ class LookSAM(Sharpness):
             g_s = self.at(grad_fn, scaled(g, h.rho / (norm_of(g) + h.eps)))[1]
             self.g_v = [s - (s * x).sum() * x / x.square().sum() for s, x in zip(g_s, g)]
             return loss, g_s
-        return loss, [x + h.alpha * x.norm() / (v.norm() + 1e-8) * v for x, v in zip(g, self.g_v)]
+        return loss, [
+            x + h.alpha * x.norm() / v.norm() * v if v.any() else x for x, v in zip(g, self.g_v)
+        ]
 
 
 @reference("wsam")

@@ -311,7 +311,9 @@ class ChainTrace:
             elif name == "update":
                 if not isinstance(value, Node | torch.Tensor):
                     raise ValueError(f"it returned 'update' as {value!r}")
-                self.update = self._fresh(value)
+                node = self.t.tensor(value)
+                wide = node.dtype.is_floating_point and node.dtype is not self.p.dtype
+                self.update = self._fresh(self.t.cast(node, self.p.dtype) if wide else value)
             elif name in self.binding.shared:
                 self._set_shared(name, value)
             else:
