@@ -6,7 +6,7 @@ import torch
 
 from weft.callback import mark, zeros
 from weft.callbacks.decay import spared
-from weft.callbacks.units import norm, scalar_zero
+from weft.callbacks.units import norm, quotient, scalar_zero
 
 __all__ = [
     "arctan",
@@ -163,8 +163,10 @@ def lift_norm(update, r=0.95, exp_grad_norm=scalar_zero):
     """
     size = norm(update)
     average = r * exp_grad_norm + (1 - r) * size
-    scale = torch.where((average > size) & (size > 0), average / size, torch.ones_like(size))
-    return {"exp_grad_norm": average, "update": update * scale}
+    return {
+        "exp_grad_norm": average,
+        "update": torch.where(average > size, quotient(update, size) * average, update),
+    }
 
 
 @mark(place="update")

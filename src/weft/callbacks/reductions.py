@@ -214,9 +214,12 @@ def restart_moments(step, exp_avg, exp_avg_sq, since=0, reset_interval=1000):
 
 
 @mark(place="after")
-def fromage_shrink(p, lr):
-    """Undo the growth of orthogonal steps: p <- p / sqrt(1 + lr^2). Bernstein et al., 2020."""
-    return {"p": p / math.sqrt(1 + lr * lr)}
+def fromage_shrink(p, grad, lr):
+    """Undo the growth of orthogonal steps: p <- p / sqrt(1 + lr^2), where there was a step.
+
+    Bernstein et al., 2020, arXiv:2002.03432.
+    """
+    return {"p": torch.where(norm(grad) > 0, p / math.sqrt(1 + lr * lr), p)}
 
 
 def on_sphere(p, eps):

@@ -6,7 +6,7 @@ import torch
 
 from weft.callback import mark
 from weft.callbacks.decay import decay_for
-from weft.callbacks.units import norm
+from weft.callbacks.units import norm, quotient
 
 __all__ = ["lars_scale", "trust_ratio"]
 
@@ -20,8 +20,10 @@ def trust_ratio(p, update, max_ratio=math.inf):
     You et al., 2019, arXiv:1904.00962. The paper's phi is the identity; fastai caps the ratio at 10.
     """
     p_norm, u_norm = norm(p), norm(update)
-    ratio = torch.where((p_norm > 0) & (u_norm > 0), p_norm / u_norm, torch.ones_like(p_norm))
-    return {"update": update * ratio.clamp(max=max_ratio)}
+    length = torch.where(p_norm > 0, p_norm, u_norm)
+    if max_ratio < math.inf:
+        length = length.minimum(max_ratio * u_norm)
+    return {"update": quotient(update, u_norm) * length}
 
 
 @mark(place="decay")

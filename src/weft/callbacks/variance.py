@@ -204,7 +204,7 @@ def _natural(x, grad, fim, clip, power, eps, eps2):
     """x / (F^power + e^(2 power)), its rms clipped; e = min(eps, eps2 * rms(g)), eps where g is 0."""
     size = rms(grad)
     e = torch.where(size > 0, (eps2 * size).clamp(max=eps), torch.full_like(size, eps))
-    x = x / (fim**power + e ** (2 * power))
+    x = quotient(x, fim**power + e ** (2 * power))
     return x / (rms(x) / clip).clamp(min=1)
 
 

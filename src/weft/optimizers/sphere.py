@@ -182,7 +182,8 @@ class Fromage(Algorithm):
     >>> opt.step(); p.data
     tensor([0.2000, 0.2000])
 
-    Bernstein et al., 2020, arXiv:2002.03432. Where a norm is 0 the gradient is taken as it is.
+    Bernstein et al., 2020, arXiv:2002.03432. Of parameters at 0 the gradient is taken as it is;
+    where the gradient is 0 nothing moves.
     """
 
     paper = "Bernstein et al., 2020, arXiv:2002.03432"

@@ -176,8 +176,8 @@ class DAdaptAdam(Reference):
 class DAdaptSGD(Reference):
     """l = d lr / ||g_0||; r <- r + l <g, s>; s <- s + l g; d <- max(d, 2 r / ||s||).
 
-    z = p0 - s; p <- mu p + (1 - mu) z. ||g_0|| is the first global norm. r has s as it was
-    before this step.
+    z = p0 - s; p <- mu p + (1 - mu) z. ||g_0|| is the first global norm, of gradients
+    with their decay, as all else sees them. r has s as it was before this step.
     """
 
     paper = "Defazio & Mishchenko 2023, 2301.07733, Algorithm 4"
@@ -194,10 +194,10 @@ class DAdaptSGD(Reference):
 
     def update(self, grads):
         h = self.h
+        grads = [g + h.weight_decay * p for p, g in zip(self.params, grads)]
         if self.t == 1:
             self.g0 = norm(grads)
         rate = self.d * h.lr / self.g0
-        grads = [g + h.weight_decay * p for p, g in zip(self.params, grads)]
         self.r += rate * dot(grads, self.s)
         for s, g in zip(self.s, grads):
             s += rate * g

@@ -561,7 +561,7 @@ class MADGRAD(Reference):
 
 @reference("fromage")
 class Fromage(Reference):
-    """p <- (p - lr ||p||/||g|| g) / sqrt(1 + lr^2); plain g where a norm is 0."""
+    """p <- (p - lr ||p||/||g|| g) / sqrt(1 + lr^2); plain g where ||p|| is 0, no step where ||g|| is."""
 
     paper = "Bernstein et al. 2020, 2002.03432"
     defaults = {"lr": 1e-2}
@@ -570,7 +570,9 @@ class Fromage(Reference):
         h = self.h
         for p, g in zip(self.params, grads):
             p_norm, g_norm = p.norm().item(), g.norm().item()
-            ratio = p_norm / g_norm if p_norm > 0 and g_norm > 0 else 1.0
+            if g_norm == 0:
+                continue  # there is no growth to undo
+            ratio = p_norm / g_norm if p_norm > 0 else 1.0
             p.copy_((p - h.lr * ratio * g) / math.sqrt(1 + h.lr**2))
 
 
