@@ -18,9 +18,8 @@ LONG = {
     "posterior": "a Kalman filter: three states that move together, and their first values",
 }
 
-# blocks of the same form that mean different things: a norm of all, or a mean square of each;
-# roots of factors, or bases
-ALIKE = [["normalize_global", "root"], ["precondition_axes", "rotate_back"]]
+# blocks of the same form that mean different things: roots of factors, or bases
+ALIKE = [["precondition_axes", "rotate_back"]]
 
 
 def lines_of_code(fn):

@@ -1,14 +1,10 @@
 """Masks and signs: what the update and the gradient agree on."""
 
-import torch
-
 from weft.callback import mark, zeros
 from weft.callbacks.decay import decay_for, spared
 from weft.callbacks.units import rounding
 
 __all__ = ["attract", "borrow_sign", "borrow_size", "cautious", "cautious_weight_decay"]
-
-ROUNDING = 1e-6  # of a number that float32 has computed in a few operations
 
 
 @mark(place="update")
@@ -72,5 +68,5 @@ def attract(
     average = pbar / (1 - betas[1] ** step)
     decay = decay_for(weight_decay, do_wd)
     gap = p - (1 + lr * decay) * average
-    apart = (gap.abs() > ROUNDING * average.abs()).to(p.dtype)
+    apart = (gap.abs() > rounding(average.abs())).to(p.dtype)
     return {"pbar": pbar, "update": update + decay * average + gamma * gap.sign() * apart}

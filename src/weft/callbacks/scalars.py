@@ -92,13 +92,12 @@ def curvature_rate(
     Malitsky and Mishchenko, 2019, arXiv:1910.09529. lr is the first step's rate, and only that. The
     rate stays where nothing has moved, or nothing bounds it.
     """
-    if rate == 0:
-        new, growth = lr, math.inf
-    else:
-        bend = quotient(0.5 * moved_sq_norm.sqrt(), bent_sq_norm.sqrt(), math.inf)
-        new = bend.clamp(max=rate * math.sqrt(1 + growth))
-        known = (moved_sq_norm > 0) & (new < math.inf)
-        new, growth = torch.where(known, new, rate), torch.where(known, new / rate, growth)
+    before = rate if rate > 0 else lr
+    bend = quotient(0.5 * moved_sq_norm.sqrt(), bent_sq_norm.sqrt(), math.inf)
+    new = bend.clamp(max=before * math.sqrt(1 + growth))
+    known = (moved_sq_norm > 0) & (new < math.inf)
+    new = torch.where(known, new, before)
+    growth = torch.where(known, new / before, growth)
     return {
         "rate": new, "growth": growth, "update": new * grad,
         "previous_param": p, "previous_grad": grad,

@@ -70,9 +70,10 @@ def polar_express(g, steps=5):
 
 
 def polar(g):
-    """U V^T, exactly."""
-    u, _, vh = torch.linalg.svd(g, full_matrices=False)
-    return u @ vh
+    """U V^T, exactly, of the directions that g has: what g sends to zero has no direction."""
+    u, s, vh = torch.linalg.svd(g, full_matrices=False)
+    rank = int((s > 1e-12 * s[0]).sum())
+    return u[:, :rank] @ vh[:rank]
 
 
 def orthogonalize(g, h):
