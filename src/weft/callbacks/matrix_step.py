@@ -35,7 +35,7 @@ def hyperball(p, update, lr, radius=radius_of_param):
     Wen et al., 2026, arXiv:2606.16899. A sphere of radius zero is a point: what starts at zero stays.
     """
     moved = p - (lr * radius) * quotient(update, norm(update))
-    return {"p": quotient(moved, norm(moved)) * radius, "radius": radius}
+    return {"p": moved * quotient(radius, norm(moved)), "radius": radius}
 
 
 @mark(place="descend")

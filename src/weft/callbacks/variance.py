@@ -201,9 +201,12 @@ def fisher(grad, step, betas=(0.9, 0.999), fim=zeros):
 
 
 def _natural(x, grad, fim, clip, power, eps, eps2):
-    """x / (F^power + e^(2 power)), its rms clipped; e = min(eps, eps2 * rms(g)), eps where g is 0."""
+    """x / (F^power + e^(2 power)), its rms clipped; e = min(eps, eps2 * rms(g)), eps where g is 0.
+
+    e is not below 1e-30: what is divided by it must not overflow.
+    """
     size = rms(grad)
-    e = torch.where(size > 0, (eps2 * size).clamp(max=eps), torch.full_like(size, eps))
+    e = torch.where(size > 0, (eps2 * size).clamp(min=1e-30, max=eps), torch.full_like(size, eps))
     x = quotient(x, fim**power + e ** (2 * power))
     return x / (rms(x) / clip).clamp(min=1)
 
