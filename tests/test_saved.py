@@ -11,7 +11,9 @@ from saved import job
 VERSIONS = ["eaa1b8b"]
 
 # what was mended since, so that a run goes on otherwise: (job, why)
-MENDED: dict[str, str] = {}
+MENDED: dict[str, str] = {
+    "swan": "a direction that the gradient does not have got a step of length one, by rounding",
+}
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 read = functools.lru_cache(job.read)
