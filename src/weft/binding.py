@@ -107,7 +107,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
     states, made, shared = _states(specs)
     over_names = [o.name for o in overs if o]
     provided = set(states) | made | set(shared) | set(over_names)
-    hypers, disputed = _hypers(specs, provided)
+    hypers, disputed = _hypers(specs, provided, given)
     owns_step = "step" in states or "step" in made
     known = given | set(hypers) | disputed | provided | set(ORIGINAL_NAMES)
     wanted = {n for s in specs for n in s.required if n != s.first}
@@ -209,12 +209,20 @@ def _states(specs: list[Spec]) -> tuple[dict[str, State], set[str], dict[str, Sh
     return states, made - set(shared), shared
 
 
-def _hypers(specs: list[Spec], not_hypers: set[str]) -> tuple[dict[str, Any], set[str]]:
-    """The defaults that a group shows, and the names on whose default callbacks disagree."""
+def _hypers(
+    specs: list[Spec], not_hypers: set[str], given: set[str]
+) -> tuple[dict[str, Any], set[str]]:
+    """The defaults that a group shows, and the names on whose default callbacks disagree.
+
+    Of `momentum` and `betas` a callback that takes either shows the one that is given: a scheduler
+    that cycles momentum would write to betas that nobody reads.
+    """
     hypers: dict[str, Any] = {}
     disputed: set[str] = set()
     for s in specs:
         for name, default in s.hypers.items():
+            if name == "betas" and "momentum" in s.optional and "momentum" in given:
+                continue
             if name in BUILTIN:
                 raise ChainError(f"{s.where}: {name!r} cannot have a default")
             if name in not_hypers:

@@ -111,7 +111,8 @@ class Optimizer(Original, Watched, Chained):
 
         Raises:
             StepError: names the callback, the parameter, and how many had already stepped; or in
-                evaluation mode, where a wrapper is around the step.
+                evaluation mode, where a wrapper is around the step; or where a GradScaler takes the
+                step and the closure calls backward.
             NonFiniteError: with on_nonfinite="raise"; nothing has been stepped.
         """
         run: Callable[..., Any] = self._step
@@ -122,6 +123,8 @@ class Optimizer(Original, Watched, Chained):
         was = torch.is_grad_enabled()
         try:  # around both: an interrupt may come as soon as the first has returned
             torch._C._set_grad_enabled(False)  # torch.no_grad() takes 2 us
+            if closure is not None:
+                closure = scaler.guarded(self, closure)
             return loss if scaler.skips(self) else run(closure, loss)
         finally:
             torch._C._set_grad_enabled(was)

@@ -94,7 +94,8 @@ def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any], strict: bool) 
         )
     anew = ("param_names", TRAIN_MODE, *bound.binding.shared, *saved)
     own = {k: v for k, v in bound.group.items() if k not in anew}
-    given = deepcopy({k: v for k, v in saved.items() if k not in ("params", *states)})
+    unread = () if "betas" in bound.group or "momentum" not in saved else ("betas",)
+    given = deepcopy({k: v for k, v in saved.items() if k not in ("params", *states, *unread)})
     group = type(bound.group)({**own, **given})
     group["params"] = bound.params
     if "param_names" in bound.group:

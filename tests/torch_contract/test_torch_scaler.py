@@ -97,3 +97,80 @@ def test_a_scaler_with_a_chain_over_all_parameters(protocol):
     ours, *_ = train(lambda p, lr: chain(p, lr=lr), protocol, [1.0, 0.3])
     theirs, *_ = train(torch.optim.SGD, PROTOCOLS[0], [1.0, 0.3], clip=True)
     same(ours, theirs, 1e-5)
+
+
+# ---------------------------------------------------------------- closures
+
+SHARP = [weft.SAM, weft.ASAM, weft.GCSAM, weft.GSAM, weft.WSAM, weft.LookSAM, weft.FriendlySAM]
+
+
+def with_closure(wrapper, protocol, options=None):
+    """A parameter, an optimizer with a wrapper around it, and a scaler."""
+    p = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    opt = weft.SGD([p], lr=0.1, **(options or {}))
+    opt = wrapper(opt) if wrapper else opt
+    if protocol == PROTOCOLS[1]:
+        opt._step_supports_amp_scaling = True
+    return p, opt, torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+
+def evaluation(p, opt, scale, divided=1.0):
+    def closure():
+        opt.zero_grad()
+        loss = (p**4).sum()
+        scale(loss).backward()
+        p.grad.div_(divided)
+        return loss
+
+    return closure
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "wrapper", [*SHARP, weft.GPA, weft.Mechanic, weft.TRAC, weft.Lookahead, None]
+)
+def test_a_closure_that_calls_backward_is_refused(wrapper, protocol, scheduled):
+    p, opt, scaler = with_closure(wrapper, protocol)
+    if scheduled:
+        torch.optim.lr_scheduler.StepLR(opt, 1)  # it wraps the step
+    closure = evaluation(p, opt, scaler.scale)
+    closure()
+    with pytest.raises(weft.StepError, match="divides the grads by the scale"):
+        scaler.step(opt, closure)
+    assert p.tolist() == [1.0, -2.0]
+    opt.step(evaluation(p, opt, lambda loss: loss))  # nothing of the scaler is left
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("wrapper", SHARP)
+def test_the_way_that_works_is_the_step_without_a_scale(wrapper, protocol):
+    p, opt, scaler = with_closure(wrapper, protocol)
+    q, plain, _ = with_closure(wrapper, protocol)
+    for _ in range(4):
+        opt.step(evaluation(p, opt, scaler.scale, divided=scaler.get_scale()))
+        plain.step(evaluation(q, plain, lambda loss: loss))
+    assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("wrapper", SHARP)
+def test_an_overflow_there_is_skipped(wrapper):
+    p, opt, _ = with_closure(wrapper, PROTOCOLS[0], {"on_nonfinite": "skip"})
+    opt.step(evaluation(p, opt, lambda loss: loss * float("inf")))
+    assert p.tolist() == [1.0, -2.0]
+    assert opt.skipped_steps == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_closure_that_gives_the_loss_alone_is_taken(protocol):
+    p, opt, scaler = with_closure(None, protocol)
+    evaluation(p, opt, scaler.scale)()
+    assert scaler.step(opt, lambda: torch.tensor(3.0)) == 3
+    torch.testing.assert_close(p.detach(), torch.tensor([1.0 - 0.4, -2 + 3.2]))
+
+
+def test_a_scaler_that_is_off_takes_any_closure():
+    p, opt, _ = with_closure(weft.SAM, PROTOCOLS[0])
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    scaler.step(opt, evaluation(p, opt, scaler.scale))
+    assert p.tolist() != [1.0, -2.0]

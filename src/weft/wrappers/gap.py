@@ -160,7 +160,10 @@ class WSAM(SAM):
     def around_step(self, opt: Any, closure: Any) -> Any:
         """SAM's two evaluations and the step, then the way down the sharpness."""
         self.sharpness: list[tuple[torch.Tensor, torch.Tensor]] = []
+        skipped = opt.skipped_steps
         loss = super().around_step(opt, closure)
+        if opt.skipped_steps > skipped:
+            self.sharpness = []
         rates = {p: group["lr"] for group in opt.param_groups for p in group["params"]}
         for p, slope in self.sharpness:
             p.sub_(rates[p] * slope)
