@@ -186,10 +186,13 @@ class TestAnUpdateOfAnotherShape:
         def leave(update, grad):
             return {"update": update.expand(grad.shape).clone()}
 
+        def halve(p):
+            return {"p": p / 2}
+
         p = torch.nn.Parameter(torch.ones(2, 3))
         p.grad = torch.ones(2, 3)
-        stepped(p, enter, leave, descend)
-        assert p.unique().tolist() == [-1]
+        stepped(p, enter, halve, leave, descend)
+        assert p.unique().tolist() == [-1.5]
 
 
 class TestKeys:

@@ -8,13 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import weft
 from contract import descend, param
-from packing import IN_PLACE, KEY, WAYS, decorate, keyed
+from packing import IN_PLACE, KEY, WAYS, decorate, keyed, pack
+from weft import source
+from weft.bytecode import run
 from weft.callback import read
 from weft.source import look
 
@@ -149,6 +152,12 @@ class TestOnTrial:
         spec = read(zipped)
         assert (spec.returns, spec.place) == ({"update", "seen"}, "update")
         assert spec.hypers == {"by": 2.0}
+
+    def test_gives_all_names_to_kwargs(self):
+        def every(p, **kwargs):
+            return {k: v * 2 for k, v in kwargs.items() if k == "update"}
+
+        assert read(every).returns == {"update"}
 
     def test_draws_nothing_of_the_users_random_numbers(self):
         def noisy(update):
@@ -341,6 +350,58 @@ def test_other_versions_of_python_read_the_same(version):
     assert not got[0].returncode, got[0].stderr
     assert got[0].stdout == got[1].stdout
     assert got[0].stdout.count("\n") > 30
+
+
+# what `dis` gives for these in Python 3.14, by its documentation
+OF_3_14 = {
+    "out = {}; out['update'] = update * 2; return out": [
+        ("RESUME", 0, 0), ("BUILD_MAP", 0, 0), ("STORE_FAST", 1, "out"),
+        ("LOAD_FAST_BORROW", 0, "update"), ("LOAD_SMALL_INT", 2, 2), ("BINARY_OP", 5, 5, "*"),
+        ("LOAD_FAST_BORROW", 1, "out"), ("LOAD_CONST", 1, "update"), ("STORE_SUBSCR", None, None),
+        ("LOAD_FAST_BORROW", 1, "out"), ("RETURN_VALUE", None, None),
+    ],
+    "return {'update': update * update[0]}": [
+        ("RESUME", 0, 0), ("LOAD_CONST", 1, "update"),
+        ("LOAD_FAST_BORROW_LOAD_FAST_BORROW", 0, ("update", "update")), ("LOAD_SMALL_INT", 0, 0),
+        ("BINARY_OP", 26, 26, "[]"), ("BINARY_OP", 5, 5, "*"), ("BUILD_MAP", 1, 1),
+        ("RETURN_VALUE", None, None),
+    ],
+    "return dict(update=update)": [
+        ("RESUME", 0, 0), ("LOAD_GLOBAL", 1, "dict", "dict + NULL"), ("LOAD_FAST_BORROW", 0, "update"),
+        ("LOAD_CONST", 1, ("update",)), ("CALL_KW", 1, 1), ("RETURN_VALUE", None, None),
+    ],
+    "update.mul_(2); return {**pack(update)}": [
+        ("RESUME", 0, 0), ("LOAD_FAST_BORROW", 0, "update"),
+        ("LOAD_ATTR", 1, "mul_", "mul_ + NULL|self"), ("LOAD_SMALL_INT", 2, 2), ("CALL", 1, 1),
+        ("POP_TOP", None, None), ("BUILD_MAP", 0, 0), ("LOAD_GLOBAL", 3, "pack", "pack + NULL"),
+        ("LOAD_FAST_BORROW", 0, "update"), ("CALL", 1, 1), ("DICT_UPDATE", 1, 1),
+        ("RETURN_VALUE", None, None),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OF_3_14)
+def test_the_opcodes_of_3_14(text, monkeypatch):
+    """They are in the table under their names: no count of this Python's own is asked."""
+    scope = {"pack": pack}
+    exec(f"def cb(update): {text}", scope)
+    code, here = scope["cb"].__code__, run.disassembled
+    listing = [
+        SimpleNamespace(
+            opname=name,
+            arg=arg,
+            argval=value,
+            argrepr=words[0] if words else "",
+            offset=2 * at,
+            opcode=-1,
+        )
+        for at, (name, arg, value, *words) in enumerate(OF_3_14[text])
+    ]
+    monkeypatch.setattr(run, "disassembled", lambda c: (listing, []) if c is code else here(c))
+    monkeypatch.setattr(source, "_seen", source._seen.__wrapped__)
+    seen = look(scope["cb"])
+    assert (seen.names, seen.opaque) == ({"update"}, False)
+    assert seen.writes == ({"update"} if "mul_" in text else set())
 
 
 # ---------------------------------------------------------------- reading again

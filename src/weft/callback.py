@@ -285,6 +285,8 @@ def _returned(
         for a in parameters
         if a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD)
     } | _defaults(cb)
+    if any(a.kind is a.VAR_KEYWORD for a in parameters):  # it is given all names there are
+        args |= {name: None for name in ("grad", "update", "lr") if name not in args}
     a = parameters[0] if parameters else None
     first = a.name if a and a.default is a.empty and a.kind is not a.KEYWORD_ONLY else None
     by_place = a is not None and a.kind in (a.POSITIONAL_ONLY, a.VAR_POSITIONAL)

@@ -82,7 +82,7 @@ def check_shape(call: "Call", update: Sequence[int], p: Sequence[int]) -> None:
         ValueError: says both shapes.
     """
     s = call.spec
-    if tuple(update) == tuple(p) or len(update) > len(p) or not s.writes_param:
+    if tuple(update) == tuple(p) or len(update) > len(p) or not s.applies:
         return
     if all(u in (1, n) for u, n in zip(reversed(update), reversed(p), strict=False)):
         raise ValueError(

@@ -77,6 +77,12 @@ class Spec:
         first = self.first if self.may_be_param else None
         return self.may_write("p") or (first is not None and self.seen.may_write(first))
 
+    @functools.cached_property
+    def applies(self) -> bool:
+        """Whether it reads the update and writes the parameter."""
+        reads_it = "update" in self.args.values() or "update" in self.seen.reads
+        return reads_it and self.writes_param
+
     def may_write(self, name: str) -> bool:
         """Whether it returns what its chain calls `name`, or may change it in place."""
         own = {n for n in (*self.args, *self.produces) if self.chain_name(n) == name} or {name}
