@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import weft
 from learner.helpers import STATEFUL, halves, same, weights
 
 
@@ -142,3 +143,26 @@ def test_a_save_that_fails_leaves_the_older_file_and_no_other(make, tmp_path, mo
         learn.save(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["learner.pt"]
+
+
+@pytest.mark.parametrize(
+    "opt_func",
+    [weft.ScheduleFreeAdamW, weft.AdamW.chain() + weft.WeightEMA(decay=0.5)],
+    ids=["schedule-free", "ema"],
+)
+def test_what_is_saved_while_evaluating_goes_on(make, tmp_path, opt_func):
+    whole = make(opt_func)
+    whole.fit(1)
+    whole.opt.eval()
+    whole.save(tmp_path / "learner.pt")
+    evaluated = weights(whole)
+    whole.validate()
+    assert same(evaluated, weights(whole))  # validation leaves the mode as it was
+    whole.opt.train()
+    whole.fit(1)
+
+    resumed = make(opt_func)
+    resumed.load(tmp_path / "learner.pt")
+    assert same(evaluated, weights(resumed))
+    resumed.fit(1)
+    assert same(weights(resumed), weights(whole))

@@ -190,7 +190,8 @@ class Learner(Policies):
     def _one_epoch(self, validate: bool) -> None:
         started = time.perf_counter()
         self.model.train()
-        switch(self.opt, "train")
+        if not getattr(self.opt, "training", True):  # it was loaded so, or left so
+            switch(self.opt, "train")
         averages = Averages(self.metrics if self.train_metrics else (), "train_")
         self._fire("before_epoch")
         for i, batch in enumerate(self.dls.train):
