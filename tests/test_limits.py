@@ -55,6 +55,10 @@ REFUSED = {
     "the-loss": [
         lambda: weft.chain(lambda p, loss, lr: {"p": p - lr * loss}, lr=0.1)([param(3)]).step()
     ],
+    "two-of-a-kind": [
+        lambda: weft.Optimizer([param(3)], [cb.weight_decay, cb.l2, cb.descend], lr=0.1),
+        lambda: weft.Lookahead(weft.Lookahead(weft.SGD([param(3)]))),
+    ],
     "only-on-some-engines": [untraceable],
     "names-that-nobody-reads": [lambda: weft.AdamW.chain()([param(3)], weight_decoy=0.1)],
 }  # fmt: skip

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, read
+from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, attribute, read
 from weft.errors import ChainError, did_you_mean
+from weft.roles import check_roles
 from weft.slips import check_results, unwritten
 
-__all__ = ["ORIGINAL_NAMES", "Binding", "Call", "bind"]
+__all__ = ["ORIGINAL_NAMES", "Binding", "Call", "bind", "same_value"]
 
 # hypers that the original's Learner sets whatever the chain, and the field's names that they reach
 ORIGINAL_NAMES = ("lr", "wd", "mom", "sqr_mom")
@@ -96,7 +97,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
 
     Raises:
         ChainError: a name that nothing provides; a state declared twice, or read before it is
-            made; an update that is set and never read; a returned name that is a hyper.
+            made; an update that is set and never read; a returned name that is a hyper; two of a kind.
     """
     given, elements = set(given), tuple(elements)
     given_elements, elements = elements, _with_count(_with_values(elements))
@@ -118,6 +119,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
         for s, o, takes in zip(specs, overs, first_is_param, strict=True)
     )
     required = _check_reads(calls, given, hypers, owns_step)
+    _check_needs(specs, known)
     reads = {r for c in calls for _, r in c.reads}
     hyper_names = set(hypers) | disputed | set(required) | given & reads
     hyper_names -= set(shared) | set(BUILTIN)
@@ -126,6 +128,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
     _check_over(over_names, hyper_names | given | set(states) | made | set(shared))
     _check_update(calls)
     check_results(calls, reads.union(*(s.mentions | s.seen.reads for s in specs)))
+    check_roles(c.spec for c in calls if c.over is None)
     return Binding(
         elements=given_elements,
         calls=calls,
@@ -231,13 +234,14 @@ def _hypers(
                     f"callback of the chain returns it: rename one of the two, or read it there "
                     f"without a default, or with {name}=None"
                 )
-            if name in hypers and not _same(hypers[name], default):
+            if name in hypers and not same_value(hypers[name], default):
                 disputed.add(name)
             hypers.setdefault(name, default)
     return {k: v for k, v in hypers.items() if k not in disputed}, disputed
 
 
-def _same(a: Any, b: Any) -> bool:
+def same_value(a: Any, b: Any) -> bool:
+    """Whether two values of a hyper are one, of one kind."""
     return isinstance(a, bool) == isinstance(b, bool) and a == b
 
 
@@ -310,6 +314,16 @@ def _check_reads(
                 required.append(name)
         available |= {c.over.name} if c.over else set(s.returns)
     return tuple(required)
+
+
+def _check_needs(specs: Sequence[Spec], known: set[str]) -> None:
+    for s in specs:
+        needs = [s.args[n] for n in attribute(s.fn, "needs") or ()]
+        if needs and not known.intersection(needs):
+            raise ChainError(
+                f"nothing provides {' or '.join(map(repr, needs))}, of which {s.where} reads one: put a "
+                "callback that returns it before"
+            )
 
 
 def _check_returns(calls: Sequence[Call], hypers: set[str], kept: set[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from weft import trial
 from weft.declared import Shared, State, copy_of_param, ones, shared, state, zeros
 from weft.errors import ChainError
+from weft.marks import ROLES, attribute, mark
 from weft.places import PLACES
 from weft.source import Seen, constants, function_of, look
 from weft.spec import BUILTIN, PARAMETER, Spec
@@ -22,11 +23,13 @@ __all__ = [
     "BUILTIN",
     "PARAMETER",
     "PLACES",
+    "ROLES",
     "OverParams",
     "Renamed",
     "Shared",
     "Spec",
     "State",
+    "attribute",
     "copy_of_param",
     "function_of",
     "mark",
@@ -141,49 +144,6 @@ def over_params(name: str, fn: Callable, op: str = "sum", scope: str = "optimize
     return OverParams(name, fn, op, scope)
 
 
-def mark(
-    fn: Callable | None = None,
-    /,
-    *,
-    place: str | None = None,
-    ndim=None,
-    defaults=None,
-    returns=None,
-    bounds=None,
-    sparse=None,
-):
-    """Say about a callback what its code cannot: its place, rank, bounds, and what it returns.
-
-    Args:
-        place: one of "grad", "decay", "statistics", "update", "descend", "after".
-        ndim: the ranks of the parameters that it can serve, such as `(2,)`.
-        defaults: hyper defaults, for arguments that have none in the signature.
-        returns: the names that it returns, such as `("update",)`, where its code does not show them.
-        bounds: what hypers are refused outside of, such as `{"k": ">= 1", "beta": ">= 0, < 1"}`.
-        sparse: what it does to entries without a gradient where that is sparse: nothing, "entries";
-            something, "dense"; a hyper's name, nothing while that is zero. Without it sparse
-            gradients are refused.
-
-    >>> import weft
-    >>> @weft.mark(place="update")
-    ... def halve(update): return {"update": update / 2}
-    >>> halve.place
-    'update'
-    """
-    if place is not None and place not in PLACES:
-        raise ChainError(f"place must be one of {PLACES}, not {place!r}")
-
-    def marked(f: Callable) -> Callable:
-        said = {"place": place, "ndim": ndim, "defaults": defaults}
-        said |= {"returns": returns, "bounds": bounds, "sparse": sparse}
-        for key, value in said.items():
-            if value is not None:
-                setattr(f, key, value)
-        return f
-
-    return marked if fn is None else marked(fn)
-
-
 # ---------------------------------------------------------------- reading a callback
 
 
@@ -207,7 +167,7 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         parameters = list(inspect.signature(cb).parameters.values())
     except (ValueError, TypeError) as e:
         raise ChainError(f"callback {name}: its signature cannot be read ({e})") from e
-    seen, ndim = look(cb), _ranks(_attribute(cb, "ndim"))
+    seen, ndim = look(cb), _ranks(attribute(cb, "ndim"))
     names, shown = _returned(cb, parameters, seen, ndim) if not value else (frozenset(), True)
     where = f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
     defaults = _defaults(cb)
@@ -263,19 +223,19 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         args=args, first=first, positional=positional, var_kw=var_kw,
         required=tuple(required), optional=tuple(optional), hypers=hypers, states=states,
         shared=shareds, over=over, returns=names, seen=seen,
-        opaque=seen.opaque and not value and _attribute(cb, "returns") is None,
+        opaque=seen.opaque and not value and attribute(cb, "returns") is None,
         mentions=constants(code) if var_kw and code else frozenset(),
-        ndim=ndim, bounds=_attribute(cb, "bounds") or {},
+        ndim=ndim, bounds=attribute(cb, "bounds") or {},
         produces={n: n for n in names}, place="",
     )  # fmt: skip
-    return replace(spec, place=_attribute(cb, "place") or (spec.placed() if shown else ""))
+    return replace(spec, place=attribute(cb, "place") or (spec.placed() if shown else ""))
 
 
 def _returned(
     cb: Callable, parameters: list[inspect.Parameter], seen: Seen, ndim: tuple[int, ...] | None
 ) -> tuple[frozenset[str], bool]:
     """The names that a callback returns, and whether there are surely no others."""
-    said = _attribute(cb, "returns")
+    said = attribute(cb, "returns")
     if said is not None:
         return frozenset([said] if isinstance(said, str) else said), True
     if not seen.opaque or seen.changes_more:
@@ -337,13 +297,6 @@ def _name(cb: Any) -> str:
     while isinstance(cb, functools.partial):
         cb = cb.func
     return getattr(cb, "__name__", type(cb).__name__)
-
-
-def _attribute(cb: Any, key: str) -> Any:
-    """`cb.key`, looked for under partials too, which lose the attributes of what they bind."""
-    while (found := getattr(cb, key, None)) is None and isinstance(cb, functools.partial):
-        cb = cb.func
-    return found
 
 
 def _ranks(ndim: Any) -> tuple[int, ...] | None:

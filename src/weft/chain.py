@@ -1,15 +1,17 @@
 """Composing callbacks: an immutable sequence that makes an optimizer."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from weft.binding import bind
-from weft.callback import PLACES, OverParams, Renamed, read
+from weft.binding import bind, same_value
+from weft.callback import PLACES, OverParams, Renamed, number, read
 from weft.engine.explain import Explanation, callback_rows
 from weft.errors import ChainError, did_you_mean
 from weft.groups import BoundGroup
 from weft.optimizer import Optimizer
+from weft.roles import DECAYS, superseded
 from weft.wrapper import Wrapper, in_words
 
 __all__ = ["Chain", "chain"]
@@ -22,11 +24,14 @@ class Chain(Sequence):
     `partial(Optimizer, cbs=[...])` does.
     """
 
-    __slots__ = ("_defaults", "elements")
+    __slots__ = ("_defaults", "elements", "replaced")
 
-    def __init__(self, elements: tuple[Any, ...], defaults: Mapping[str, Any]):
-        self.elements = elements
+    def __init__(
+        self, elements: tuple[Any, ...], defaults: Mapping[str, Any], replaced: tuple[str, ...] = ()
+    ):
+        self.elements = keeping_own(elements, defaults)
         self._defaults = dict(defaults)
+        self.replaced = replaced  # which modifiers took the place of what, in words
 
     @property
     def defaults(self) -> Mapping[str, Any]:
@@ -71,7 +76,8 @@ class Chain(Sequence):
         """The chain with a callback, or the elements of another chain, where they belong.
 
         Every element has a place in the order grad, decay, statistics, update, descend, after; a new one
-        comes last among those of its place. A wrapper goes around the step.
+        comes last among those of its place. A wrapper goes around the step. What a step does once, such
+        as decay, the new one does instead of the old; `replaced`, and `explain`, say so.
 
         >>> import weft
         >>> def halve(update): return {"update": update / 2}
@@ -79,16 +85,31 @@ class Chain(Sequence):
         ('halve', 'descend')
         """
         if isinstance(modifier, Chain):
-            out = Chain(self.elements, {**self._defaults, **modifier._defaults})
+            defaults = joined(self, modifier)
+            out = Chain(self.elements, defaults, self.replaced + modifier.replaced)
             for element in modifier.elements:
                 out = out + element
             return out
         if not callable(modifier) and not isinstance(modifier, Wrapper | OverParams):
             return NotImplemented
+        old = superseded(self.elements, modifier)
+        kept = [e for i, e in enumerate(self.elements) if i not in old]
+        own = {n: v for n, v in bound_values(modifier).items() if not _readers(kept, n)}
+        unread = {
+            n for i in old for n in _reads(self.elements[i]) if not _readers((*kept, modifier), n)
+        }
+        defaults = {n: own.get(n, v) for n, v in self._defaults.items() if n not in unread - {"lr"}}
         place = PLACES.index(place_of(modifier))
-        places = [PLACES.index(place_of(e)) for e in self.elements]
+        places = [PLACES.index(place_of(e)) for e in kept]
         at = next((i for i, other in enumerate(places) if other > place), len(places))
-        return self._with((*self.elements[:at], modifier, *self.elements[at:]))
+        for i in old:  # where it stood, if that is the modifier's place as well
+            if place_of(self.elements[i]) == place_of(modifier):
+                at = i - sum(other < i for other in old)
+        gone = tuple(
+            f"{name_of(modifier)} takes the place of {name_of(self.elements[i])}"
+            for i in old if self.elements[i] is not modifier
+        )  # fmt: skip
+        return Chain((*kept[:at], modifier, *kept[at:]), defaults, self.replaced + gone)
 
     def _find(self, wanted: Any) -> int:
         for i, e in enumerate(self.elements):
@@ -103,7 +124,7 @@ class Chain(Sequence):
         )
 
     def _with(self, elements: tuple[Any, ...]) -> "Chain":
-        return Chain(elements, self._defaults)
+        return Chain(elements, self._defaults, self.replaced)
 
     # ------------------------------------------------------------ looking
 
@@ -114,7 +135,9 @@ class Chain(Sequence):
             0, {"params": [], **self._defaults}, bind(callbacks, self._defaults), set()
         )
         around = [in_words(e, {}) for e in self.elements if isinstance(e, Wrapper)]
-        return Explanation(callback_rows([bound]), around, eager=False)
+        return Explanation(
+            callback_rows([bound]), around, replaced=list(self.replaced), eager=False
+        )
 
     def __getitem__(self, i: Any) -> Any:
         return self._with(self.elements[i]) if isinstance(i, slice) else self.elements[i]
@@ -140,7 +163,7 @@ class Chain(Sequence):
         return f"chain({', '.join(parts)})"
 
     def __reduce__(self):
-        return Chain, (self.elements, self._defaults)
+        return Chain, (self.elements, self._defaults, self.replaced)
 
 
 def chain(*cbs: Callable | OverParams | Wrapper | Chain, **defaults: Any) -> Chain:
@@ -164,17 +187,79 @@ def chain(*cbs: Callable | OverParams | Wrapper | Chain, **defaults: Any) -> Cha
     """
     elements: list[Any] = []
     given: dict[str, Any] = {}
+    replaced: tuple[str, ...] = ()
     for cb in cbs:
         if isinstance(cb, Chain):
+            given = joined(Chain(tuple(elements), given), cb, defaults)
             elements += cb.elements
-            given.update(cb._defaults)
+            replaced += cb.replaced
         elif isinstance(cb, Wrapper | OverParams) or (callable(cb) and not isinstance(cb, type)):
             elements.append(cb)
         else:
             raise ChainError(
                 f"a chain takes callbacks, over_params, wrappers and chains, not {cb!r}"
             )
-    return Chain(tuple(elements), {**given, **defaults})
+    return Chain(tuple(elements), {**given, **defaults}, replaced)
+
+
+def joined(a: Chain, b: Chain, said: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The hypers that two chains give, the second's before the first's, and before both what is `said`.
+
+    Raises:
+        ChainError: where both read one of another value, so that one of the two would be lost.
+    """
+    for name in a.defaults.keys() & b.defaults.keys() - said.keys():
+        one, other = a.defaults[name], b.defaults[name]
+        if not same_value(one, other) and _readers(a, name) and _readers(b, name):
+            raise ChainError(
+                f"two chains give and read {name!r}, {one!r} and {other!r}: say which it is, "
+                f"weft.chain(a, b, {name}=...), or rename a reader's, weft.rename(cb, {name}=...)"
+            )
+    return {**a.defaults, **b.defaults, **said}
+
+
+def bound_values(element: Any) -> dict[str, Any]:
+    """The hypers that a partial binds: these are that callback's own."""
+    if not isinstance(element, functools.partial):
+        return {}
+    hypers = read(element).hypers
+    return {n: number(v) for n, v in element.keywords.items() if n in hypers}
+
+
+def _reads(element: Any) -> set[str]:
+    """What a callback reads by name, the values over all parameters that it declares included."""
+    if isinstance(element, Wrapper):
+        return set()
+    spec = read(element.fn, value=True) if isinstance(element, OverParams) else read(element)
+    return {*spec.args.values(), *spec.mentions}.union(*map(_reads, spec.over.values()))
+
+
+def _readers(elements: Iterable[Any], name: str) -> list[Any]:
+    """The elements that read the hyper `name`."""
+    return [e for e in elements if name in _reads(e)]
+
+
+def _hypers(element: Any) -> dict[str, Any]:
+    return {} if isinstance(element, Wrapper | OverParams) else read(element).hypers
+
+
+def keeping_own(elements: tuple[Any, ...], defaults: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The elements, where a value that a partial binds stays its own: others may read another.
+
+    Then its hyper has its callback's name before it. Two decays are refused rather than told apart.
+    """
+    out = list(elements)
+    for i, e in enumerate(elements):
+        names = {}
+        for name, value in bound_values(e).items():
+            for other in _readers(elements[:i] + elements[i + 1 :], name):
+                later = name in bound_values(other) and not any(other is o for o in elements[:i])
+                theirs = {**_hypers(other), **defaults, **bound_values(other)}.get(name, value)
+                if name not in DECAYS and not later and not same_value(theirs, value):
+                    names[name] = f"{read(e).name}_{name}"
+        if names:
+            out[i] = Renamed(e, names)
+    return tuple(out)
 
 
 def name_of(element: Any) -> str:

@@ -19,6 +19,7 @@ from weft.groups import (
     describe,
     refuse_twice,
 )
+from weft.roles import merge_wrappers
 from weft.wrapper import Wrapper
 
 __all__ = ["Chained"]
@@ -38,12 +39,16 @@ class Chained(torch.optim.Optimizer):
     _wrappers: list[Wrapper]
     _default_chain: tuple[Any, ...]
     _explicit: dict[str, Any]  # the hypers that the constructor was given
+    _replaced: tuple[str, ...] = ()  # which modifiers took the place of what
     _lent: set[str]  # defaults that only groups with chains of their own have
 
     def _split(self, cbs: Iterable[Any]) -> tuple[Any, ...]:
         """The callbacks of a chain; its wrappers go around the optimizer."""
         elements = tuple(cbs)
-        self._wrappers += [e for e in elements if isinstance(e, Wrapper)]
+        self._wrappers[:] = merge_wrappers(
+            self._wrappers, [e for e in elements if isinstance(e, Wrapper)]
+        )
+        self._replaced = (*self._replaced, *getattr(cbs, "replaced", ()))
         return tuple(e for e in elements if not isinstance(e, Wrapper))
 
     def _chain_for(self, group: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from weft.binding import Binding, missing_hyper
+from weft.binding import Binding, Call, missing_hyper
 from weft.callback import Shared
 from weft.dims import looks_at_dims
 from weft.errors import ChainError, StepError, slip_of
@@ -112,17 +112,39 @@ class BoundGroup:
         for name in self.binding.required:
             if name not in self.group:
                 raise missing_hyper(self.binding, name, self.group)
+        self._check_disputed()
         self._check_lengths()
         for call in self.binding.calls:
             check_bounds(call.spec.bounds, {**call.local, **self.group}, call.spec.where)
+
+    def _check_disputed(self) -> None:
+        """Refuse one value where callbacks want several: a number here and a tuple there, say."""
+        for call in self.binding.calls:
+            for name, default in call.local.items():
+                try:
+                    check_kind(name, self.group.get(name, default), default)
+                except (TypeError, ValueError) as e:
+                    raise self._disputed(call, name) from e
 
     def _check_lengths(self) -> None:
         tuples = {k: v for k, v in self.group.items() if type(v) is tuple or type(v) is list}
         for call in self.binding.calls if len(tuples) > ("params" in tuples) else ():
             for arg, (least, exact) in call.spec.seen.lengths:
                 name = call.spec.args.get(arg)
-                if name in tuples and name not in call.local:
-                    check_length(name, tuples[name], least, exact, call.spec.where)
+                if name in tuples:
+                    try:
+                        check_length(name, tuples[name], least, exact, call.spec.where)
+                    except ValueError as e:
+                        if name not in call.local:
+                            raise
+                        raise self._disputed(call, name) from e
+
+    def _disputed(self, call: Call, name: str) -> ChainError:
+        return ChainError(
+            f"{call.spec.where} takes a hyper {name!r} such as {call.local[name]!r}, and the chain has "
+            f"{self.group[name]!r} there, for another callback: give it one of its own, "
+            f'weft.rename({call.name}, {name}="{call.name}_{name}")'
+        )
 
     def name_of(self, i: int) -> str:
         """What messages call parameter `i` of this group: its name where it is known."""

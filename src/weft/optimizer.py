@@ -20,6 +20,7 @@ from weft.groups import (
 )
 from weft.hooks import hooked
 from weft.original import Original
+from weft.roles import check_wrappers
 from weft.state_dict import load
 from weft.stats import Watched
 from weft.wrapper import TRAIN_MODE, Wrapper, around, in_words
@@ -195,7 +196,12 @@ class Optimizer(Original, Watched, Chained):
             group[TRAIN_MODE] = training
 
     def wrap(self, wrapper: Wrapper) -> "Optimizer":
-        """Put a wrapper around this optimizer's step, outside those that it has; returns itself."""
+        """Put a wrapper around this optimizer's step, outside those that it has; returns itself.
+
+        Raises:
+            ChainError: where one of its kind is there.
+        """
+        check_wrappers([wrapper, *self._wrappers])
         for bound in self._bound:
             self._check_differentiable(bound, [wrapper])
         self._wrappers.insert(0, wrapper)
@@ -221,6 +227,7 @@ class Optimizer(Original, Watched, Chained):
         Before the first step it traces the chain, without a step.
         """
         plan = self._engine.explain(self._current(), self.state)
+        plan.replaced = list(self._replaced)
         plan.wrappers = [in_words(w, self.param_groups[0]) for w in self._wrappers]
         return plan
 
@@ -248,6 +255,7 @@ class Optimizer(Original, Watched, Chained):
             "_default_chain",
             "_explicit",
             "_lent",
+            "_replaced",
             "_wrappers",
             "frozen_idx",
             "_on_nonfinite",

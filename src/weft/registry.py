@@ -2,13 +2,16 @@
 
 import ast
 import fnmatch
+import functools
 from typing import Any
 
 from weft import callbacks, wrappers
+from weft.callback import read
 from weft.chain import Chain
 from weft.errors import ChainError, did_you_mean
 from weft.optimizer import Optimizer
 from weft.optimizers import algorithms
+from weft.roles import superseded
 from weft.wrapper import Wrapper
 
 __all__ = ["create", "list_optimizers"]
@@ -57,24 +60,32 @@ def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
         return cls(params, **{**options, **hypers})
     selecting = {k: hypers.pop(k) for k in cls.chain_options if k in hypers}
     woven: Chain = cls.chain(**{**options, **selecting})
-    for modifier, arguments in parts[1:]:
-        element = _modifier(modifier)
-        if isinstance(element, type):
-            woven = woven + element(**arguments)
-        else:
-            woven = woven + element
-            hypers = {**arguments, **hypers}
+    modifiers = [_modifier(*part) for part in parts[1:]]
+    for i, modifier in enumerate(modifiers):
+        if superseded(modifiers[:i], modifier):
+            raise ChainError(
+                f"{spec!r} has two of a kind: {parts[i + 1][0]!r} would take the place of one"
+            )
+        woven = woven + modifier
     return woven(params, **hypers)
 
 
-def _modifier(name: str) -> Any:
-    """A callback, or a wrapper's class, by its name."""
+def _modifier(name: str, arguments: dict[str, Any]) -> Any:
+    """A callback or a wrapper by its name, with its own values for hypers."""
     around = {k.lower(): v for k, v in vars(wrappers).items() if _is_wrapper(v)}
     inside = {k: getattr(callbacks, k) for k in callbacks.__all__ if k != "fastai"}
     known = {**inside, **around}
     if name not in known:
         raise ChainError(f"no modifier is called {name!r}{did_you_mean(name, known)}")
-    return known[name]
+    found = known[name]
+    if isinstance(found, type):
+        return found(**arguments)
+    hypers = read(found).hypers
+    for wrong in arguments.keys() - hypers.keys():
+        raise ChainError(
+            f"{name} has no hyper {wrong!r}{did_you_mean(wrong, hypers)}; it has {[*hypers]}"
+        )
+    return functools.partial(found, **arguments) if arguments else found
 
 
 def _is_wrapper(value: Any) -> bool:

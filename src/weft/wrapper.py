@@ -39,6 +39,7 @@ class Wrapper:
 
     numbers: ClassVar[dict[str, float]] = {}  # declared scalar state -> initial value
     needs_closure: ClassVar[bool] = False  # whether a step evaluates the gradient itself
+    role: ClassVar[str] = ""  # what only one wrapper of a step can have
     hypers: ClassVar[
         dict[str, Any]
     ] = {}  # defaults of the hypers, kept in the groups as name_hyper

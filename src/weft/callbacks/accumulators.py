@@ -22,7 +22,7 @@ def inverse_time(update, step, lr_decay=0.0):
     return {"update": update / (1 + (step - 1) * lr_decay)}
 
 
-@mark(place="update")
+@mark(place="update", role="precondition")
 def adadelta(update, square_avg, rho=0.9, eps=1e-6, acc_delta=zeros):
     """Give the update the units of the parameter: the root mean square of past updates.
 
@@ -34,7 +34,7 @@ def adadelta(update, square_avg, rho=0.9, eps=1e-6, acc_delta=zeros):
     return {"update": update, "acc_delta": rho * acc_delta + (1 - rho) * update * update}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def infinity_norm(update, grad, betas=(0.9, 0.999), eps=1e-8, exp_inf=zeros):
     """Divide by a decaying maximum of the gradient's size.
 

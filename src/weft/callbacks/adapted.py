@@ -36,7 +36,7 @@ def l1(grad_sum):
 grad_sum_l1: Any = over_params("grad_sum_l1", l1)
 
 
-@mark(place="decay")
+@mark(place="decay", role="decay")
 def distance_decay(
     p, lr, d, step, betas=(0.9, 0.999), weight_decay=0.0, d0=1e-6, use_bias_correction=False,
     do_wd=None,
@@ -48,7 +48,7 @@ def distance_decay(
     return {"p": p * (1 - rate * weight_decay)}
 
 
-@mark(place="after")
+@mark(place="after", role="decay")
 def distance_proximal_decay(p, lr, d, weight_decay=0.0, d0=1e-6, do_wd=None):
     """Decay after the step, by a proximal operator: p <- p / (1 + lr * d * weight_decay)."""
     if spared(do_wd):

@@ -30,7 +30,7 @@ def ema_curvature_sq(hessian=zeros, betas=(0.9, 0.999), exp_hessian_sq=zeros):
     return {"exp_hessian_sq": betas[1] * exp_hessian_sq + (1 - betas[1]) * size * size}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def precondition_curvature(
     update, exp_hessian_sq, step, betas=(0.9, 0.999), eps=1e-4, hessian_power=1.0
 ):

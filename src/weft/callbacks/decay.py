@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-@mark(place="decay")
+@mark(place="decay", role="decay")
 def weight_decay(p, lr, weight_decay=0.01, do_wd=None):
     """Decoupled weight decay: shrink the parameter before the step.
 
@@ -31,7 +31,7 @@ def weight_decay(p, lr, weight_decay=0.01, do_wd=None):
     return {"p": p * (1 - lr * weight_decay)}
 
 
-@mark(place="decay", sparse="weight_decay")
+@mark(place="decay", sparse="weight_decay", role="decay")
 def l2(p, grad, weight_decay=0.0, do_wd=None):
     """The gradient of an L2 penalty, added to the gradient.
 
@@ -42,7 +42,7 @@ def l2(p, grad, weight_decay=0.0, do_wd=None):
     return {"grad": grad + weight_decay * p}
 
 
-@mark(place="update")
+@mark(place="update", role="decay")
 def decay_update(p, update, weight_decay=0.0, do_wd=None):
     """Decay as part of the update, so that what scales the update scales it too.
 
@@ -62,7 +62,7 @@ def ascend(grad):
     return {"grad": -grad}
 
 
-@mark(place="after")
+@mark(place="after", role="decay")
 def proximal_decay(p, lr, weight_decay=0.0, do_wd=None):
     """Decay after the step, by a proximal operator.
 

@@ -5,7 +5,7 @@ from weft.callback import mark
 __all__ = ["count", "descend", "subtract"]
 
 
-@mark(place="descend", sparse="entries")
+@mark(place="descend", sparse="entries", role=("descend", "rate"))
 def descend(p, update, lr):
     """Subtract the update, times the learning rate.
 
@@ -19,7 +19,7 @@ def descend(p, update, lr):
     return {"p": p - lr * update}
 
 
-@mark(place="descend", sparse="entries")
+@mark(place="descend", sparse="entries", role="descend")
 def subtract(p, update):
     """Subtract an update that has its rate in it: p <- p - u."""
     return {"p": p - update}

@@ -65,7 +65,7 @@ def factored_ema_sq(
     return {"row_var": follow(row_var, row, weight), "col_var": follow(col_var, col, weight)}
 
 
-@mark(place="update")
+@mark(place="update", role="precondition", needs=("row_var", "variance"))
 def factored_root(
     update, eps=(None, 1e-3), row_var: Any = None, col_var: Any = None, variance: Any = None
 ):
@@ -81,7 +81,7 @@ def factored_root(
     return {"update": update / v.clamp(min=floor * floor).sqrt()}
 
 
-@mark(place="update")
+@mark(place="update", role="precondition", needs=("row_var", "variance"))
 def divide_factored(update, row_var: Any = None, col_var: Any = None, variance: Any = None):
     """Divide by the root of a factored second moment that needs no floor, for g^2 had one.
 
@@ -144,7 +144,7 @@ def _sides(p: torch.Tensor) -> torch.Tensor:
     return p.new_zeros(max(sum(p.shape), 1))
 
 
-@mark(place="update")
+@mark(place="update", role="precondition")
 def cover_root(update, grad, sq_eps=1e-30, cover=state(_sides)):
     """Divide by the root of SM3's accumulators: one number for each slice of each dimension.
 

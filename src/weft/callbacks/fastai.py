@@ -46,20 +46,20 @@ def debias(mom, damp, step):
     return damp * (1 - mom**step) / (1 - mom)
 
 
-@mark(place="descend")
+@mark(place="descend", role=("descend", "rate"))
 def sgd_step(p, lr, **kwargs):
     """p <- p - lr * g."""
     p.data.add_(p.grad.data, alpha=-lr)
 
 
-@mark(place="decay")
+@mark(place="decay", role="decay")
 def weight_decay(p, lr, wd=0.0, do_wd=True, **kwargs):
     """p <- p * (1 - lr * wd), where `do_wd` holds."""
     if do_wd and wd != 0:
         p.data.mul_(1 - lr * wd)
 
 
-@mark(place="decay")
+@mark(place="decay", role="decay")
 def l2_reg(p, lr, wd=0.0, do_wd=True, **kwargs):
     """g <- g + wd * p, in place on the user's grad, where `do_wd` holds."""
     if do_wd and wd != 0:
@@ -86,13 +86,13 @@ def average_sqr_grad(p, sqr_mom=0.99, dampening=True, sqr_avg=None, **kwargs):
     return {"sqr_avg": sqr_avg}
 
 
-@mark(place="descend")
+@mark(place="descend", role=("descend", "rate"))
 def momentum_step(p, lr, grad_avg, **kwargs):
     """p <- p - lr * a."""
     p.data.add_(grad_avg, alpha=-lr)
 
 
-@mark(place="descend")
+@mark(place="descend", role=("descend", "rate"))
 def rms_prop_step(p, lr, sqr_avg, eps=1e-8, grad_avg=None, **kwargs):
     """p <- p - lr * (a or g) / (sqrt(v) + eps)."""
     numerator = p.grad.data if grad_avg is None else grad_avg
@@ -105,14 +105,14 @@ def step_stat(p, step=0, **kwargs):
     return {"step": step + 1}
 
 
-@mark(place="descend")
+@mark(place="descend", role=("descend", "rate"))
 def adam_step(p, lr, mom, step, sqr_mom, grad_avg, sqr_avg, eps=1e-5, **kwargs):
     """p <- p - (lr / d1) * a / (sqrt(v / d2) + eps), d being what `debias` gives."""
     d1, d2 = debias(mom, 1 - mom, step), debias(sqr_mom, 1 - sqr_mom, step)
     p.data.addcdiv_(grad_avg, (sqr_avg / d2).sqrt().add_(eps), value=-lr / d1)
 
 
-@mark(place="descend")
+@mark(place="descend", role=("descend", "rate"))
 def radam_step(p, lr, mom, step, sqr_mom, grad_avg, sqr_avg, eps=1e-5, beta=0.0, **kwargs):
     """Adam's step times the rectification r where the variance is tractable, else momentum.
 
@@ -132,7 +132,7 @@ def radam_step(p, lr, mom, step, sqr_mom, grad_avg, sqr_avg, eps=1e-5, beta=0.0,
         p.data.add_(grad_avg, alpha=-lr / d1)
 
 
-@mark(place="descend")
+@mark(place="descend", role=("descend", "rate"))
 def qhadam_step(
     p, lr, mom, sqr_mom, sqr_avg, grad_avg, step, nu_1=0.7, nu_2=1.0, eps=1e-8, **kwargs
 ):
@@ -158,13 +158,13 @@ def larc_layer_lr(p, lr, trust_coeff=0.02, wd=0.0, eps=1e-8, clip=True, local_lr
     return {"local_lr": torch.clamp(local_lr, max=lr) if clip else local_lr}
 
 
-@mark(place="descend")
+@mark(place="descend", role=("descend", "rate"))
 def larc_step(p, local_lr, grad_avg=None, **kwargs):
     """p <- p - local_lr * (a or g)."""
     p.data.sub_(local_lr * (p.grad.data if grad_avg is None else grad_avg))
 
 
-@mark(place="descend")
+@mark(place="descend", role=("descend", "rate"))
 def lamb_step(p, lr, mom, step, sqr_mom, grad_avg, sqr_avg, eps=1e-5, **kwargs):
     """Adam's direction times r1/r2, the RMS of p and of the direction; at most 10, 1 if either is 0.
 

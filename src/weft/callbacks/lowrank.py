@@ -100,7 +100,7 @@ def ratio(m, v, step, beta2, eps):
     return m / (v.sqrt() + eps * math.sqrt(1 - beta2**step))
 
 
-@mark(place="update")
+@mark(place="update", role=("debias", "correction"))
 def correct_bias(update, step, betas=(0.9, 0.999)):
     """Both of Adam's corrections as one factor: u <- u * sqrt(1 - beta2^t) / (1 - beta1^t)."""
     return {"update": update * math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)}

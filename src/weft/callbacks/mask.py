@@ -20,7 +20,7 @@ def cautious(update, grad):
     return {"update": update * agree * (grad.numel() / (agree.sum() + 1))}
 
 
-@mark(place="update")
+@mark(place="update", role="decay")
 def cautious_weight_decay(p, update, weight_decay=0.01, do_wd=None):
     """Decay where the update points that way too.
 

@@ -66,7 +66,7 @@ def polar_factor(x: torch.Tensor) -> torch.Tensor:
     return u * (s > max(x.shape) * torch.finfo(x.dtype).eps * s[0]) @ vh
 
 
-@mark(place="update")
+@mark(place="update", role="nesterov")
 def nesterov_average(update, grad, momentum=0.9):
     """Look ahead along an averaged momentum: u <- (1 - momentum) * g + momentum * u."""
     return {"update": grad.lerp(update, momentum)}

@@ -87,7 +87,7 @@ def adan(
     }  # fmt: skip
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def adan_root(update, exp_avg_sq, step, betas=(0.98, 0.92, 0.99), eps=1e-8):
     """Divide by the root of the corrected third average: u <- u / (sqrt(n / (1 - beta3^t)) + eps)."""
     return {"update": update / ((exp_avg_sq / (1 - betas[2] ** step)).sqrt() + eps)}

@@ -57,7 +57,7 @@ def average(update, momentum=0.9, momentum_buffer=zeros):
     return {"momentum_buffer": buffer, "update": buffer}
 
 
-@mark(place="update")
+@mark(place="update", role="debias")
 def debias(update, step, betas=(0.9, 0.999)):
     """Correct an average that started at zero.
 
@@ -68,7 +68,7 @@ def debias(update, step, betas=(0.9, 0.999)):
     return {"update": update / (1 - betas[0] ** step)}
 
 
-@mark(place="update", sparse="dense")
+@mark(place="update", sparse="dense", role="nesterov")
 def nesterov(update, grad, momentum=0.9):
     """Look ahead along the momentum.
 
@@ -79,13 +79,13 @@ def nesterov(update, grad, momentum=0.9):
     return {"update": grad + momentum * update}
 
 
-@mark(place="update")
+@mark(place="update", role="nesterov")
 def nesterov_ema(update, grad, betas=(0.9, 0.999)):
     """Look ahead along an average: u <- beta1 * u + (1 - beta1) * g."""
     return {"update": grad.lerp(update, betas[0])}
 
 
-@mark(place="update")
+@mark(place="update", role="debias")
 def nesterov_debias(grad, exp_avg, step, betas=(0.9, 0.999)):
     """Nesterov's look-ahead for an average, each term with the correction of its own age.
 
@@ -98,7 +98,7 @@ def nesterov_debias(grad, exp_avg, step, betas=(0.9, 0.999)):
     return {"update": ahead * exp_avg + now * grad}
 
 
-@mark(place="update")
+@mark(place="update", role="debias")
 def nesterov_product(
     grad, exp_avg, step, betas=(0.9, 0.999), momentum_decay=4e-3,
     mu_product=state(1.0, dtype=scalar_dtype),

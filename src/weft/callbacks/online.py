@@ -148,7 +148,7 @@ def kate(grad, eta=0.0, eps=1e-8, b_sq=zeros, m_sq=zeros):
     return {"b_sq": b_sq, "m_sq": m_sq, "update": m_sq.sqrt() * quotient(grad, b_sq)}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def smooth_root(
     p, grad, betas=(0.5, 0.99), eps=1e-6,
     prev_param=copy_of_param, s=zeros, n=zeros, exp_avg_sq=zeros,

@@ -108,7 +108,7 @@ def cap_rms(update, max_rms=1.1):
     return {"update": update * (max_rms / (rms(update) + 1e-6)).clamp(max=1)}
 
 
-@mark(place="update")
+@mark(place="update", role="decay")
 def decay_matrices(p, update, weight_decay=0.0, do_wd=None):
     """Decay as part of the update, of what has two axes or more: u <- u + weight_decay * p."""
     if p.ndim < 2 or spared(do_wd):

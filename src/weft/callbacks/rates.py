@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-@mark(place="update", bounds={"gamma": "> 0"})
+@mark(place="update", role=("precondition", "correction", "rate"), bounds={"gamma": "> 0"})
 def bound_rate(
     update, exp_avg_sq, lr, step, betas=(0.9, 0.999), final_lr=0.1, gamma=1e-3, eps=1e-8,
     base_lr=None,
@@ -43,7 +43,7 @@ def bound_rate(
     return {"update": update * (rate / (exp_avg_sq.sqrt() + eps)).clamp(min=low, max=high)}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction", "rate"))
 def average_rate(
     update, exp_avg_sq, lr, step, betas=(0.9, 0.999, 0.999), eps=1e-8, exp_avg_lr=zeros
 ):
@@ -59,7 +59,7 @@ def average_rate(
     return {"update": update * rate.minimum(average), "exp_avg_lr": average}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def partial_root(update, exp_avg_sq, step, betas=(0.9, 0.999), partial=0.25, eps=1e-8):
     """Divide by a power of the root: from SGD (0) to Adam (1/2).
 
@@ -71,7 +71,7 @@ def partial_root(update, exp_avg_sq, step, betas=(0.9, 0.999), partial=0.25, eps
     return {"update": update * scale / (exp_avg_sq.sqrt() + eps) ** (2 * partial)}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def softplus_root(update, exp_avg_sq, step, betas=(0.9, 0.999), softplus_beta=50.0):
     """Divide by the softplus of the corrected root, which is never small.
 
@@ -83,7 +83,7 @@ def softplus_root(update, exp_avg_sq, step, betas=(0.9, 0.999), softplus_beta=50
     return {"update": update / ((x + (-x).exp().log1p()) / softplus_beta)}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def arctan(update, exp_avg_sq, step, betas=(0.9, 0.999), a=1.0, b=1.0):
     """An arc tangent in the place of the division: no eps, and no scale of the gradient.
 
@@ -95,7 +95,7 @@ def arctan(update, exp_avg_sq, step, betas=(0.9, 0.999), a=1.0, b=1.0):
     return {"update": a * torch.atan2(update, b * root)}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def dual_root(update, exp_avg_sq, step, betas=(0.9, 0.999), switch_rate=0.01, eps=1e-8):
     """From multiplying by the root to dividing by it.
 
@@ -139,7 +139,7 @@ def cap_rate(update, lr, step):
     return {"update": update / max(1.0, lr * math.sqrt(step))}
 
 
-@mark(place="decay")
+@mark(place="decay", role="decay")
 def corrected_decay(p, lr, weight_decay=0.01, max_lr=None, do_wd=None):
     """Decoupled decay that falls with the square of the schedule.
 
@@ -175,7 +175,7 @@ def sit_out(update, step):
     return {"update": torch.zeros_like(update) if step == 1 else update}
 
 
-@mark(place="update")
+@mark(place="update", role="rate")
 def times_lr(update, lr):
     """Take the rate into the update, so that momentum keeps the rates of the past: u <- lr * u."""
     return {"update": lr * update}

@@ -16,13 +16,13 @@ __all__ = [
 ]
 
 
-@mark(place="update", sparse="entries")
+@mark(place="update", sparse="entries", role="precondition")
 def root(update, square_avg, eps=1e-8):
     """Divide by the root of the mean square: u <- u / (sqrt(v) + eps)."""
     return {"update": update / (square_avg.sqrt() + eps)}
 
 
-@mark(place="update")
+@mark(place="update", role="precondition")
 def centred_root(update, square_avg, grad_avg, eps=1e-8):
     """Divide by the standard deviation: u <- u / (sqrt(v - a^2) + eps).
 
@@ -32,19 +32,19 @@ def centred_root(update, square_avg, grad_avg, eps=1e-8):
     return {"update": update / ((square_avg - grad_avg * grad_avg).sqrt() + eps)}
 
 
-@mark(place="update")
+@mark(place="update", role="precondition")
 def root_within(update, square_avg, eps=1e-10):
     """Divide by the root, eps inside, as TensorFlow has it: u <- u / sqrt(v + eps)."""
     return {"update": update / (square_avg + eps).sqrt()}
 
 
-@mark(place="update")
+@mark(place="update", role="precondition")
 def centred_root_within(update, square_avg, grad_avg, eps=1e-10):
     """Divide by the standard deviation, eps inside the root: u <- u / sqrt(v - a^2 + eps)."""
     return {"update": update / (square_avg - grad_avg * grad_avg + eps).sqrt()}
 
 
-@mark(place="update", bounds={"nus": ">= 0, <= 1"})
+@mark(place="update", role=("precondition", "correction"), bounds={"nus": ">= 0, <= 1"})
 def quasi_hyperbolic_root(
     update, grad, exp_avg_sq, step, betas=(0.995, 0.999), nus=(0.7, 1.0), eps=1e-8
 ):
@@ -65,7 +65,7 @@ def seeded_average(update, step, beta=0.9, exp_avg=zeros):
     return {"exp_avg": average, "update": average}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def seeded_root(update, beta=0.9, eps=1e-6, exp_avg_sq=zeros):
     """Divide by the root of the update's own mean square, which starts at its first value but 0.
 
@@ -76,7 +76,7 @@ def seeded_root(update, beta=0.9, eps=1e-6, exp_avg_sq=zeros):
     return {"exp_avg_sq": average, "update": update / (average.sqrt() + eps)}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def conditional_root(update, step, beta=0.9, eps=1e-6, exp_avg=zeros):
     """Divide an average by the root of the mean square that its last value and the gradient imply.
 

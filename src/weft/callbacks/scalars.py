@@ -31,7 +31,7 @@ n_entries: Any = over_params("n_entries", size_of)
 exp_avg_sq_sum: Any = over_params("exp_avg_sq_sum", total)
 
 
-@mark(place="decay")
+@mark(place="decay", role="decay")
 def stable_decay(
     p, step, lr, betas=(0.9, 0.999), weight_decay=1e-4,
     exp_avg_sq_sum=exp_avg_sq_sum, n_entries=n_entries, do_wd=None,

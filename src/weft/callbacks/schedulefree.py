@@ -85,7 +85,7 @@ def schedule_free(
     return {"z": z, "p": z + b * (x - z), "averaged": b}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def precondition_tractable(
     update, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-8, silent_sgd_phase=True
 ):

@@ -25,7 +25,7 @@ def max_sq(exp_avg_sq, max_exp_avg_sq=zeros):
     return {"max_exp_avg_sq": max_exp_avg_sq.maximum(exp_avg_sq)}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def precondition(update, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-8):
     """Divide by the root of the corrected second moment.
 
@@ -37,7 +37,7 @@ def precondition(update, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-8):
     return {"update": update / (exp_avg_sq.sqrt() / (1 - betas[1] ** step) ** 0.5 + eps)}
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def rectify(update, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-8):
     """Divide by the root of the second moment once its variance is tractable, rectified.
 

@@ -32,7 +32,7 @@ def scale_by_shape(update, nonstandard_constant=1e-3):
     return {"update": update * size(update, nonstandard_constant)}
 
 
-@mark(place="after")
+@mark(place="after", role="decay")
 def decay_by_shape(p, lr, weight_decay=0.01, nonstandard_constant=1e-3, do_wd=None):
     """Decay with the same scale: p <- p * (1 - lr * 2 / (m + n) * weight_decay)."""
     if spared(do_wd):

@@ -11,7 +11,7 @@ from weft.callbacks.units import norm, quotient
 __all__ = ["lars_scale", "trust_ratio"]
 
 
-@mark(place="update")
+@mark(place="update", role=())  # a norm that is given twice is given once
 def trust_ratio(p, update, max_ratio=math.inf):
     """Give the update the norm of the parameter.
 

@@ -127,7 +127,7 @@ def eta_energy(exp_avg_sq, step, betas=(0.9, 0.999), eps=0.1):
     return _eta(exp_avg_sq, step, betas[1], eps).square().sum() if step > 1 else 0.0
 
 
-@mark(place="update")
+@mark(place="update", role=("precondition", "correction"))
 def avagrad(update, exp_avg_sq, eta_energy, size, step, betas=(0.9, 0.999), eps=0.1):
     """Rates from the steps before, of mean square one over all parameters.
 
@@ -222,7 +222,7 @@ def natural(update, grad, fim, clip=1.0, power=0.5, eps=1e-8, eps2=1e-2):
     return {"update": _natural(update, grad, fim, clip, power, eps, eps2)}
 
 
-@mark(place="update")
+@mark(place="update", role="decay")
 def natural_decay(
     p, update, grad, fim, weight_decay=0.1, clip=1.0, power=0.5, eps=1e-8, eps2=1e-2, do_wd=None
 ):

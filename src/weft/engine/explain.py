@@ -35,6 +35,7 @@ class Explanation:
         phases: what runs in order, in words; empty where no kernel runs.
         ahead: the phases are those of a first step to come.
         eager: no kernel is ever going to run.
+        replaced: which modifiers took the place of what, in words.
         bytes_per_parameter: read and written in one step, for one element of a parameter.
         state_bytes_per_parameter: kept between steps, for one element of a parameter.
     """
@@ -50,9 +51,12 @@ class Explanation:
     state_bytes_per_parameter: float = 0.0
     ahead: bool = False
     eager: bool = True
+    replaced: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return "\n".join([*self._table(), "", *self._around(), *self._order(), *self._costs()])
+        return "\n".join(
+            [*self._table(), *self.replaced, "", *self._around(), *self._order(), *self._costs()]
+        )
 
     __repr__ = __str__
 

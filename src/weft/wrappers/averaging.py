@@ -24,6 +24,7 @@ class Averaged(Wrapper):
     """
 
     numbers: ClassVar = {"step": 0}
+    role: ClassVar = "other weights to evaluate with"
 
     def around_step(self, opt: Any, closure: Any) -> Any:
         """Step, then let the average follow."""

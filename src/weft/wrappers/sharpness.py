@@ -37,6 +37,7 @@ class SAM(Wrapper):
 
     needs_closure: ClassVar = True
     hypers: ClassVar = {"rho": 0.05}
+    role: ClassVar = "a gradient of another point"
 
     def around_step(self, opt: Any, closure: Any) -> Any:
         """Climb, evaluate there, come back and step."""
