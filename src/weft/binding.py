@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, attribute, read
 from weft.errors import ChainError, did_you_mean
 from weft.roles import check_roles
@@ -59,6 +61,7 @@ class Binding:
         shared: values that the group holds once, for all its parameters.
         keeps_step: a callback reads the built-in `step`.
         owns_step: the chain keeps a `step` of its own.
+        state_dtype: what states are kept in that declare no dtype; None for the parameter's.
     """
 
     elements: tuple[Any, ...]
@@ -76,6 +79,7 @@ class Binding:
     opaque: bool
     writes_p: bool
     ndim: tuple[tuple[Spec, tuple[int, ...]], ...] = field(default=())
+    state_dtype: torch.dtype | None = None
     doubts: tuple[str, ...] = ()  # what works, but can hardly be meant
 
     @property
@@ -83,17 +87,27 @@ class Binding:
         """Every name that may be in the state of a parameter."""
         return frozenset(self.states) | self.made | ({"step"} if self.keeps_step else frozenset())
 
+    def chooses(self, name: str) -> bool:
+        """Whether the group's `state_dtype` says what the state `name` is kept in."""
+        declared = self.states.get(name)
+        return self.state_dtype is not None and (declared is None or declared.dtype is None)
+
     def knows_hyper(self, name: str) -> bool:
         """Whether a callback of the chain can read the hyper `name`."""
         return name in self.hyper_names or any(name in c.spec.mentions for c in self.calls)
 
 
-def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -> Binding:
+def bind(
+    elements: Sequence[Callable | OverParams],
+    given: Iterable[str] = (),
+    state_dtype: torch.dtype | None = None,
+) -> Binding:
     """Account for every name of a chain.
 
     Args:
         elements: callbacks and `over_params` in order.
         given: hypers that the parameter group sets itself.
+        state_dtype: what its states are kept in, where they declare no dtype.
 
     Raises:
         ChainError: a name that nothing provides; a state declared twice, or read before it is
@@ -145,6 +159,7 @@ def bind(elements: Sequence[Callable | OverParams], given: Iterable[str] = ()) -
         opaque=any(s.opaque for s in specs),
         writes_p=any(_may_write_p(c) for c in calls),
         ndim=tuple((s, s.ndim) for s in specs if s.ndim is not None),
+        state_dtype=state_dtype,
         doubts=tuple(unwritten(calls)),
     )
 

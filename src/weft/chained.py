@@ -9,6 +9,7 @@ import torch
 from weft import hyperparameters
 from weft.binding import ORIGINAL_NAMES, Binding, bind
 from weft.callback import number
+from weft.declared import as_dtype
 from weft.errors import ChainError, StepError, WeftWarning, depth_of_user, did_you_mean, slip_of
 from weft.groups import (
     NOT_HYPERS,
@@ -41,6 +42,7 @@ class Chained(torch.optim.Optimizer):
     _explicit: dict[str, Any]  # the hypers that the constructor was given
     _replaced: tuple[str, ...] = ()  # which modifiers took the place of what
     _lent: set[str]  # defaults that only groups with chains of their own have
+    _state_dtype: torch.dtype | None = None  # what states are kept in that declare no dtype
 
     def _split(self, cbs: Iterable[Any]) -> tuple[Any, ...]:
         """The callbacks of a chain; its wrappers go around the optimizer."""
@@ -65,12 +67,14 @@ class Chained(torch.optim.Optimizer):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         given = {k: number(v) for k, v in param_group.items() if k not in (*NOT_HYPERS, "cbs")}
         scale = given.pop("lr_scale", None)  # of param_groups(layer_decay=...), and timm's
+        kept_in = as_dtype(given.pop("state_dtype", None))
         hyperparameters.validate(given)
         group = {k: v for k, v in param_group.items() if k in NOT_HYPERS} | given
         own = param_group.get("cbs")
         explicit = set(given)
         if own is not None:
             chain_defaults = dict(getattr(own, "defaults", {}))
+            kept_in = kept_in or as_dtype(chain_defaults.pop("state_dtype", None))
             for name, value in chain_defaults.items():
                 group.setdefault(name, number(value))
             elements = self._split(own)
@@ -88,7 +92,8 @@ class Chained(torch.optim.Optimizer):
         for name, leader in self.follows.items():
             if name in group and group[name] is None:
                 group[name] = hyperparameters.as_read(group[leader])
-        bound = BoundGroup(len(self.param_groups), group, bind(elements, group), explicit)
+        binding = bind(elements, group, kept_in or self._state_dtype)
+        bound = BoundGroup(len(self.param_groups), group, binding, explicit)
         bound.own_chain = own is not None
         if own is None:
             for name, length in self._lengths().items():
@@ -136,7 +141,10 @@ class Chained(torch.optim.Optimizer):
         except ChainError:
             self.param_groups.pop()
             raise
+        too_coarse = _too_coarse(bound) if not any(map(_too_coarse, self._bound)) else ""
         self._bound.append(bound)
+        if too_coarse:
+            warnings.warn(WeftWarning(too_coarse), stacklevel=depth_of_user())
         if not bound.binding.writes_p:
             warnings.warn(_nothing_written(bound.binding), stacklevel=depth_of_user())
         for doubt in bound.binding.doubts if not self._wrappers else ():  # these write states too
@@ -190,7 +198,7 @@ class Chained(torch.optim.Optimizer):
             return
         elements = self._chain_for(bound.group)
         if elements != bound.elements:
-            bound.binding = bind(elements, bound.group)
+            bound.binding = bind(elements, bound.group, bound.binding.state_dtype)
             bound.fill_defaults()
         in_place = any(isinstance(c, torch.Tensor) for c in chosen)  # its number may change unseen
         bound.chosen = [] if in_place else chosen
@@ -252,6 +260,20 @@ class Chained(torch.optim.Optimizer):
 def _selects_alike(a: Any, b: Any) -> bool:
     """Whether two values of an option certainly select the same chain: numbers by being zero or not."""
     return type(a) is type(b) is float and (a != 0) is (b != 0)
+
+
+def _too_coarse(bound: BoundGroup) -> str:
+    """The warning for states that 16 bits are too few for; empty where there is none."""
+    states, chosen = bound.binding.states, bound.binding.state_dtype
+    names = [n for n, s in states.items() if s.outgrows_16_bits]
+    kept = {chosen or p.dtype for p in bound.params} & {torch.bfloat16, torch.float16}
+    if not names or not kept:
+        return ""
+    owner = next(c.spec for c in bound.binding.calls if names[0] in c.spec.states)
+    return (
+        f"{owner.where} keeps {names} in {kept.pop()}: what is added to them, or measured by them, is "
+        "rounded away in 16 bits. state_dtype=torch.float32 keeps states in float32 (see docs/limits.md)"
+    )
 
 
 def _nothing_written(binding: Binding) -> WeftWarning:

@@ -10,13 +10,19 @@ __all__ = [
     "SCALAR_DTYPES",
     "Shared",
     "State",
+    "as_dtype",
     "copy_of_param",
+    "kept_dtype",
     "ones",
     "scalar_dtype",
     "shared",
+    "start",
     "state",
+    "sums",
     "zeros",
 ]
+
+LOW = (torch.bfloat16, torch.float16)
 
 
 SCALAR_DTYPES = (torch.float32, torch.float64)
@@ -25,6 +31,35 @@ SCALAR_DTYPES = (torch.float32, torch.float64)
 def scalar_dtype() -> torch.dtype:
     """The dtype of a number that is kept as a tensor, a count of steps say, as torch has it."""
     return torch.float64 if torch.get_default_dtype() is torch.float64 else torch.float32
+
+
+def as_dtype(value: Any) -> torch.dtype | None:
+    """A `state_dtype`, which a config may spell: "float32".
+
+    Raises:
+        TypeError: for what is no dtype of fractions.
+    """
+    dtype = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
+    if value is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        return dtype
+    raise TypeError(f"state_dtype is a dtype such as torch.float32, not {value!r}")
+
+
+def kept_dtype(
+    dtype: torch.dtype, ndim: int, p: torch.dtype, p_ndim: int, chosen: torch.dtype | None
+) -> torch.dtype:
+    """What a state is kept in that declares no dtype.
+
+    Args:
+        dtype, ndim: the value's, and how many dimensions it has.
+        p, p_ndim: the parameter's.
+        chosen: the group's `state_dtype`.
+    """
+    if not (dtype.is_floating_point and p.is_floating_point):
+        return dtype
+    kept = chosen or p
+    one = ndim == 0 and p_ndim > 0  # a number of one parameter costs nothing in float32
+    return torch.float32 if one and kept in LOW else kept
 
 
 @dataclass(frozen=True)
@@ -43,16 +78,25 @@ class State:
         """The dtype that a state made now is kept in; None for the parameter's."""
         return self.kept_in() if callable(self.kept_in) else self.kept_in
 
-    def make(self, p: torch.Tensor, *, graph: bool = False) -> Any:
-        """The initial value for parameter `p`: a fresh tensor, or a number; `graph`: under autograd."""
+    def make(
+        self, p: torch.Tensor, chosen: torch.dtype | None = None, *, graph: bool = False
+    ) -> Any:
+        """The initial value for parameter `p`: a fresh tensor, or a number.
+
+        `chosen`: the group's `state_dtype`; `graph`: under autograd.
+        """
         value = self.init(p.clone() if graph else p.detach()) if callable(self.init) else self.init
         if isinstance(value, torch.Tensor):
-            floats = value.is_floating_point() and p.is_floating_point()
-            dtype = self.dtype or (p.dtype if floats else value.dtype)
+            dtype = self.dtype or kept_dtype(value.dtype, value.ndim, p.dtype, p.ndim, chosen)
             return value.to(dtype, copy=not self.name)  # the user's may alias something kept
         if self.dtype is not None:
             return torch.tensor(value, dtype=self.dtype, device=p.device)
         return value
+
+    @property
+    def outgrows_16_bits(self) -> bool:
+        """Whether it changes by less, in the end, than 16 bits can tell."""
+        return self.name in ("start", "sums")
 
     @property
     def is_number(self) -> bool:
@@ -84,6 +128,8 @@ def _copy(p: torch.Tensor) -> torch.Tensor:
 zeros: Any = State(torch.zeros_like, name="zeros")
 ones: Any = State(_ones, name="ones")
 copy_of_param: Any = State(_copy, name="copy_of_param")
+sums: Any = State(torch.zeros_like, name="sums")  # of ever more terms, that 16 bits round away
+start: Any = State(_copy, name="start")  # where the parameter began, to measure how far it has come
 
 
 def state(initial: Any, dtype: torch.dtype | Callable[[], torch.dtype] | None = None) -> Any:

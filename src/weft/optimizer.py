@@ -10,6 +10,7 @@ from weft import hyperparameters, nonfinite, older, scaler
 from weft.binding import bind
 from weft.callback import number
 from weft.chained import Chained
+from weft.declared import as_dtype
 from weft.engine import engine_named
 from weft.errors import StepError
 from weft.groups import (
@@ -46,6 +47,9 @@ class Optimizer(Original, Watched, Chained):
             steps: to hypers that are tensors, to grads, to earlier parameters. The parameters are
             then clones, not leaves; a group may set its own. A wrapper is refused, and so is a
             callback that leaves autograd.
+        state_dtype: what states are kept in that declare no dtype of their own, such as
+            `torch.float32` beside bfloat16 parameters; the parameter's where it is None. A group
+            may have its own.
         **hypers: hyperparameters for all groups, such as `lr=0.1`.
 
     Raises:
@@ -75,6 +79,7 @@ class Optimizer(Original, Watched, Chained):
         engine: str = "auto",
         on_nonfinite: str = "keep",
         differentiable: bool = False,
+        state_dtype: torch.dtype | str | None = None,
         **hypers: Any,
     ):
         self.on_nonfinite = on_nonfinite
@@ -83,11 +88,14 @@ class Optimizer(Original, Watched, Chained):
         self._wrappers: list[Wrapper] = []
         self._lent: set[str] = set()  # defaults that only groups with chains of their own have
         self._default_chain = self._split(cbs)
+        given = dict(getattr(cbs, "defaults", {}))
+        chosen = given.pop("state_dtype", None)
+        self._state_dtype = as_dtype(chosen if state_dtype is None else state_dtype)
         if differentiable or "differentiable" in self._accepted():
             hypers["differentiable"] = differentiable
         self._explicit = {k: number(v) for k, v in hypers.items()}
         self.frozen_idx = 0
-        defaults = {**getattr(cbs, "defaults", {}), **self._explicit}
+        defaults = {**given, **self._explicit}
         hyperparameters.validate(defaults)
         super().__init__(as_groups(params), defaults)
         self._check_hypers(self._explicit)
@@ -259,6 +267,7 @@ class Optimizer(Original, Watched, Chained):
             "_wrappers",
             "frozen_idx",
             "_on_nonfinite",
+            "_state_dtype",
         )
         extra = {k: self.__dict__[k] for k in self.__dict__ if k not in NOT_PICKLED and k[0] != "_"}
         return {
@@ -266,7 +275,9 @@ class Optimizer(Original, Watched, Chained):
             **{k: getattr(self, k) for k in kept},
             **super().__getstate__(),
             "_engine_name": self._engine.name,
-            "_bound_as": [(b.given, b.own_chain, b.elements) for b in self._bound],
+            "_bound_as": [
+                (b.given, b.own_chain, b.elements, b.binding.state_dtype) for b in self._bound
+            ],
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -277,9 +288,9 @@ class Optimizer(Original, Watched, Chained):
             self._engine = engine_named(engine)
         if bound is not None:
             self._bound = []
-            for i, (given, own_chain, elements) in enumerate(bound):
+            for i, (given, own_chain, elements, *kept_in) in enumerate(bound):
                 group = self.param_groups[i]
-                binding = bind(elements, set(group).difference(older.MOVED))
+                binding = bind(elements, set(group).difference(older.MOVED), *kept_in)
                 self._bound.append(BoundGroup(i, group, binding, set(given)))
                 self._bound[-1].own_chain = own_chain
         for bound in self._current():

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from weft.callback import State, copy_of_param, ones, zeros
-from weft.declared import SCALAR_DTYPES, scalar_dtype
+from weft.callback import State
+from weft.declared import SCALAR_DTYPES, kept_dtype, scalar_dtype
 from weft.engine.dry import states_made
 from weft.errors import StateError
 from weft.groups import NOT_HYPERS, BoundGroup
@@ -226,7 +226,10 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
         dtype = declared.dtype
         if callable(declared.kept_in) and value.dtype in SCALAR_DTYPES:
             dtype = value.dtype  # it was saved under another default
-    elif value.is_floating_point() and (p.is_floating_point() or value.shape == p.shape):
+    elif value.is_floating_point() and p.is_floating_point():
+        chosen = bound.binding.state_dtype if name in bound.binding.state_names else None
+        dtype = kept_dtype(value.dtype, value.ndim, p.dtype, p.ndim, chosen)
+    elif value.is_floating_point() and value.shape == p.shape:
         dtype = p.dtype
     return value.detach().to(p.device, dtype, copy=True)
 
@@ -243,7 +246,7 @@ def _step(bound: BoundGroup, i: int, value: Any) -> torch.Tensor:
 
 def _like(p: torch.Tensor, declared: State | None, held: Any) -> torch.Tensor | None:
     """A tensor of the shape and kind that a state of this name has here, where that can be told."""
-    if declared in (zeros, ones, copy_of_param):
+    if declared is not None and declared.name:
         return p
     made = held if declared is None or isinstance(held, torch.Tensor) else declared.make(p)
     return made if isinstance(made, torch.Tensor) else None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weft.callback import copy_of_param, mark, over_params, shared
+from weft.callback import mark, over_params, shared, start
 from weft.callbacks.units import norm, scalar_zero, sum_sq
 
 __all__ = [
@@ -34,7 +34,7 @@ update_sq_norm: Any = over_params("update_sq_norm", update_sq)
 
 @mark(place="update")
 def distance_over_gradients(
-    update, x0=copy_of_param, reps_rel=1e-6, eps=1e-8, distance=shared(0.0), sq_sum=shared(0.0),
+    update, x0=start, reps_rel=1e-6, eps=1e-8, distance=shared(0.0), sq_sum=shared(0.0),
     distance_sq_norm=distance_sq_norm, start_sq_norm=start_sq_norm, update_sq_norm=update_sq_norm,
 ):  # fmt: skip
     """The largest distance from the start, over the root of all squared gradients: DoG.
@@ -52,7 +52,7 @@ def distance_over_gradients(
 
 @mark(place="update")
 def layer_distance_over_gradients(
-    p, update, x0=copy_of_param, reps_rel=1e-6, eps=1e-8, distance=scalar_zero, sq_sum=scalar_zero
+    p, update, x0=start, reps_rel=1e-6, eps=1e-8, distance=scalar_zero, sq_sum=scalar_zero
 ):
     """DoG with a distance and a sum for each tensor.
 
@@ -68,7 +68,7 @@ def layer_distance_over_gradients(
 
 @mark(place="update")
 def distance_over_weighted_gradients(
-    update, x0=copy_of_param, r0=1e-4, eps=1e-4, distance=shared(0.0), sq_sum=shared(0.0),
+    update, x0=start, r0=1e-4, eps=1e-4, distance=shared(0.0), sq_sum=shared(0.0),
     distance_sq_norm=distance_sq_norm, update_sq_norm=update_sq_norm,
 ):  # fmt: skip
     """DoG with gradients weighted by the distance: DoWG.

@@ -175,4 +175,6 @@ def init_state(
             for name, declared in states.items():
                 if name not in own:
                     with torch.set_grad_enabled(bound.differentiable):
-                        own[name] = declared.make(p, graph=bound.differentiable)
+                        own[name] = declared.make(
+                            p, bound.binding.state_dtype, graph=bound.differentiable
+                        )

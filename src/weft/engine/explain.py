@@ -147,7 +147,8 @@ def _held(bound: BoundGroup, p: torch.Tensor, state: MutableMapping) -> int:
         values = [v for k, v in own.items() if k != "step"]
     else:
         meta = p.detach().to("meta")
-        values = [s.make(meta) for s in bound.binding.states.values() if not s.is_number]
+        states, chosen = bound.binding.states.values(), bound.binding.state_dtype
+        values = [s.make(meta, chosen) for s in states if not s.is_number]
     return sum(v.numel() * v.element_size() for v in values if isinstance(v, torch.Tensor))
 
 

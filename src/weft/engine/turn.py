@@ -7,7 +7,7 @@ import torch
 
 from weft.binding import Call
 from weft.callback import State, function_of
-from weft.declared import scalar_dtype
+from weft.declared import kept_dtype, scalar_dtype
 from weft.errors import StepError
 from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import as_read
@@ -241,9 +241,24 @@ class Turn:
     def _state(self, name: str) -> Any:
         value = self.own[name]
         readable = self._readable(value)
+        if self._converted(name, value):
+            readable = readable.to(self.work.dtype)
         if readable is not value:
             self.values[name] = readable
         return readable
+
+    def _rounds(self, name: str, value: torch.Tensor) -> bool:
+        """Whether a new state is kept in another dtype than it has, as the group chose."""
+        return self.binding.chooses(name) and self._dtype_of(name, value) != value.dtype
+
+    def _converted(self, name: str, held: Any) -> bool:
+        """Whether a state is read in another dtype than its own: that which is computed in."""
+        return (
+            isinstance(held, torch.Tensor)
+            and self.binding.chooses(name)
+            and held.is_floating_point()
+            and held.dtype != self.work.dtype
+        )
 
     # ------------------------------------------------------------ a result
 
@@ -316,7 +331,7 @@ class Turn:
             held.fill_(value)  # a number that is kept as a tensor, in torch's format
             return
         if isinstance(value, torch.Tensor) and isinstance(held, torch.Tensor):
-            if held.dtype in LOW or held.is_complex():
+            if held.dtype in LOW or held.is_complex() or self._converted(name, held):
                 self.values[name] = value  # rounded once, when the chain is through
                 return
             same_kind = held.dtype == value.dtype or (
@@ -327,7 +342,9 @@ class Turn:
                     held.copy_(value)
                 return
         self.values.pop(name, None)
-        if isinstance(value, torch.Tensor) and self.work is not self.p:
+        if isinstance(value, torch.Tensor) and (
+            self.work is not self.p or self._rounds(name, value)
+        ):
             self.values[name] = value
         else:
             self.own[name] = self._stored(name, value)
@@ -337,15 +354,17 @@ class Turn:
         if not isinstance(value, torch.Tensor):
             return value
         declared: State | None = self.binding.states.get(name)
-        dtype = value.dtype
-        if declared is not None and declared.dtype is not None:
-            dtype = declared.dtype
-        elif self.p.is_complex():
-            if value.shape == self.work.shape:
-                return torch.view_as_complex(value.clone(memory_format=torch.contiguous_format))
-        elif value.is_floating_point():
-            dtype = self.p.dtype
-        return value.to(dtype, copy=True)
+        own = declared is not None and declared.dtype is not None
+        if self.p.is_complex() and value.shape == self.work.shape and not own:
+            return torch.view_as_complex(value.clone(memory_format=torch.contiguous_format))
+        return value.to(self._dtype_of(name, value), copy=True)
+
+    def _dtype_of(self, name: str, value: torch.Tensor) -> torch.dtype:
+        """What a state is kept in."""
+        declared: State | None = self.binding.states.get(name)
+        own = declared.dtype if declared is not None else None
+        chosen = self.binding.state_dtype
+        return own or kept_dtype(value.dtype, value.ndim, self.p.dtype, self.p.ndim, chosen)
 
     def _store(self) -> None:
         """The end of a turn: what was read as float32 is rounded once and put back."""

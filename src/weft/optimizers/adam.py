@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+import torch
+
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
@@ -33,6 +35,7 @@ class Adam(Algorithm):
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -67,6 +70,7 @@ class Adam(Algorithm):
         decoupled_weight_decay: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -126,6 +130,7 @@ class AdamW(Adam):
         fused: bool | None = None,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -178,6 +183,7 @@ class RAdam(Algorithm):
         differentiable: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -231,6 +237,7 @@ class QHAdam(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -282,6 +289,7 @@ class Ranger(RAdam):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         Algorithm.__init__(self, params, locals())
 

@@ -18,7 +18,7 @@ __all__ = ["Algorithm", "algorithms"]
 
 _REGISTRY: dict[str, type["Algorithm"]] = {}
 
-OF_THE_OPTIMIZER = ("engine", "on_nonfinite")  # keywords that are no hypers
+OF_THE_OPTIMIZER = ("engine", "on_nonfinite", "state_dtype")  # keywords that are no hypers
 
 
 class Algorithm(Optimizer):
@@ -72,6 +72,7 @@ class Algorithm(Optimizer):
     def weave(cls, *cbs: Any, **hypers: Any) -> Chain:
         """A chain of what is given (None and False are left out), with the class's hyper defaults."""
         elements = [cb for cb in cbs if cb]
+        kept_in = {n: hypers.pop(n) for n in ("state_dtype",) if n in hypers}
         signature = cls._signature()
         unknown = set(hypers) - set(signature)
         if unknown:
@@ -79,7 +80,8 @@ class Algorithm(Optimizer):
             raise TypeError(f"{cls.__name__}.chain has no {name!r}{did_you_mean(name, signature)}")
         hypers = {**signature, **hypers}
         bound = bind([e for e in elements if not isinstance(e, Wrapper)], hypers)
-        return chain(*elements, **{n: v for n, v in hypers.items() if bound.knows_hyper(n)})
+        known = {n: v for n, v in hypers.items() if bound.knows_hyper(n)}
+        return chain(*elements, **known, **kept_in)
 
     @classmethod
     def _signature(cls) -> dict[str, Any]:

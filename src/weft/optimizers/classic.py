@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.optimizers.base import Algorithm
@@ -26,6 +28,7 @@ class Rprop(Algorithm):
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -55,6 +58,7 @@ class Rprop(Algorithm):
         differentiable: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -83,6 +87,7 @@ class ASGD(Algorithm):
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -116,6 +121,7 @@ class ASGD(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

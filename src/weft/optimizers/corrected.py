@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+import torch
+
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.optimizers.base import Algorithm
@@ -23,6 +25,7 @@ class AdamC(Algorithm):
         weight_decay: at the peak.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -48,6 +51,7 @@ class AdamC(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -72,6 +76,7 @@ class AdamD(Algorithm):
         weight_decay: decoupled, as in AdamW.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -94,6 +99,7 @@ class AdamD(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -119,6 +125,7 @@ class AdamG(Algorithm):
         weight_decay: L2 penalty, added to the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -143,6 +150,7 @@ class AdamG(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -177,6 +185,7 @@ class AdaNorm(Algorithm):
         weight_decay: decoupled, as in AdamW.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -200,6 +209,7 @@ class AdaNorm(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.hyperparameters import check_length, check_one, unused
@@ -30,6 +32,7 @@ class Adafactor(Algorithm):
         sq_eps: what is added to g^2. torch adds nothing and has the floor.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -62,6 +65,7 @@ class Adafactor(Algorithm):
         sq_eps: float = 0.0,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         arguments = dict(locals())
         _check(arguments)
@@ -139,6 +143,7 @@ class CAME(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -191,6 +196,7 @@ class SM3(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -245,6 +251,7 @@ class AdamMini(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

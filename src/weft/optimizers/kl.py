@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
@@ -57,6 +59,7 @@ class KLShampoo(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -115,6 +118,7 @@ class KLSOAP(KLShampoo):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         Algorithm.__init__(self, params, locals())
 

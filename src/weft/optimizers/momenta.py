@@ -3,6 +3,8 @@
 from functools import cache, partial
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
@@ -36,6 +38,7 @@ class SGDW(Algorithm):
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -65,6 +68,7 @@ class SGDW(Algorithm):
         maximize: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -94,6 +98,7 @@ class AggMo(Algorithm):
         weight_decay: L2 penalty, added to the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -116,6 +121,7 @@ class AggMo(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -139,6 +145,7 @@ class QHM(Algorithm):
         weight_decay: L2 penalty, added to the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -161,6 +168,7 @@ class QHM(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -187,6 +195,7 @@ class PID(Algorithm):
         weight_decay: L2 penalty, added to the gradient.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -212,6 +221,7 @@ class PID(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -237,6 +247,7 @@ class PNM(Algorithm):
         weight_decay: decoupled, as in AdamW.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -259,6 +270,7 @@ class PNM(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

@@ -37,6 +37,7 @@ class Muon(Algorithm):
         adjust_lr_fn: "original" (None is the same) or "match_rms_adamw".
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range or a parameter that is not 2-D, in torch's words.
@@ -73,6 +74,7 @@ class Muon(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         _check(lr, momentum, weight_decay, adjust_lr_fn, ns_coefficients, ns_steps)
         super().__init__(params, locals())
@@ -167,6 +169,7 @@ class MuonPolarExpress(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -210,6 +213,7 @@ class MuonClip(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -267,6 +271,7 @@ class NorMuon(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -327,6 +332,7 @@ class AdaMuon(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

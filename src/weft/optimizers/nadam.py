@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.optimizers.base import Algorithm
@@ -27,6 +29,7 @@ class Adamax(Algorithm):
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -57,6 +60,7 @@ class Adamax(Algorithm):
         capturable: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -94,6 +98,7 @@ class NAdam(Algorithm):
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     Raises:
         ValueError: for hypers out of range, in torch's words.
@@ -126,6 +131,7 @@ class NAdam(Algorithm):
         differentiable: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -177,6 +183,7 @@ class NAdamW(Algorithm):
         maximize: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

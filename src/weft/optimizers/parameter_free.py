@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.optimizers.base import Algorithm
@@ -58,6 +60,7 @@ class Prodigy(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -104,6 +107,7 @@ class DoG(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -168,6 +172,7 @@ class DoWG(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -200,7 +205,13 @@ class AdGD(Algorithm):
     paper = "Malitsky and Mishchenko, 2019, arXiv:1910.09529"
 
     def __init__(
-        self, params: Any, lr: Any = 1e-6, *, engine: str = "auto", on_nonfinite: str = "keep"
+        self,
+        params: Any,
+        lr: Any = 1e-6,
+        *,
+        engine: str = "auto",
+        on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -239,6 +250,7 @@ class AdaGradNorm(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -277,6 +289,7 @@ class NormalizedGD(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

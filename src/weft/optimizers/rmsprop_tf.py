@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.callback import ones
 from weft.chain import Chain
@@ -32,6 +34,7 @@ class RMSpropTF(Algorithm):
         lr_in_momentum: the rate is in the buffer, rather than multiplying it.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -64,6 +67,7 @@ class RMSpropTF(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

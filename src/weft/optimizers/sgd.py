@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.hyperparameters import unused
@@ -29,6 +31,7 @@ class SGD(Algorithm):
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     Raises:
         ValueError: for negative hypers, or nesterov without momentum or with dampening.
@@ -61,6 +64,7 @@ class SGD(Algorithm):
         fused: bool | None = None,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")

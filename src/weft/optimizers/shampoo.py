@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
@@ -61,6 +63,7 @@ class Shampoo(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -128,6 +131,7 @@ class DistributedShampoo(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
@@ -24,6 +26,7 @@ class SignSGD(Algorithm):
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -46,6 +49,7 @@ class SignSGD(Algorithm):
         maximize: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -69,6 +73,7 @@ class Signum(Algorithm):
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -92,6 +97,7 @@ class Signum(Algorithm):
         maximize: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -116,6 +122,7 @@ class Tiger(Algorithm):
         weight_decay: decoupled, as in AdamW.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -137,6 +144,7 @@ class Tiger(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -161,6 +169,7 @@ class CautiousLion(Algorithm):
         maximize: ascend.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -186,6 +195,7 @@ class CautiousLion(Algorithm):
         maximize: bool = False,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -217,6 +227,7 @@ class Grams(Algorithm):
         weight_decay: decoupled, as in AdamW.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -239,6 +250,7 @@ class Grams(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -272,6 +284,7 @@ class Ano(Algorithm):
         weight_decay: decoupled, as in AdamW.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -295,6 +308,7 @@ class Ano(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -328,6 +342,7 @@ class FOCUS(Algorithm):
         weight_decay: decay of the parameter along its average.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
+        state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)
@@ -350,6 +365,7 @@ class FOCUS(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

@@ -3,6 +3,8 @@
 import functools
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.callbacks.kronecker import matrices_only
@@ -57,6 +59,7 @@ class SOAP(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -165,6 +168,7 @@ class SOAPAdEMAMix(SOAP):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -210,6 +214,7 @@ class SOAPNAdam(SOAP):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         Algorithm.__init__(self, params, locals())
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.callbacks.matrix import JORDAN
@@ -62,6 +64,7 @@ class SpectralDescent(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -105,6 +108,7 @@ class PolarGrad(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -144,6 +148,7 @@ class SPEL(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -180,6 +185,7 @@ class SpectralSphere(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -222,6 +228,7 @@ class SWAN(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -271,6 +278,7 @@ class RACS(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -330,6 +338,7 @@ class Scion(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

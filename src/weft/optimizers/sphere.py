@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.optimizers.base import Algorithm
@@ -49,6 +51,7 @@ class AdamP(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -109,6 +112,7 @@ class SGDP(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -156,6 +160,7 @@ class Nero(Algorithm):
         *,
         engine: str = "auto",
         on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 
@@ -189,7 +194,13 @@ class Fromage(Algorithm):
     paper = "Bernstein et al., 2020, arXiv:2002.03432"
 
     def __init__(
-        self, params: Any, lr: Any = 1e-2, *, engine: str = "auto", on_nonfinite: str = "keep"
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        *,
+        engine: str = "auto",
+        on_nonfinite: str = "keep",
+        state_dtype: torch.dtype | None = None,
     ):
         super().__init__(params, locals())
 

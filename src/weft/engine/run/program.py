@@ -57,7 +57,8 @@ class TooMany(Exception):
 def chain_key(binding: Binding) -> tuple[Any, ...]:
     """What makes two bindings the same chain: groups that share one share its kernels."""
     elements = tuple(map(_element, binding.calls))
-    return elements, tuple(sorted(binding.hypers)), binding.required, binding.keeps_step
+    hypers = tuple(sorted(binding.hypers))
+    return elements, hypers, binding.required, binding.keeps_step, binding.state_dtype
 
 
 def _element(c: Call) -> Any:

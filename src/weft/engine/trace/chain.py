@@ -287,6 +287,8 @@ class ChainTrace:
             if held.dtype.is_complex:
                 raise Untraceable(f"the state {name!r} is complex")
             node = self.t.graph.load(name, tuple(held.shape), compute_dtype(held.dtype))
+            if self.binding.chooses(name) and node.dtype.is_floating_point:
+                node = self.t.cast(node, self.p.dtype)
             value: Any = TensorProxy.make(
                 self.t, Storage(node, lasting=True), (), self.example.contiguous
             )
@@ -364,7 +366,9 @@ class ChainTrace:
             node = self.t.tensor(value)
             held = self._state(name) if name in self.own else None
             if isinstance(held, TensorProxy) and node.shape == tuple(held.shape):
-                if isinstance(spec, TensorSpec) and spec.dtype in LOW:
+                if isinstance(spec, TensorSpec) and (
+                    spec.dtype in LOW or (spec.dtype != held.dtype and self.binding.chooses(name))
+                ):
                     self.own[name] = self._fresh(node)
                     self._last(name)
                     return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weft.binding import Binding
-from weft.declared import scalar_dtype
+from weft.declared import kept_dtype, scalar_dtype
 from weft.engine.graph import Node
 from weft.engine.norms import Norms
 from weft.engine.trace.api import Example, Kept, TensorSpec, Traced, Untraceable
@@ -104,7 +104,8 @@ class Results:
     def stored(self, name: str, node: Node) -> Node:
         """New state in the dtype that it is computed in from the next step on."""
         spec = self._spec(name, node)
-        if spec.dtype in LOW or self.example.dtype in LOW:
+        chosen = self.binding.chooses(name)
+        if spec.dtype in LOW or self.example.dtype in LOW or chosen:
             return node  # rounded once, when the chain is through
         return self.t.cast(node, spec.dtype)
 
@@ -114,7 +115,9 @@ class Results:
         declared = self.binding.states.get(name)
         if declared is not None and declared.dtype is not None:
             return TensorSpec(shape, declared.dtype)
-        return TensorSpec(shape, self.example.dtype if node.dtype.is_floating_point else node.dtype)
+        p, chosen = self.example, self.binding.state_dtype
+        dtype = kept_dtype(node.dtype, len(shape), p.dtype, len(p.shape), chosen)
+        return TensorSpec(shape, dtype)
 
     # ------------------------------------------------------------ at the end
 
