@@ -138,7 +138,7 @@ def _state(
             first, at = place.setdefault(key, (b, i))
             if first.params[at] is not b.params[i]:
                 raise StateError(f"the state dict has parameter {key!r} in its groups twice")
-    prefixes = (*FREE, *(f"{w.prefix}_" for w in opt._wrappers))
+    prefixes = (*FREE, *(n for w in opt._wrappers for n in (f"{w.prefix}_", *w.gives)))
     state: dict[Any, Any] = defaultdict(dict)
     known: dict[Any, dict[str, Any]] = {}
     pairs = zip(bounds, given["param_groups"], strict=True)

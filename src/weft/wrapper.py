@@ -38,6 +38,7 @@ class Wrapper:
     """
 
     numbers: ClassVar[dict[str, float]] = {}  # declared scalar state -> initial value
+    gives: ClassVar[tuple[str, ...]] = ()  # states that it makes under the chain's own names
     needs_closure: ClassVar[bool] = False  # whether a step evaluates the gradient itself
     role: ClassVar[str] = ""  # what only one wrapper of a step can have
     hypers: ClassVar[

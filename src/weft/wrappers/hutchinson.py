@@ -39,6 +39,7 @@ class Hutchinson(Wrapper):
     """
 
     needs_closure: ClassVar = True
+    gives: ClassVar = ("hessian",)
     hypers: ClassVar = {"every": 1, "gaussian": False}
     bounds: ClassVar = {"every": ">= 1"}
     numbers: ClassVar = {"step": 0, "fresh": True}
