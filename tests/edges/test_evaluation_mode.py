@@ -30,7 +30,6 @@ AROUND = {
     "swa": SGD + weft.SWA(start=2, every=2),
     "lawa": SGD + weft.LAWA(window=3, every=2),
     "gpa": SGD + weft.GPA(mu_x=0.5),
-    "ema around swa": SGD + weft.WeightEMA(decay=0.5) + weft.SWA(),
     "lookahead and ema": SGD + weft.Lookahead(k=2) + weft.WeightEMA(decay=0.5),
     "sam and ema": SGD + weft.WeightEMA(decay=0.5) + weft.SAM(),
     "schedule-free sgd": weft.ScheduleFreeSGD.chain(),
@@ -261,3 +260,30 @@ def test_a_wrapper_of_the_users_own_is_asked_for_its_mode_alike():
     fresh.eval()
     fresh.train()
     assert all(map(torch.equal, fresh.param_groups[0]["params"], parameters()))
+
+
+def test_what_swaps_last_is_undone_first():
+    class Kept(weft.Wrapper):
+        """Evaluate at weights that are `by` larger; keep the others meanwhile."""
+
+        by = 0.0
+
+        def eval(self, opt):
+            for p in self.params(opt):
+                opt.state[p][self.key("weights")] = p.detach().clone()
+                p.add_(self.by)
+
+        def train(self, opt):
+            for p in self.params(opt):
+                p.copy_(opt.state[p].pop(self.key("weights")))
+
+    class Outer(Kept):
+        by = 1.0
+
+    class Inner(Kept):
+        by = 2.0
+
+    opt = (SGD + Outer() + Inner())(parameters(), lr=0.1)
+    opt.eval()
+    opt.train()
+    assert all(map(torch.equal, opt.param_groups[0]["params"], parameters()))
