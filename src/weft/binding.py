@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, attribute, read
+from weft.declared import kept_dtype
 from weft.errors import ChainError, did_you_mean
 from weft.roles import check_roles
 from weft.slips import check_results, unwritten
@@ -58,6 +59,7 @@ class Binding:
         hyper_names: every hyper that a callback reads by name.
         states: declared state, made before the first step.
         made: states that callbacks make themselves.
+        kept: `states`, and those of `made` whose dtype is declared.
         shared: values that the group holds once, for all its parameters.
         keeps_step: a callback reads the built-in `step`.
         owns_step: the chain keeps a `step` of its own.
@@ -71,6 +73,7 @@ class Binding:
     hyper_names: frozenset[str]
     states: dict[str, State]
     made: frozenset[str]
+    kept: dict[str, State]
     shared: dict[str, Shared]
     keeps_step: bool
     owns_step: bool
@@ -89,8 +92,17 @@ class Binding:
 
     def chooses(self, name: str) -> bool:
         """Whether the group's `state_dtype` says what the state `name` is kept in."""
-        declared = self.states.get(name)
-        return self.state_dtype is not None and (declared is None or declared.dtype is None)
+        declared = self.kept.get(name)
+        own = declared is not None and (declared.dtype or declared.least)
+        return self.state_dtype is not None and not own
+
+    def dtype_of(
+        self, name: str, value: torch.dtype, ndim: int, p: torch.dtype, p_ndim: int
+    ) -> torch.dtype:
+        """What the state `name` is kept in, for a value and a parameter of these dtypes and ranks."""
+        declared = self.kept.get(name)
+        own = declared.dtype_beside(p) if declared is not None else None
+        return own or kept_dtype(value, ndim, p, p_ndim, self.state_dtype)
 
     def knows_hyper(self, name: str) -> bool:
         """Whether a callback of the chain can read the hyper `name`."""
@@ -148,9 +160,10 @@ def bind(
         calls=calls,
         hypers=hypers,
         required=required,
-        hyper_names=frozenset(hyper_names | {n for c in calls for n in c.local}),
+        hyper_names=frozenset(hyper_names | {n for c in calls for n in c.local if n not in made}),
         states=states,
         made=frozenset(made - set(states)),
+        kept={**states, **{n: d for s in specs for n, d in s.makes.items()}},
         shared=shared,
         keeps_step=not owns_step and not reads.isdisjoint(("step", GROUP_STEP)),
         owns_step=owns_step,
@@ -282,7 +295,7 @@ def _call(
         others = tuple((arg, name) for arg, name in reads if name != "step")
         own = [arg for arg, name in reads if name == "step"] or ["step"]
         reads = (*others, (own[0], GROUP_STEP))
-    local = {n: v for n, v in s.hypers.items() if n in disputed}
+    local = {n: v for n, v in s.hypers.items() if n in disputed} | dict.fromkeys(s.makes)
     return Call(s, takes_param, reads, local, over)
 
 

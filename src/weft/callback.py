@@ -178,6 +178,7 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
     optional: list[str] = []
     hypers: dict[str, Any] = dict(defaults)
     states: dict[str, State] = {}
+    makes: dict[str, State] = {}
     shareds: dict[str, Shared] = {}
     over: dict[str, OverParams] = {}
     first, positional, var_kw = None, False, False
@@ -194,7 +195,10 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
             continue
         default = number(a.default)
         args[a.name] = a.name
-        if isinstance(default, State):
+        if isinstance(default, State) and default.made_by_callback:
+            optional.append(a.name)
+            makes[a.name] = default
+        elif isinstance(default, State):
             states[a.name] = default
         elif isinstance(default, Shared):
             shareds[a.name] = default
@@ -224,7 +228,7 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         cb=cb, fn=cb, name=name, file=file, line=code.co_firstlineno if code else 0,
         args=args, first=first, positional=positional, var_kw=var_kw,
         required=tuple(required), optional=tuple(optional), hypers=hypers, states=states,
-        shared=shareds, over=over, returns=names, seen=seen,
+        makes=makes, shared=shareds, over=over, returns=names, seen=seen,
         opaque=seen.opaque and not value and attribute(cb, "returns") is None,
         mentions=constants(code) if var_kw and code else frozenset(),
         ndim=ndim, bounds=attribute(cb, "bounds") or {},
@@ -266,6 +270,7 @@ def _rename_spec(cb: Renamed, inner: Spec) -> Spec:
         optional=tuple(map(to, inner.optional)),
         hypers={to(k): v for k, v in inner.hypers.items()},
         states={to(k): v for k, v in inner.states.items()},
+        makes={to(k): v for k, v in inner.makes.items()},
         shared={to(k): v for k, v in inner.shared.items()},
         over={to(k): _rename_over(v, cb.names) for k, v in inner.over.items()},
         returns=frozenset(map(to, inner.returns)),

@@ -72,6 +72,7 @@ class State:
     init: Any
     kept_in: torch.dtype | Callable[[], torch.dtype] | None = None
     name: str = ""
+    least: torch.dtype | None = None
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -87,11 +88,21 @@ class State:
         """
         value = self.init(p.clone() if graph else p.detach()) if callable(self.init) else self.init
         if isinstance(value, torch.Tensor):
-            dtype = self.dtype or kept_dtype(value.dtype, value.ndim, p.dtype, p.ndim, chosen)
+            declared = self.dtype_beside(p.dtype)
+            dtype = declared or kept_dtype(value.dtype, value.ndim, p.dtype, p.ndim, chosen)
             return value.to(dtype, copy=not self.name)  # the user's may alias something kept
         if self.dtype is not None:
             return torch.tensor(value, dtype=self.dtype, device=p.device)
         return value
+
+    def dtype_beside(self, dtype: torch.dtype) -> torch.dtype | None:
+        """The dtype that is declared, for a parameter of this one; None for the parameter's own."""
+        return self.dtype if self.least is None else torch.promote_types(dtype, self.least)
+
+    @property
+    def made_by_callback(self) -> bool:
+        """Whether nothing is made ahead: the callback gets None, and returns the first value."""
+        return self.init is None
 
     @property
     def outgrows_16_bits(self) -> bool:
@@ -101,13 +112,14 @@ class State:
     @property
     def is_number(self) -> bool:
         """Whether the state is a Python value rather than a tensor."""
-        return not (callable(self.init) or isinstance(self.init, torch.Tensor) or self.dtype)
+        a_tensor = callable(self.init) or isinstance(self.init, torch.Tensor)
+        return not (a_tensor or self.dtype or self.least)
 
     def __repr__(self) -> str:
         return f"weft.{self.name}" if self.name else f"weft.state({self.init!r})"
 
     def __reduce__(self):
-        return self.name if self.name else (State, (self.init, self.kept_in))
+        return self.name if self.name else (State, (self.init, self.kept_in, "", self.least))
 
 
 @dataclass(frozen=True)
@@ -132,13 +144,21 @@ sums: Any = State(torch.zeros_like, name="sums")  # of ever more terms, that 16 
 start: Any = State(_copy, name="start")  # where the parameter began, to measure how far it has come
 
 
-def state(initial: Any, dtype: torch.dtype | Callable[[], torch.dtype] | None = None) -> Any:
+def state(
+    initial: Any,
+    dtype: torch.dtype | Callable[[], torch.dtype] | None = None,
+    *,
+    least: torch.dtype | None = None,
+) -> Any:
     """Declare per-parameter state, as a callback's default.
 
     Args:
-        initial: a number, or a function of the parameter that returns a tensor.
+        initial: a number, or a function of the parameter that returns a tensor; None for a tensor
+            that the callback makes itself, when it is given None.
         dtype: of the state's tensors, or a function that gives it; the parameter's where it is
             not given.
+        least: instead, a dtype that the parameter's is widened to where it is narrower: with
+            torch.float32 the state of a bfloat16 parameter is float32, of a float64 one float64.
 
     >>> import torch, weft
     >>> def rows(grad, row_sq=weft.state(lambda p: p.new_zeros(p.shape[:1]))):
@@ -148,7 +168,7 @@ def state(initial: Any, dtype: torch.dtype | Callable[[], torch.dtype] | None = 
     >>> opt.step(); opt.state[p]["row_sq"]
     tensor([3., 3.])
     """
-    return State(initial, dtype)
+    return State(initial, dtype, least=least)
 
 
 def shared(initial: float) -> Any:

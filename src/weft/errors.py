@@ -15,6 +15,7 @@ __all__ = [
     "WeftWarning",
     "depth_of_user",
     "did_you_mean",
+    "raised",
     "refuse_unknown",
     "slip_of",
 ]
@@ -30,6 +31,13 @@ class StateError(ValueError):
 
 class StepError(RuntimeError):
     """A step that could not be finished: names the callback, the parameter and what had stepped."""
+
+
+def raised(where: str, parameter: str, error: BaseException, after: str) -> StepError:
+    """The error of a step in which a callback raised: which, for which parameter, how far it came."""
+    return StepError(
+        f"callback {where} raised {type(error).__name__} for parameter {parameter}: {error}. {after}"
+    )
 
 
 class NonFiniteError(StepError):

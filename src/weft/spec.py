@@ -39,6 +39,7 @@ class Spec:
     optional: tuple[str, ...]
     hypers: dict[str, Any]
     states: dict[str, State]
+    makes: dict[str, State]  # of `optional`, in a dtype of their own
     shared: dict[str, Shared]
     over: "dict[str, OverParams]"  # values over all parameters that its defaults declare
     returns: frozenset[str]

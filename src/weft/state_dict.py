@@ -207,7 +207,7 @@ def _check_names(
 def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
     """One state value: a copy on the parameter's device, in the dtype that the chain keeps it in."""
     p = bound.params[i]
-    declared = bound.binding.states.get(name)
+    declared = bound.binding.kept.get(name)
     if name == "step" and bound.binding.keeps_step:
         return _step(bound, i, value)
     if declared is not None and declared.is_number:
@@ -222,10 +222,10 @@ def _value(bound: BoundGroup, i: int, name: str, value: Any, held: Any) -> Any:
     value = value.to_dense() if value.is_sparse else value  # as torch keeps a sparse momentum
     _check_like(bound, i, name, value, _like(p, declared, held))
     dtype = value.dtype
-    if declared is not None and declared.dtype is not None:
-        dtype = declared.dtype
-        if callable(declared.kept_in) and value.dtype in SCALAR_DTYPES:
-            dtype = value.dtype  # it was saved under another default
+    own = declared.dtype_beside(p.dtype) if declared is not None else None
+    if declared is not None and own is not None:
+        if not (callable(declared.kept_in) and value.dtype in SCALAR_DTYPES):
+            dtype = own  # else it was saved under another default
     elif value.is_floating_point() and p.is_floating_point():
         chosen = bound.binding.state_dtype if name in bound.binding.state_names else None
         dtype = kept_dtype(value.dtype, value.ndim, p.dtype, p.ndim, chosen)
@@ -248,7 +248,9 @@ def _like(p: torch.Tensor, declared: State | None, held: Any) -> torch.Tensor | 
     """A tensor of the shape and kind that a state of this name has here, where that can be told."""
     if declared is not None and declared.name:
         return p
-    made = held if declared is None or isinstance(held, torch.Tensor) else declared.make(p)
+    made = held
+    if declared is not None and not (declared.made_by_callback or isinstance(held, torch.Tensor)):
+        made = declared.make(p)
     return made if isinstance(made, torch.Tensor) else None
 
 

@@ -8,9 +8,10 @@ import torch
 
 from weft.callback import mark, state, zeros
 from weft.callbacks.decay import decay_for
-from weft.callbacks.kronecker import along, matrices_only, pack, unpack
+from weft.callbacks.kronecker import along, matrices_only, pack, relative, unpack
 from weft.callbacks.momentum import nesterov_product
 from weft.declared import scalar_dtype
+from weft.decompositions import eigh, qr
 
 __all__ = [
     "descend_late",
@@ -29,8 +30,24 @@ one = state(1.0, dtype=scalar_dtype)
 
 
 def eigenbasis(a: torch.Tensor) -> torch.Tensor:
-    """Orthonormal eigenvectors of a symmetric matrix, largest eigenvalue first."""
-    return torch.linalg.eigh(a)[1].flip(1)
+    """Orthonormal eigenvectors of a symmetric matrix, largest eigenvalue first.
+
+    Of a null space any basis would do, and rounding would choose it: it is the one that the axes,
+    projected onto it, give in their order.
+    """
+    values, q = eigh(relative(a))
+    null = values <= rounding(a) * values[-1:]
+    return qr(torch.where(null, q * null @ q.T, q).flip(1))[0]
+
+
+def rounding(a: torch.Tensor) -> float:
+    """What is nothing beside the largest eigenvalue of a matrix: the error of finding it."""
+    return max(a.shape) * torch.finfo(a.dtype).eps
+
+
+def iterated(f: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """One step of orthogonal iteration before its QR, F Q; Q stays where F is rounding error."""
+    return f @ q + rounding(f) * q
 
 
 def weights(f: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
@@ -100,13 +117,14 @@ def refresh_bases(p, factors, step, exp_avg_sq, precondition_frequency=10, bases
     """
     if step % precondition_frequency != 0:
         return None
-    pairs = list(zip(unpack(factors, p.shape), unpack(bases, p.shape), strict=True))
+    own = [relative(f) for f in unpack(factors, p.shape)]
+    pairs = list(zip(own, unpack(bases, p.shape), strict=True))
     if step == 0:
         return {"bases": pack([eigenbasis(f) for f, _ in pairs], bases)}
     orders = [weights(f, q) for f, q in pairs]
     for axis, order in enumerate(orders):
         exp_avg_sq = exp_avg_sq.index_select(axis, order)
-    new = [torch.linalg.qr((f @ q)[:, o])[0] for (f, q), o in zip(pairs, orders, strict=True)]
+    new = [qr(iterated(f, q)[:, o])[0] for (f, q), o in zip(pairs, orders, strict=True)]
     return {"bases": pack(new, bases), "exp_avg_sq": exp_avg_sq}
 
 
@@ -118,10 +136,11 @@ def transport_bases(p, factors, step, exp_avg_sq, precondition_frequency=10, bas
     """
     if step % precondition_frequency != 0:
         return None
-    pairs = list(zip(unpack(factors, p.shape), unpack(bases, p.shape), strict=True))
+    own = [relative(f) for f in unpack(factors, p.shape)]
+    pairs = list(zip(own, unpack(bases, p.shape), strict=True))
     if step == 0:
         return {"bases": pack([eigenbasis(f) for f, _ in pairs], bases)}
-    new = [torch.linalg.qr(f @ q)[0] for f, q in pairs]
+    new = [qr(iterated(f, q))[0] for f, q in pairs]
     new = [n[:, weights(f, n)] for (f, _), n in zip(pairs, new, strict=True)]
     turns = [(q.T @ n).square().T for (_, q), n in zip(pairs, new, strict=True)]
     return {"bases": pack(new, bases), "exp_avg_sq": along(exp_avg_sq, turns)}

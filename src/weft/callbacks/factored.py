@@ -141,7 +141,7 @@ def block_ema_sq(grad, betas=(0.9, 0.999), blocks="tensor", exp_avg_sq=None):
 
 
 def _sides(p: torch.Tensor) -> torch.Tensor:
-    return p.new_zeros(max(sum(p.shape), 1))
+    return p.new_zeros(sum(p.shape or (1,)))
 
 
 @mark(place="update", role="precondition")

@@ -7,9 +7,10 @@ and their bases, and steps are counted from the second.
 import torch
 
 from weft.callback import mark, state, zeros
-from weft.callbacks.eigenbasis import eigenbasis
-from weft.callbacks.kronecker import pack, packed, unpack
+from weft.callbacks.eigenbasis import eigenbasis, iterated
+from weft.callbacks.kronecker import gram, pack, packed, relative, unpack
 from weft.callbacks.matrix import MATRICES, matrix
+from weft.decompositions import qr
 
 __all__ = [
     "kl_eigenvalues",
@@ -22,7 +23,14 @@ __all__ = [
     "refresh_kl_bases",
 ]
 
-two_sides = state(lambda p: packed(matrix(p)))
+
+def packed_sides(p: torch.Tensor) -> torch.Tensor:
+    """Zeros for one square matrix a side of a parameter as a matrix."""
+    return packed(matrix(p))
+
+
+two_sides = state(packed_sides, least=torch.float32)
+wide = state(None, least=torch.float32)
 
 
 def whitened(x: torch.Tensor, bases: torch.Tensor, values: torch.Tensor):
@@ -45,8 +53,8 @@ def kl_factors(
     beta, x = betas[1] if shampoo_beta is None else shampoo_beta, matrix(grad)
     left, right = unpack(factors, x.shape)
     by_b, by_a = (x, x.T) if step == 0 else whitened(x, bases, eigenvalues)[:2]
-    left = beta * left + (1 - beta) / x.shape[1] * (by_b @ by_b.T)
-    right = beta * right + (1 - beta) / x.shape[0] * (by_a @ by_a.T)
+    left = beta * left + (1 - beta) / x.shape[1] * gram(by_b)
+    right = beta * right + (1 - beta) / x.shape[0] * gram(by_a)
     return {"factors": pack([left, right], factors)}
 
 
@@ -65,7 +73,7 @@ def kl_eigenvalues(grad, bases, eigenvalues, step, betas=(0.9, 0.98), shampoo_be
 
 
 @mark(place="grad", ndim=MATRICES, bounds={"init_factor": "> 0"})
-def kl_start(grad, step, init_factor=0.1, eigenvalues=None):
+def kl_start(grad, step, init_factor=0.1, eigenvalues=wide):
     """All eigenvalues at the start: d = init_factor."""
     if eigenvalues is not None:
         return None
@@ -109,5 +117,5 @@ def refresh_kl_bases(p, factors, step, precondition_frequency=10, bases=two_side
         return None
     shape = matrix(p).shape
     both = zip(unpack(factors, shape), unpack(bases, shape), strict=True)
-    new = [eigenbasis(s) if step == 0 else torch.linalg.qr(s @ q)[0] for s, q in both]
+    new = [eigenbasis(s) if step == 0 else qr(iterated(relative(s), q))[0] for s, q in both]
     return {"bases": pack(new, bases)}

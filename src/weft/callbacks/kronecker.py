@@ -9,6 +9,7 @@ import math
 import torch
 
 from weft.callback import mark, state
+from weft.decompositions import eigh
 
 __all__ = [
     "average_factors",
@@ -27,8 +28,13 @@ def packed(p: torch.Tensor) -> torch.Tensor:
     return torch.zeros(sum(n * n for n in p.shape), dtype=dtype, device=p.device)
 
 
-one_an_axis = state(packed)
-matrices_only = state(lambda p: packed(p) if p.ndim > 1 else packed(p)[:0].clone())
+def packed_matrices(p: torch.Tensor) -> torch.Tensor:
+    """`packed`, and nothing for a vector."""
+    return packed(p) if p.ndim > 1 else packed(p.new_zeros(0))
+
+
+one_an_axis = state(packed, least=torch.float32)
+matrices_only = state(packed_matrices, least=torch.float32)
 
 
 def unpack(flat: torch.Tensor, shape) -> list[torch.Tensor]:
@@ -50,10 +56,23 @@ def unfold(x: torch.Tensor, axis: int) -> torch.Tensor:
     return x.movedim(axis, 0).reshape(x.shape[axis], -1)
 
 
-def gram(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """The products of the slices along an axis with one another."""
-    rows = unfold(x, axis)
-    return rows @ rows.T
+def bounded(x: torch.Tensor) -> torch.Tensor:
+    """Numbers that overflowed as the largest of their dtype."""
+    largest = torch.finfo(x.dtype).max
+    return x.clamp(min=-largest, max=largest)
+
+
+def gram(rows: torch.Tensor) -> torch.Tensor:
+    """The products of the rows of a matrix with one another, without infinities."""
+    size = rows.abs().amax()
+    size = torch.where(size > torch.finfo(rows.dtype).max ** 0.25, size, 1.0)
+    rows = rows / size
+    return bounded(rows @ rows.T * size * size)
+
+
+def relative(a: torch.Tensor) -> torch.Tensor:
+    """A matrix over its largest entry: bases do not depend on it, and products cannot overflow."""
+    return a / a.abs().amax().clamp(min=torch.finfo(a.dtype).tiny)
 
 
 def along(x: torch.Tensor, matrices: list[torch.Tensor]) -> torch.Tensor:
@@ -65,9 +84,14 @@ def along(x: torch.Tensor, matrices: list[torch.Tensor]) -> torch.Tensor:
 
 
 def power(a: torch.Tensor, exponent: float, eps: float) -> torch.Tensor:
-    """(A + eps I)^exponent of a symmetric matrix."""
-    values, q = torch.linalg.eigh(a + eps * torch.eye(a.shape[0], dtype=a.dtype, device=a.device))
-    return (q * values.clamp(min=1e-38).pow(exponent)) @ q.T
+    """(A + eps I)^exponent of a matrix without negative eigenvalues.
+
+    What is less than the rounding error of the largest eigenvalue is taken to be that error: it is
+    noise, and without it an inverse root would be of the noise alone.
+    """
+    values, q = eigh(a)
+    noise = torch.finfo(a.dtype).eps * values[-1:]
+    return (q * (values.maximum(noise) + eps).clamp(min=1e-38).pow(exponent)) @ q.T
 
 
 @mark(place="statistics")
@@ -77,7 +101,9 @@ def sum_factors(grad, factors=one_an_axis):
     Gupta, Koren and Singer, 2018, arXiv:1802.09568.
     """
     held = unpack(factors, grad.shape)
-    return {"factors": pack([f + gram(grad, a) for a, f in enumerate(held)], factors)}
+    return {
+        "factors": pack([bounded(f + gram(unfold(grad, a))) for a, f in enumerate(held)], factors)
+    }
 
 
 @mark(place="statistics")
@@ -88,7 +114,7 @@ def average_factors(grad, betas=(0.9, 0.999), shampoo_beta=None, factors=one_an_
     """
     beta = betas[1] if shampoo_beta is None else shampoo_beta
     held = unpack(factors, grad.shape)
-    new = [beta * f + (1 - beta) * gram(grad, a) for a, f in enumerate(held)]
+    new = [beta * f + (1 - beta) * gram(unfold(grad, a)) for a, f in enumerate(held)]
     return {"factors": pack(new, factors)}
 
 

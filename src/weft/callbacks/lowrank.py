@@ -8,10 +8,11 @@ import math
 
 import torch
 
-from weft.callback import mark, zeros
+from weft.callback import mark, state, zeros
 from weft.callbacks.matrix import MATRICES, matrix
 from weft.callbacks.matrix_step import limit_growth
 from weft.callbacks.units import norm
+from weft.decompositions import qr, svd
 
 __all__ = [
     "adam_within",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 
+made = state(None, least=torch.float32)
+
+
 def into(x: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
     """The coordinates of a matrix in a basis."""
     return x @ basis.T if x.shape[0] >= x.shape[1] else basis.T @ x
@@ -48,19 +52,19 @@ def channels(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 @mark(place="statistics", bounds={"rank": ">= 1", "update_proj_gap": ">= 1"})
-def singular_basis(update, step, rank: int | None = 4, update_proj_gap=200, basis=None):
+def singular_basis(update, step, rank: int | None = 4, update_proj_gap=200, basis=made):
     """Every `update_proj_gap` steps, the leading singular vectors of the update.
 
     Q <- the first `rank` singular vectors on u's shorter side; None takes all
     """
     if update.ndim != 2 or (basis is not None and (step - 1) % update_proj_gap != 0):
         return None
-    u, _, vh = torch.linalg.svd(update, full_matrices=False)
+    u, _, vh = svd(update)
     return {"basis": vh[:rank] if update.shape[0] >= update.shape[1] else u[:, :rank]}
 
 
 @mark(place="statistics", bounds={"rank": ">= 1", "update_proj_gap": ">= 1"})
-def random_basis(update, step, rank=4, update_proj_gap=200, basis=None):
+def random_basis(update, step, rank=4, update_proj_gap=200, basis=made):
     """Every `update_proj_gap` steps, directions drawn anew: Q with entries from N(0, 1 / rank)."""
     if update.ndim != 2 or (basis is not None and (step - 1) % update_proj_gap != 0):
         return None
@@ -183,7 +187,7 @@ def low_rank_times(update, scale=1.0, basis=None):
 
 
 @mark(place="statistics", ndim=MATRICES)
-def power_iteration(grad, momentum=0.95, rank=4, eps=1e-8, momentum_buffer=zeros, basis=None):
+def power_iteration(grad, momentum=0.95, rank=4, eps=1e-8, momentum_buffer=zeros, basis=made):
     """Orthogonalise the leading part of a momentum that keeps what was left out.
 
         B = M + g;   P = qr(B Q);   R = B^T P;   M <- B - (1 - momentum) P R^T
@@ -194,7 +198,7 @@ def power_iteration(grad, momentum=0.95, rank=4, eps=1e-8, momentum_buffer=zeros
     b = matrix(momentum_buffer + grad)
     if basis is None:
         basis = torch.randn(b.shape[1], min(rank, *b.shape), dtype=b.dtype, device=b.device)
-    left, _ = torch.linalg.qr(b @ basis)
+    left, _ = qr(b @ basis)
     right = b.T @ left
     rest, unit = b - (1 - momentum) * left @ right.T, right / (norm(right, dim=0) + eps)
     buffer, update = (x.reshape(grad.shape) for x in (rest, left @ unit.T))

@@ -9,6 +9,7 @@ import torch
 
 from weft.callback import mark, state
 from weft.callbacks.units import mean, norm, quotient
+from weft.decompositions import svd
 
 __all__ = [
     "MATRICES",
@@ -42,12 +43,17 @@ POLAR_EXPRESS = (
 LIMIT = (1.875, -1.25, 0.375)  # where the coefficients settle; it needs no safety factor
 
 
-one_a_row = state(lambda p: p.new_zeros(p.shape[0], 1))
+def one_a_unit(p: torch.Tensor) -> torch.Tensor:
+    """A zero for each output unit."""
+    return p.new_zeros(p.shape[0], 1)
+
+
+one_a_row = state(one_a_unit)
 
 
 def matrix(x: torch.Tensor) -> torch.Tensor:
     """A tensor as the matrix whose rows are its output units."""
-    return x.reshape(x.shape[0], -1)
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 def quintic(x: torch.Tensor, coefficients) -> torch.Tensor:
@@ -62,7 +68,7 @@ def quintic(x: torch.Tensor, coefficients) -> torch.Tensor:
 
 def polar_factor(x: torch.Tensor) -> torch.Tensor:
     """U V^T of the singular value decomposition, without what is rounding beside the largest."""
-    u, s, vh = torch.linalg.svd(x, full_matrices=False)
+    u, s, vh = svd(x)
     return u * (s > max(x.shape) * torch.finfo(x.dtype).eps * s[0]) @ vh
 
 

@@ -7,6 +7,7 @@ import torch
 from weft.callback import mark, state
 from weft.callbacks.matrix import MATRICES, matrix, polar_factor
 from weft.callbacks.units import norm, quotient, scalar_zero, sum_sq
+from weft.decompositions import svd
 
 __all__ = [
     "adagrad_norm_descend",
@@ -149,7 +150,7 @@ def spectral_sphere(p, update, lr):
     Xie et al., 2026, arXiv:2601.08393.
     """
     w, size = matrix(p), norm(update)
-    u, s, vh = torch.linalg.svd(w, full_matrices=False)
+    u, s, vh = svd(w)
     theta, radius = u[:, :1] @ vh[:1] * (s[0] > 0), math.sqrt(w.shape[0] / w.shape[1])
     along = tangent(quotient(matrix(update), size), theta) * (size > 0)
     moved = w * quotient(radius, s[0]) - lr * radius * along

@@ -7,12 +7,16 @@ import math
 
 import torch
 
-from weft.callback import mark
+from weft.callback import mark, state
 from weft.callbacks.decay import spared
 from weft.callbacks.kronecker import unfold
 from weft.callbacks.units import norm, quotient, rms
+from weft.decompositions import inverse
 
 __all__ = ["cap_rms", "decay_matrices", "fit_whitener", "kron_schedule", "whiten"]
+
+
+made = state(None, least=torch.float32)
 
 
 def factors_of(flat: torch.Tensor | None, x: torch.Tensor, limit: int) -> list[torch.Tensor]:
@@ -46,7 +50,9 @@ def spectral_bound(a: torch.Tensor) -> torch.Tensor:
 
 
 def fitted(q: torch.Tensor, a: torch.Tensor, b: torch.Tensor, rate: float) -> torch.Tensor:
-    """One step of a factor towards A A^T = B B^T, relative to itself."""
+    """One step of a factor towards A A^T = B B^T, relative to itself and so to the size of both."""
+    size = a.abs().amax().maximum(b.abs().amax())
+    a, b = quotient(a, size), quotient(b, size)
     if q.ndim == 1:
         aa, bb = a.square().sum(dim=1), b.square().sum(dim=1)
         return q - rate * quotient(aa - bb, (aa + bb).abs().max()) * q
@@ -68,7 +74,7 @@ def kron_schedule(step, update_probability=None, since_update=0):
 
 @mark(place="statistics")
 def fit_whitener(
-    update, since_update, precondition_lr=0.1, max_size_triangular=8192, whitener=None
+    update, since_update, precondition_lr=0.1, max_size_triangular=8192, whitener=made
 ):
     """When due, fit the factors Q_a to whiten the update, with a random probe V.
 
@@ -82,15 +88,15 @@ def fit_whitener(
     if since_update == 0:
         shape, b = a.shape, torch.randn(a.shape, dtype=a.dtype, device=a.device)
         for axis, q in enumerate(qs):
-            a, b = apply(q, a, axis), apply(inverse(q), b, axis)
+            a, b = apply(q, a, axis), apply(inverse_transposed(q), b, axis)
         sides = [(unfold(a, axis), unfold(b, axis)) for axis in range(len(shape))]
         qs = [fitted(q, *ab, precondition_lr) for q, ab in zip(qs, sides, strict=True)]
     return {"whitener": torch.cat([q.reshape(-1) for q in qs])}
 
 
-def inverse(q):
+def inverse_transposed(q):
     """The transposed inverse of a factor, which a vector is the diagonal of or a matrix."""
-    return 1 / q if q.ndim == 1 else torch.linalg.inv(q).T
+    return 1 / q if q.ndim == 1 else inverse(q).T
 
 
 @mark(place="update")

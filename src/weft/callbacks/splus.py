@@ -4,11 +4,18 @@ import torch
 
 from weft.callback import mark, state, zeros
 from weft.callbacks.decay import spared
-from weft.callbacks.kronecker import pack, packed, unpack
+from weft.callbacks.eigenbasis import eigenbasis
+from weft.callbacks.kronecker import pack, packed, relative, unpack
 
 __all__ = ["average_param", "decay_by_shape", "refresh_eigenbases", "scale_by_shape"]
 
-planes_only = state(lambda p: packed(p) if p.ndim == 2 else packed(p)[:0].clone())
+
+def packed_plane(p: torch.Tensor) -> torch.Tensor:
+    """`packed`, and nothing for what is no matrix."""
+    return packed(p) if p.ndim == 2 else packed(p.new_zeros(0))
+
+
+planes_only = state(packed_plane, least=torch.float32)
 
 
 def identities(p: torch.Tensor) -> torch.Tensor:
@@ -18,7 +25,7 @@ def identities(p: torch.Tensor) -> torch.Tensor:
     return pack(eyes, none) if p.ndim == 2 else none
 
 
-from_identity = state(identities)
+from_identity = state(identities, least=torch.float32)
 
 
 def size(p: torch.Tensor, constant: float) -> float:
@@ -48,10 +55,13 @@ def average_param(p, step, ema_rate=0.999, param_average=zeros):
 
 @mark(place="after", bounds={"inverse_steps": ">= 1"})
 def refresh_eigenbases(p, factors, step, inverse_steps=100, eps=1e-30, bases=from_identity):
-    """Eigenvectors of the factors, at the start and every `inverse_steps`; the next step uses them."""
+    """Eigenvectors of the factors, at the start and every `inverse_steps`; the next step uses them.
+
+    A factor is taken relative to its largest entry, with eps on its diagonal.
+    """
     if p.ndim != 2 or (step != 1 and step % inverse_steps != 0):
         return None
-    own = unpack(factors, p.shape)
+    own = [relative(f) for f in unpack(factors, p.shape)]
     eye = [eps * torch.eye(f.shape[0], dtype=f.dtype, device=f.device) for f in own]
-    new = [torch.linalg.eigh(f + e)[1] for f, e in zip(own, eye, strict=True)]
+    new = [eigenbasis(f + e) for f, e in zip(own, eye, strict=True)]
     return {"bases": pack(new, bases)}

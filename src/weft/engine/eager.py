@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from weft.declared import scalar_dtype
+from weft.engine.empty import count, is_empty, make_states
 from weft.engine.norms import Norms, watched
 from weft.engine.turn import Barrier, Turn
-from weft.errors import StepError
+from weft.errors import StepError, raised
 from weft.groups import BoundGroup
 
-__all__ = ["agree_on_order", "init_state", "step"]
+__all__ = ["agree_on_order", "init_state", "run", "step"]
 
 
 def step(
@@ -28,21 +29,33 @@ def step(
             parameters had been stepped before.
     """
     shared: dict[tuple[int, str], Any] = {}
-    turns = [
-        turn_of(bound, p.grad, norms)(bound, i, p, state, loss, shared)
+    stepped = [
+        (bound, i, p, p.grad)
         for bound in groups
         for i, p in enumerate(bound.params)
         if p.grad is not None
     ]
+    run(
+        [
+            turn_of(bound, grad, norms)(bound, i, p, state, loss, shared)
+            for bound, i, p, grad in stepped
+            if not is_empty(p)
+        ]
+    )
+    count([(bound, p) for bound, _, p, _ in stepped if is_empty(p)], state)
+    for (index, name), value in shared.items():
+        groups[index].group[name] = value
+
+
+def run(turns: list[Turn]) -> None:
+    """Take all turns, side by side where they wait for values over all parameters."""
     for turn in turns:
         turn.check()
-    if any(bound.binding.over for bound in groups):
+    if any(turn.ahead for turn in turns):
         _in_rounds(turns)
     else:
         for done, turn in enumerate(turns):
             _advance(turn, None, done, turns)
-    for (index, name), value in shared.items():
-        groups[index].group[name] = value
 
 
 def turn_of(
@@ -136,11 +149,8 @@ def _advance(turn: Turn, value: Any, done: int, turns: list[Turn]) -> Barrier | 
     except StepError:
         raise
     except Exception as e:
-        spec = turn.at.spec
-        raise StepError(
-            f"callback {spec.where} raised {type(e).__name__} for parameter {turn.name}: {e}. "
-            f"{done} of {len(turns)} parameters had already stepped; {_in_between(turn, turns)}"
-        ) from e
+        after = f"{done} of {len(turns)} parameters had already stepped; {_in_between(turn, turns)}"
+        raise raised(turn.at.spec.where, turn.name, e, after) from e
 
 
 def _in_between(failed: Turn, turns: list[Turn]) -> str:
@@ -164,10 +174,12 @@ def init_state(
     """Make the declared state of every parameter that requires a grad or has one."""
     for bound in groups:
         states, counted = bound.binding.states, bound.binding.keeps_step
-        if not states and not counted:
-            continue
         for p in bound.params:
             if not (p.requires_grad or p.grad is not None):
+                continue
+            if is_empty(p) and p.grad is not None:
+                make_states(bound, p, state)
+            if not states and not counted:
                 continue
             own = state[p]
             if counted and "step" not in own:

@@ -7,7 +7,7 @@ import torch
 
 from weft.binding import Call
 from weft.callback import State, function_of
-from weft.declared import kept_dtype, scalar_dtype
+from weft.declared import scalar_dtype
 from weft.errors import StepError
 from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import as_read
@@ -353,18 +353,15 @@ class Turn:
         """A new state value: a copy, in the dtype that it is kept in."""
         if not isinstance(value, torch.Tensor):
             return value
-        declared: State | None = self.binding.states.get(name)
-        own = declared is not None and declared.dtype is not None
+        declared: State | None = self.binding.kept.get(name)
+        own = declared is not None and declared.dtype_beside(self.p.dtype) is not None
         if self.p.is_complex() and value.shape == self.work.shape and not own:
             return torch.view_as_complex(value.clone(memory_format=torch.contiguous_format))
         return value.to(self._dtype_of(name, value), copy=True)
 
     def _dtype_of(self, name: str, value: torch.Tensor) -> torch.dtype:
         """What a state is kept in."""
-        declared: State | None = self.binding.states.get(name)
-        own = declared.dtype if declared is not None else None
-        chosen = self.binding.state_dtype
-        return own or kept_dtype(value.dtype, value.ndim, self.p.dtype, self.p.ndim, chosen)
+        return self.binding.dtype_of(name, value.dtype, value.ndim, self.p.dtype, self.p.ndim)
 
     def _store(self) -> None:
         """The end of a turn: what was read as float32 is rounded once and put back."""

@@ -5,15 +5,18 @@ from typing import Any
 import torch
 
 from weft import callbacks as cb
-from weft.callback import rename
+from weft.callback import mark, rename
 from weft.callbacks.matrix import JORDAN
 from weft.chain import Chain
+from weft.errors import ChainError
 from weft.hyperparameters import check_one
 from weft.optimizers.base import Algorithm
 
 __all__ = ["AdaMuon", "Muon", "MuonClip", "MuonPolarExpress", "NorMuon"]
 
 ADJUSTMENTS = ("original", "match_rms_adamw")
+# torch refuses a tensor of 3 dimensions, which may be a stack of matrices
+orthogonalized: Any = mark(rename(cb.newton_schulz), ndim=(2, 4, 5))
 square_of_update = rename(cb.mean_square, grad="update", alpha="beta2")
 even_out = rename(cb.root, eps="norm_eps")
 
@@ -40,7 +43,8 @@ class Muon(Algorithm):
         state_dtype: of states; the parameter's where it is None; see `weft.Optimizer`.
 
     Raises:
-        ValueError: for hypers out of range or a parameter that is not 2-D, in torch's words.
+        ValueError: for hypers out of range, in torch's words.
+        ChainError: for a parameter that is neither a matrix nor the kernel of a convolution.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.eye(2)); p.grad = torch.eye(2)
@@ -51,8 +55,9 @@ class Muon(Algorithm):
     Jordan et al., 2024, kellerjordan.github.io/posts/muon; Liu et al., 2025, arXiv:2502.16982. The
     names, state and arithmetic are torch.optim.Muon's, but for one thing: torch iterates in
     bfloat16, this in the precision of the parameter (float32 for 16-bit ones). Keras and the blog
-    sum the momentum instead of averaging, which differs through eps alone. The chain,
-    `Muon.chain()`, also takes convolutions, as matrices of their output channels.
+    sum the momentum instead of averaging, which differs through eps alone. Besides matrices it takes
+    kernels of 4 or 5 dimensions, as matrices of their output channels; as torch it refuses 3, which
+    may be a stack of matrices.
     """
 
     paper = (
@@ -80,10 +85,10 @@ class Muon(Algorithm):
         super().__init__(params, locals())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of matrices.
+        """Add a group of matrices, or kernels of convolutions.
 
         Raises:
-            ValueError: for a parameter that is not one.
+            ChainError: for a parameter that is neither.
         """
         params = param_group.get("params", ())
         if not isinstance(params, set) and "cbs" not in param_group:
@@ -100,7 +105,7 @@ class Muon(Algorithm):
             cb.weight_decay,
             cb.average,
             nesterov and cb.nesterov_average,
-            cb.newton_schulz,
+            orthogonalized,
             cb.adjust_lr,
             cb.descend,
             **hypers,
@@ -112,9 +117,11 @@ def _check_matrix(p: torch.Tensor) -> None:
         raise ValueError(
             "Muon does not support complex parameters; see docs/limits.md#complex-parameters"
         )
-    if p.ndim != 2:
-        raise ValueError(
-            f"Muon only supports 2D parameters whereas we found a parameter with size: {p.size()}"
+    if p.ndim not in orthogonalized.ndim:
+        raise ChainError(
+            f"Muon only supports 2D parameters whereas we found a parameter with size: {p.size()}; "
+            "of others the kernels of convolutions, with 4 or 5 dimensions: give it a group with "
+            "another chain, or route it with weft.route; see docs/limits.md#methods-for-matrices"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from weft.engine.run.program import Family, Variant
 from weft.engine.run.roster import Roster
-from weft.engine.run.seat import Seat
+from weft.engine.run.seat import EmptySeat, Seat
 from weft.errors import NoNumber
 
 __all__ = ["Lane", "Numbers", "Untold", "make_lanes"]
@@ -109,6 +109,8 @@ def make_lanes(seats: list[Seat]) -> list[Lane]:
     gathered: dict[Any, tuple[list[int], Seat, dict[Family, Seat]]] = {}
     keys: dict[Any, Any] = {}
     for i, seat in enumerate(seats):
+        if isinstance(seat, EmptySeat):
+            continue
         at = (seat.bound.index, id(seat.family))
         key = keys.get(at)
         if key is None:

@@ -18,7 +18,7 @@ from weft.engine.plan import Plan, Region
 from weft.engine.run.seat import Seat
 from weft.engine.trace.hostcode import evaluate
 
-__all__ = ["BATCH", "Given", "TorchRegion", "Workspace"]
+__all__ = ["BATCH", "Failed", "Given", "TorchRegion", "Workspace"]
 
 BATCH = 1 << 17  # elements: what a core's cache holds; beyond it separate products are as fast
 # a factor without full rank is decided by how its products were rounded, and a stack rounds otherwise
@@ -30,6 +30,14 @@ INTO_BUFFERS = frozenset(("add", "sub", "mul", "div", "maximum", "minimum", "sqr
 def _decomposes(n: Node) -> bool:
     name = getattr(n.attr("fn"), "__name__", "")
     return any(word in name for word in DECOMPOSITIONS)
+
+
+class Failed(Exception):
+    """torch raised, in what `callback` computes; the cause says what."""
+
+    def __init__(self, callback: str):
+        super().__init__(callback)
+        self.callback = callback
 
 
 class Workspace:
@@ -182,7 +190,10 @@ class _Recipe:
                 value = buffers[n.index] = space.take(n)
                 n.attr("fn", getattr(torch, n.op, None))(*args, out=value)
             else:
-                value = interpret._tensor(n, args, device)
+                try:
+                    value = interpret._tensor(n, args, device)
+                except Exception as e:
+                    raise Failed(n.source) from e
             others = n.op in ("over", "external") or (n.op == "load" and len(seats) == 1)
             if others and not n.is_host:
                 lent.add(value.untyped_storage().data_ptr())

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from weft.engine.backends.c.kernel import Steps
+from weft.engine.empty import count
 from weft.engine.plan import Region
 from weft.engine.run.commit import Uninterrupted
 from weft.engine.run.lanes import Lane, Numbers
 from weft.engine.run.program import Variant
 from weft.engine.run.roster import Roster
-from weft.engine.run.seat import Unfit
+from weft.engine.run.seat import EmptySeat, Unfit
 from weft.engine.run.work import Work
 from weft.errors import StepError
 from weft.groups import BoundGroup
@@ -51,7 +52,13 @@ class Schedule:
         self.written = [s.p for w in self.works if "p" in w.writes for s in w.members]
         self.writes_grads = any("grad" in w.writes for w in self.works)
         self.drawing = self._drawing()
-        self.steps = self._steps() if all(map(_simple, self.works)) else None
+        self.counting = [  # their chains keep the count of steps themselves
+            (s.bound, s.p)
+            for s in roster.seats
+            if isinstance(s, EmptySeat) and not s.bound.binding.keeps_step
+        ]
+        simple = all(map(_simple, self.works)) and not self.counting
+        self.steps = self._steps() if simple else None
 
     def _drawing(self) -> list[tuple[Work, Region]]:
         """The regions that draw random numbers, where those of several works have to take turns."""
@@ -86,6 +93,7 @@ class Schedule:
                 for w in self.works:
                     w.release()
             self.roster.counts.advance()
+            count(self.counting, self.roster.state)
             self._tell_autograd()
             for (index, name), (_, value) in shared.items():
                 groups[index].group[name] = value

@@ -5,13 +5,14 @@ from typing import Any
 import torch
 
 from weft.binding import Binding
+from weft.engine.empty import is_empty
 from weft.engine.run.look import PLAIN
 from weft.engine.run.program import Family, Library
 from weft.engine.trace import Example
 from weft.engine.trace.api import TensorSpec
 from weft.groups import NOT_HYPERS, BoundGroup
 
-__all__ = ["Seat", "Unfit", "layout", "overlaps_itself", "take_seats"]
+__all__ = ["EmptySeat", "Seat", "Unfit", "layout", "overlaps_itself", "take_seats"]
 
 LOW = (torch.bfloat16, torch.float16)
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
@@ -45,6 +46,16 @@ class Seat:
         held = self.p.grad if name == "grad" else self.own[name]
         assert held is not None
         return held
+
+
+class EmptySeat(Seat):
+    """A parameter without elements: it counts steps, and runs nothing."""
+
+    __slots__ = ()
+
+    def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any]):
+        self.p, self.bound, self.own = p, bound, own
+        self.strides, self.staged = p.stride(), frozenset()
 
 
 def layout(t: torch.Tensor) -> tuple[int, ...]:
@@ -118,6 +129,8 @@ def take_seats(groups: list[BoundGroup], state: Any, library: Library, loss: Any
 
 
 def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families, loss) -> Seat:
+    if is_empty(p):
+        return EmptySeat(p, bound, own)
     name = f"parameter {bound.name_of(i)}"
     fit(p, p, name)
     if p.dtype not in DTYPES:

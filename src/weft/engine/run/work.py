@@ -14,11 +14,12 @@ from weft.engine.plan import TORCH, Region, Slot
 from weft.engine.run.lanes import Numbers
 from weft.engine.run.look import span
 from weft.engine.run.program import Program, Variant
-from weft.engine.run.regions import Given, TorchRegion, Workspace
+from weft.engine.run.regions import Failed, Given, TorchRegion, Workspace
 from weft.engine.run.roster import Roster
 from weft.engine.run.seat import Seat, Unfit, alike, overlaps_itself
 from weft.engine.run.table import Launch
 from weft.engine.trace.api import TensorSpec
+from weft.errors import StepError, raised
 
 __all__ = ["Work"]
 
@@ -180,9 +181,15 @@ class Work:
         first = members[0]
         row, index = self.rows[self.row_of[first]], self.members[first].bound.index
         seats = [self.members[k] for k in members]
-        for given in torchs.run(seats, row, lambda name: over[index, name], space):
-            for k, value in zip(members, given.values, strict=True):
-                self._take(k, given, value)
+        try:
+            for given in torchs.run(seats, row, lambda name: over[index, name], space):
+                for k, value in zip(members, given.values, strict=True):
+                    self._take(k, given, value)
+        except Failed as e:
+            if len(members) == 1:
+                raise _raised(seats[0], e) from e.__cause__
+            for k in members:  # one by one, to find out which it is
+                self._compute(torchs, [k], over, space)
 
     def _batches(self, at: int, over: Any) -> Iterator[tuple[TorchRegion, list[int]]]:
         """The seats of region `at` that torch computes together."""
@@ -307,6 +314,15 @@ class Work:
         for k, seat in enumerate(self.members):
             begin = k * launch.values
             yield seat.p, Norms(*(math.sqrt(launch.value[begin + i]) for i in at))
+
+
+def _raised(seat: Seat, e: Failed) -> StepError:
+    """What to say of a region that failed: which callback, and for which parameter."""
+    assert e.__cause__ is not None
+    calls = seat.bound.binding.calls
+    where = next((c.spec.where for c in calls if c.name == e.callback), e.callback)
+    at = next(i for i, p in enumerate(seat.bound.params) if p is seat.p)
+    return raised(where, seat.bound.name_of(at), e.__cause__, "No parameter has been stepped")
 
 
 def _unfit(reason: str, seat: Seat) -> Unfit:

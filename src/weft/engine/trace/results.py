@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weft.binding import Binding
-from weft.declared import kept_dtype, scalar_dtype
+from weft.declared import scalar_dtype
 from weft.engine.graph import Node
 from weft.engine.norms import Norms
 from weft.engine.trace.api import Example, Kept, TensorSpec, Traced, Untraceable
@@ -112,12 +112,9 @@ class Results:
     def _spec(self, name: str, node: Node) -> TensorSpec:
         """How a state is kept that is new, or no longer what it was."""
         shape = node.shape or ()
-        declared = self.binding.states.get(name)
-        if declared is not None and declared.dtype is not None:
-            return TensorSpec(shape, declared.dtype)
-        p, chosen = self.example, self.binding.state_dtype
-        dtype = kept_dtype(node.dtype, len(shape), p.dtype, len(p.shape), chosen)
-        return TensorSpec(shape, dtype)
+        p = self.example
+        kept = self.binding.dtype_of(name, node.dtype, len(shape), p.dtype, len(p.shape))
+        return TensorSpec(shape, kept)
 
     # ------------------------------------------------------------ at the end
 
