@@ -192,6 +192,8 @@ class _Recipe:
             else:
                 try:
                     value = interpret._tensor(n, args, device)
+                except MemoryError:
+                    raise  # of nobody's making
                 except Exception as e:
                     raise Failed(n.source) from e
             others = n.op in ("over", "external") or (n.op == "load" and len(seats) == 1)
