@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weft import trial
-from weft.declared import Shared, State, copy_of_param, ones, shared, start, state, sums, zeros
+from weft.declared import Shared, State, copy_of_param, ones, shared, start, state, zeros
 from weft.errors import ChainError
 from weft.marks import ROLES, attribute, mark
 from weft.places import PLACES
@@ -41,7 +41,6 @@ __all__ = [
     "shared",
     "start",
     "state",
-    "sums",
     "zeros",
 ]
 

@@ -271,8 +271,9 @@ def _too_coarse(bound: BoundGroup) -> str:
         return ""
     owner = next(c.spec for c in bound.binding.calls if names[0] in c.spec.states)
     return (
-        f"{owner.where} keeps {names} in {kept.pop()}: what is added to them, or measured by them, is "
-        "rounded away in 16 bits. state_dtype=torch.float32 keeps states in float32 (see docs/limits.md)"
+        f"{owner.where} measures by {names[0]!r}, in {kept.pop()}, how far parameters have come: first "
+        "steps are rounded away in 16 bits. state_dtype=torch.float32 keeps states in float32, and a "
+        "larger first distance moves 16-bit parameters (see docs/limits.md)"
     )
 
 

@@ -18,7 +18,6 @@ __all__ = [
     "shared",
     "start",
     "state",
-    "sums",
     "zeros",
 ]
 
@@ -106,8 +105,8 @@ class State:
 
     @property
     def outgrows_16_bits(self) -> bool:
-        """Whether it changes by less, in the end, than 16 bits can tell."""
-        return self.name in ("start", "sums")
+        """Whether what is measured by it is less, at first, than 16 bits can tell."""
+        return self.name == "start"
 
     @property
     def is_number(self) -> bool:
@@ -140,7 +139,6 @@ def _copy(p: torch.Tensor) -> torch.Tensor:
 zeros: Any = State(torch.zeros_like, name="zeros")
 ones: Any = State(_ones, name="ones")
 copy_of_param: Any = State(_copy, name="copy_of_param")
-sums: Any = State(torch.zeros_like, name="sums")  # of ever more terms, that 16 bits round away
 start: Any = State(_copy, name="start")  # where the parameter began, to measure how far it has come
 
 

@@ -225,7 +225,7 @@ def test_torchs_checkpoint_in_16_bits_is_taken_as_float32():
 # ---------------------------------------------------------------- what 16 bits are too few for
 
 
-@pytest.mark.parametrize("name", ["Prodigy", "DoG", "LDoG", "DAdaptAdam", "DAdaptSGD", "Adagrad"])
+@pytest.mark.parametrize("name", ["Prodigy", "DoG", "LDoG", "DoWG"])
 def test_what_cannot_work_in_16_bits_says_so_once(name, recwarn):
     cls = getattr(weft, name)
     with pytest.warns(weft.WeftWarning, match=r"state_dtype=torch\.float32") as told:

@@ -1,12 +1,12 @@
 """Dividing by what has been summed up, or by the largest: Adagrad's kin and Adamax."""
 
-from weft.callback import mark, sums, zeros
+from weft.callback import mark, zeros
 
 __all__ = ["accumulate", "adadelta", "infinity_norm", "inverse_time"]
 
 
 @mark(place="statistics", sparse="entries")
-def accumulate(grad, step, initial_accumulator_value=0.0, sum=sums):
+def accumulate(grad, step, initial_accumulator_value=0.0, sum=zeros):
     """The sum of the squared gradients.
 
         G <- G + g^2

@@ -7,7 +7,7 @@ before the one that moves d see it as the step before left it.
 import math
 from typing import Any
 
-from weft.callback import mark, over_params, shared, start, sums, zeros
+from weft.callback import mark, over_params, shared, start, zeros
 from weft.callbacks.decay import spared
 from weft.callbacks.units import quotient
 
@@ -73,7 +73,7 @@ prodigy_gain: Any = over_params("progress", prodigy_progress)
 @mark(place="statistics", bounds={"d0": "> 0"})
 def prodigy_ema(
     grad, lr, step, d, betas=(0.9, 0.999), beta3=None, d0=1e-6, use_bias_correction=False,
-    safeguard_warmup=False, x0=start, exp_avg=zeros, exp_avg_sq=zeros, grad_sum=sums,
+    safeguard_warmup=False, x0=start, exp_avg=zeros, exp_avg_sq=zeros, grad_sum=zeros,
     progress=prodigy_gain,
 ):  # fmt: skip
     """Prodigy's averages: Adam's of d * g, and a sum of weighted gradients.
@@ -139,7 +139,7 @@ sign_gain: Any = over_params("progress", sign_progress)
 @mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_ema(
     grad, lr, step, d, betas=(0.9, 0.999), d0=1e-6, use_bias_correction=False, exp_avg=zeros,
-    exp_avg_sq=zeros, grad_sum=sums, progress=adam_gain,
+    exp_avg_sq=zeros, grad_sum=zeros, progress=adam_gain,
 ):  # fmt: skip
     """D-Adapt Adam's averages, the rate lr * d inside them.
 
@@ -157,7 +157,7 @@ def dadapt_ema(
 
 @mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_sign(
-    grad, lr, d, betas=(0.9, 0.999), d0=1e-6, exp_avg=zeros, grad_sum=sums, progress=sign_gain
+    grad, lr, d, betas=(0.9, 0.999), d0=1e-6, exp_avg=zeros, grad_sum=zeros, progress=sign_gain
 ):
     """D-Adapt Lion's update, sums and rate.
 

@@ -2,13 +2,13 @@
 
 import math
 
-from weft.callback import copy_of_param, mark, sums
+from weft.callback import copy_of_param, mark, zeros
 
 __all__ = ["cube_root_sums", "primal_average"]
 
 
 @mark(place="statistics")
-def cube_root_sums(grad, lr, step, eps=1e-6, grad_sum=sums, grad_sum_sq=sums):
+def cube_root_sums(grad, lr, step, eps=1e-6, grad_sum=zeros, grad_sum_sq=zeros):
     """A weighted sum of gradients, over the cube root of that of their squares.
 
         w = (lr + eps) * sqrt(t);   s <- s + w * g;   v <- v + w * g^2;   u <- s / (cbrt(v) + eps)

@@ -2,7 +2,7 @@
 
 import torch
 
-from weft.callback import copy_of_param, mark, start, sums, zeros
+from weft.callback import copy_of_param, mark, zeros
 from weft.callbacks.units import quotient
 
 __all__ = ["accelerate", "bet", "follow_leader", "kate", "pid", "posterior", "smooth_root", "srmm"]
@@ -67,7 +67,7 @@ def follow_leader(p, grad, lr, beta=1.0, l1=0.0, l2=0.0, z=zeros, n=zeros):
 @mark(place="descend")
 def bet(
     p, grad, lr, step, alpha=100.0, eps=1e-8,
-    start=start, largest=zeros, grad_sum=sums, reward=sums, theta=zeros,
+    start=copy_of_param, largest=zeros, grad_sum=zeros, reward=zeros, theta=zeros,
 ):  # fmt: skip
     """Bet a fraction of what each coordinate has won on the sign of its next gradient.
 
