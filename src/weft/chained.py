@@ -273,7 +273,7 @@ def _too_coarse(bound: BoundGroup) -> str:
     return (
         f"{owner.where} measures by {names[0]!r}, in {kept.pop()}, how far parameters have come: first "
         "steps are rounded away in 16 bits. state_dtype=torch.float32 keeps states in float32, and a "
-        "larger first distance moves 16-bit parameters (see docs/limits.md)"
+        "larger first distance moves 16-bit parameters: see docs/limits.md#16-bits"
     )
 
 

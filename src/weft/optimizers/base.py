@@ -131,9 +131,9 @@ class Algorithm(Optimizer):
         return super()._loaded(bound, group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
+        for group in state["param_groups"]:
             group.update({n: v for n, v in self.fixed.items() if n in group})
+        super().__setstate__(state)
 
     def _lengths(self) -> dict[str, int]:
         return {
