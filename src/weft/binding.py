@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,14 @@ import torch
 from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, attribute, read
 from weft.declared import kept_dtype
 from weft.errors import ChainError, did_you_mean
+from weft.implied import (
+    GROUP_STEP,
+    decides,
+    declared_states,
+    mentions_step,
+    with_count,
+    with_values,
+)
 from weft.roles import check_roles
 from weft.slips import check_results, unwritten
 
@@ -19,12 +27,6 @@ __all__ = ["ORIGINAL_NAMES", "Binding", "Call", "bind", "same_value"]
 
 # hypers that the original's Learner sets whatever the chain, and the field's names that they reach
 ORIGINAL_NAMES = ("lr", "wd", "mom", "sqr_mom")
-GROUP_STEP = "group_step"  # a shared value like any other: a group's own count of steps
-
-
-def count_steps(group_step: Any = Shared(0)):  # noqa: B008
-    """How many steps the group has taken, whichever of its parameters took part."""
-    return {"group_step": group_step + 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +128,12 @@ def bind(
             made; an update that is set and never read; a returned name that is a hyper; two of a kind.
     """
     given, elements = set(given), tuple(elements)
-    given_elements, elements = elements, _with_count(_with_values(elements))
+    given_elements, elements = elements, with_count(with_values(elements))
     specs = [read(e.fn, value=True) if isinstance(e, OverParams) else read(e) for e in elements]
     overs = [e if isinstance(e, OverParams) else None for e in elements]
     if not specs:
         raise ChainError("a chain needs at least one callback")
-    states, made, shared = _states(specs)
+    states, made, shared = declared_states(specs)
     over_names = [o.name for o in overs if o]
     provided = set(states) | made | set(shared) | set(over_names)
     hypers, disputed = _hypers(specs, provided, given)
@@ -175,69 +177,6 @@ def bind(
         state_dtype=state_dtype,
         doubts=tuple(unwritten(calls)),
     )
-
-
-def _with_values(elements: Sequence[Any]) -> tuple[Any, ...]:
-    """Before each callback the values over all parameters that its defaults declare, each once."""
-    out: list[Any] = []
-    by: dict[str, OverParams] = {}
-    for e in elements:
-        declared = {e.name: e} if isinstance(e, OverParams) else read(e).over
-        for name, over in declared.items():
-            value = replace(over, name=name)
-            if by.setdefault(name, value) != value:
-                raise ChainError(
-                    f"{name!r} is combined over all parameters in two ways, {by[name]} and {value}: "
-                    f'rename one of its readers, weft.rename(cb, {name}="{name}_2")'
-                )
-            if value not in out:
-                out.append(value)
-        if not isinstance(e, OverParams):
-            out.append(e)
-    return tuple(out)
-
-
-def _with_count(elements: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The group's count of steps first, where a shared value follows from the step."""
-    specs = [read(e) for e in elements if not isinstance(e, OverParams)]
-    states, made, shared = _states(specs)
-    own = "step" in states or "step" in made
-    by_step = any(_mentions_step(s) and _decides(s, shared) for s in specs)
-    return (count_steps, *elements) if by_step and not own else elements
-
-
-def _decides(s: Spec, shared: Iterable[str]) -> bool:
-    """Whether a callback decides a value that its group shares."""
-    return bool(s.returns.intersection(shared)) or (s.opaque and bool(s.shared))
-
-
-def _mentions_step(s: Spec) -> bool:
-    return "step" in s.args.values() or "step" in s.mentions
-
-
-def _states(specs: list[Spec]) -> tuple[dict[str, State], set[str], dict[str, Shared]]:
-    """The declared states, the names that callbacks return besides, and the shared values."""
-    states: dict[str, State] = {}
-    shared: dict[str, Shared] = {}
-    by: dict[str, Spec] = {}
-    made: set[str] = set()
-    for s in specs:
-        # an optional read that is returned is state that the callback makes itself
-        own = [n for n in s.optional if n in s.returns and n not in ("p", "grad", "update")]
-        for name in (*s.states, *s.shared, *own):
-            if name in by:
-                raise ChainError(
-                    f"state {name!r} is declared by {by[name].where} and by {s.where}. To share it, "
-                    f"let one of them require it without a default; to keep two, rename one: "
-                    f'weft.rename({s.name}, {name}="{name}_2")'
-                )
-            if name in BUILTIN and name != "step":
-                raise ChainError(f"{s.where}: {name!r} is not a name for state")
-            by[name] = s
-        states.update(s.states)
-        shared.update(s.shared)
-        made |= {n for n in s.returns if n not in ("p", "grad", "update")}
-    return states, made - set(shared), shared
 
 
 def _hypers(
@@ -291,7 +230,7 @@ def _call(
     reads = tuple(
         (arg, name) for arg, name in s.args.items() if not (takes_param and arg == s.first)
     )
-    if _mentions_step(s) and _decides(s, counted):
+    if mentions_step(s) and decides(s, counted):
         others = tuple((arg, name) for arg, name in reads if name != "step")
         own = [arg for arg, name in reads if name == "step"] or ["step"]
         reads = (*others, (own[0], GROUP_STEP))

@@ -9,7 +9,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from weft.binding import Call
-from weft.engine.turn import LOW, Barrier, Turn
+from weft.engine.storage import LOW
+from weft.engine.turn import Barrier, Turn
 from weft.errors import StepError
 from weft.hyperparameters import has_history
 

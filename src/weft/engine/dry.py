@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from weft.engine import eager
-from weft.engine.turn import LOW, Turn
+from weft.engine.storage import LOW
+from weft.engine.turn import Turn
 from weft.groups import BoundGroup
 
 __all__ = ["states_made"]

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 
 from weft.binding import Call
-from weft.callback import State, function_of
-from weft.declared import scalar_dtype
+from weft.callback import State
+from weft.engine.storage import LOW, GivenGrad, memory_of, one_number, stored_shape, widened
 from weft.errors import StepError
 from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import as_read
@@ -15,7 +15,6 @@ from weft.slips import check_result, check_shape
 
 __all__ = ["Barrier", "Turn"]
 
-LOW = (torch.bfloat16, torch.float16)
 USERS = "the user's grad"
 
 
@@ -70,7 +69,7 @@ class Turn:
         shared: dict[tuple[int, str], Any],
     ):
         self.bound, self.group, self.binding = bound, bound.group, bound.binding
-        self.p, self.state, self.loss, self.shared = p, state, _wide(loss), shared
+        self.p, self.state, self.loss, self.shared = p, state, widened(loss), shared
         self.own: dict[str, Any] = state.get(p, {})
         self.name = bound.name_of(i)
         self.values: dict[str, Any] = {}
@@ -116,7 +115,9 @@ class Turn:
                 over = call.over
                 if over is not None:
                     scope = self.bound.index if over.scope == "group" else None
-                    combined = yield Barrier(over.name, over.op, scope, self._plain(_one(out)))
+                    combined = yield Barrier(
+                        over.name, over.op, scope, self._plain(one_number(out))
+                    )
                     self.ahead.remove(over.name)
                     self.values[over.name] = combined.to(self.work.device, copy=True)
                 elif isinstance(out, dict):
@@ -159,7 +160,7 @@ class Turn:
 
     def _call(self, call: Call) -> Any:
         spec = call.spec
-        copies: dict[str, _Copy] = {}
+        copies: dict[str, GivenGrad] = {}
         kwargs = self._everything(call, copies) if spec.var_kw else {}
         for arg, name in call.reads:
             found, value = self._look(name, call, copies)
@@ -181,7 +182,7 @@ class Turn:
                 self._bind(name, copy.value)
         return out
 
-    def _everything(self, call: Call, copies: dict[str, "_Copy"]) -> dict[str, Any]:
+    def _everything(self, call: Call, copies: dict[str, GivenGrad]) -> dict[str, Any]:
         """All names, for a callback with **kwargs, under what it calls them itself."""
         names = {k: None for k in self.group if k not in NOT_HYPERS}
         names |= dict.fromkeys((*self.own, *self.values, "grad", "update"))
@@ -201,7 +202,7 @@ class Turn:
                     out[its.get(name, name)] = value
         return out
 
-    def _look(self, name: str, call: Call, copies: dict[str, "_Copy"]) -> tuple[bool, Any]:
+    def _look(self, name: str, call: Call, copies: dict[str, GivenGrad]) -> tuple[bool, Any]:
         """The value of a name of the chain, and whether there is one."""
         if name == "p":
             return True, self.work
@@ -226,7 +227,7 @@ class Turn:
     def _hyper(self, value: Any) -> Any:
         return as_read(value, self.work.dtype)
 
-    def _vector(self, name: str, call: Call, copies: dict[str, "_Copy"]) -> torch.Tensor:
+    def _vector(self, name: str, call: Call, copies: dict[str, GivenGrad]) -> torch.Tensor:
         """`update` or `grad` as a tensor of our own, so that the user's grad stays as it is."""
         if name == "update" and self.update is not None:
             return self.update
@@ -235,7 +236,7 @@ class Turn:
         if name == "grad" and grad is not self.work_grad:
             return grad
         if name not in copies:
-            copies[name] = _Copy(self._plain(grad).clone(), call)
+            copies[name] = GivenGrad(self._plain(grad).clone(), call)
         return copies[name].value
 
     def _state(self, name: str) -> Any:
@@ -277,7 +278,7 @@ class Turn:
         if not isinstance(value, torch.Tensor):
             return value
         value = self._plain(value)
-        owner, whole = kept.setdefault(_memory(value), (name, value))
+        owner, whole = kept.setdefault(memory_of(value), (name, value))
         same = (
             owner == name
             and value.data_ptr() == whole.data_ptr()
@@ -290,7 +291,7 @@ class Turn:
         tensors: list[tuple[str, Any]] = [*self.own.items(), *self.values.items()]
         tensors += [("p", self.work), ("grad", self.work.grad), ("update", self.update)]
         tensors += [(USERS, self.user_grad), (USERS, self.work_grad)]
-        return {_memory(t): (name, t) for name, t in tensors if isinstance(t, torch.Tensor)}
+        return {memory_of(t): (name, t) for name, t in tensors if isinstance(t, torch.Tensor)}
 
     def _bind(self, name: str, value: Any) -> None:
         if name in ("p", "grad", "update"):
@@ -369,7 +370,7 @@ class Turn:
             if name in self.binding.over or name in self.binding.shared:
                 continue
             held = self.own.get(name)
-            if isinstance(held, torch.Tensor) and held.shape == _stored_shape(held, value):
+            if isinstance(held, torch.Tensor) and held.shape == stored_shape(held, value):
                 (torch.view_as_real(held) if held.is_complex() else held).copy_(value)
             else:
                 self.own[name] = self._stored(name, value)
@@ -381,52 +382,3 @@ class Turn:
             self.p.copy_(self.work)
         if self.grad_before is not None and not torch.equal(self.work_grad, self.grad_before):
             self.user_grad.copy_(self.work_grad)  # a callback wrote p.grad.data
-
-
-class _Copy:
-    """What one callback is given as the grad, and whether it wrote to it."""
-
-    __slots__ = ("pristine", "value")
-
-    def __init__(self, value: torch.Tensor, call: Call):
-        self.value = value
-        function = function_of(call.spec.fn)
-        # a write through .data leaves no trace but the values
-        seen = function is not None and "data" not in function.__code__.co_names
-        self.pristine = None if seen else self.value.clone()
-
-    @property
-    def written(self) -> bool:
-        """Whether it was worked on in place."""
-        if self.value._version or self.pristine is None:
-            return bool(self.value._version)
-        return not torch.equal(self.value, self.pristine)
-
-
-def _wide(value: Any) -> Any:
-    """A loss in float32, where it has 16 bits."""
-    return value.float() if isinstance(value, torch.Tensor) and value.dtype in LOW else value
-
-
-def _one(value: Any) -> torch.Tensor:
-    """What the function of an `over_params` gave, as a 0-dim tensor."""
-    if isinstance(value, int | float):
-        return torch.tensor(float(value), dtype=scalar_dtype())
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
-        return value.reshape(())
-    shown = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
-    raise ValueError(f"it returned {shown}, and one number a parameter is what can be combined")
-
-
-def _memory(t: torch.Tensor) -> Any:
-    try:
-        return t.untyped_storage()._cdata
-    except (RuntimeError, NotImplementedError):  # a tensor without storage aliases nothing we hold
-        return id(t)
-
-
-def _stored_shape(held: torch.Tensor, value: Any) -> Any:
-    """The shape that `value` has once it is stored like `held`, complex pairs joined."""
-    if not isinstance(value, torch.Tensor):
-        return None
-    return value.shape[:-1] if held.is_complex() else value.shape

@@ -1,0 +1,60 @@
+"""How values are kept, and whose memory they are in."""
+
+from typing import Any
+
+import torch
+
+from weft.binding import Call
+from weft.callback import function_of
+from weft.declared import LOW, scalar_dtype
+
+__all__ = ["LOW", "GivenGrad", "memory_of", "one_number", "stored_shape", "widened"]
+
+
+class GivenGrad:
+    """What one callback is given as the grad, and whether it wrote to it."""
+
+    __slots__ = ("pristine", "value")
+
+    def __init__(self, value: torch.Tensor, call: Call):
+        self.value = value
+        function = function_of(call.spec.fn)
+        # a write through .data leaves no trace but the values
+        seen = function is not None and "data" not in function.__code__.co_names
+        self.pristine = None if seen else self.value.clone()
+
+    @property
+    def written(self) -> bool:
+        """Whether it was worked on in place."""
+        if self.value._version or self.pristine is None:
+            return bool(self.value._version)
+        return not torch.equal(self.value, self.pristine)
+
+
+def widened(value: Any) -> Any:
+    """A loss in float32, where it has 16 bits."""
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype in LOW else value
+
+
+def one_number(value: Any) -> torch.Tensor:
+    """What the function of an `over_params` gave, as a 0-dim tensor."""
+    if isinstance(value, int | float):
+        return torch.tensor(float(value), dtype=scalar_dtype())
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.reshape(())
+    shown = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
+    raise ValueError(f"it returned {shown}, and one number a parameter is what can be combined")
+
+
+def memory_of(t: torch.Tensor) -> Any:
+    try:
+        return t.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):  # a tensor without storage aliases nothing we hold
+        return id(t)
+
+
+def stored_shape(held: torch.Tensor, value: Any) -> Any:
+    """The shape that `value` has once it is stored like `held`, complex pairs joined."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    return value.shape[:-1] if held.is_complex() else value.shape
