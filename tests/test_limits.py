@@ -158,3 +158,11 @@ def test_a_step_for_each_parameter():
         weft.chain(cb.clip_global_norm, cb.descend, lr=1.0)([p], max_norm=1.0).step()
     torch.testing.assert_close(small.detach(), torch.zeros(1), atol=1e-5, rtol=0)
     torch.testing.assert_close(large.detach(), torch.full((100,), 0.9), atol=1e-5, rtol=0)
+
+
+def test_values_of_hypers():
+    opt = weft.QHAdam([param(3)])
+    with pytest.raises(ValueError, match="Invalid nus value"):
+        opt.set_hyper("nus", (2.0, 1.0))
+    opt.param_groups[0]["nus"] = (2.0, 1.0)
+    opt.step()

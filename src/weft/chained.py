@@ -69,6 +69,7 @@ class Chained(torch.optim.Optimizer):
         scale = given.pop("lr_scale", None)  # of param_groups(layer_decay=...), and timm's
         kept_in = as_dtype(given.pop("state_dtype", None))
         hyperparameters.validate(given)
+        hyperparameters.refuse_nan(given)
         group = {k: v for k, v in param_group.items() if k in NOT_HYPERS} | given
         own = param_group.get("cbs")
         explicit = set(given)
@@ -96,8 +97,11 @@ class Chained(torch.optim.Optimizer):
         bound = BoundGroup(len(self.param_groups), group, binding, explicit)
         bound.own_chain = own is not None
         if own is None:
-            for name, length in self._lengths().items():
-                hyperparameters.check_length(name, group.get(name), length, length)
+            for name, default in self._declared().items():
+                value = group.get(name, default)
+                hyperparameters.check_kind(name, value, default)
+                if isinstance(default, tuple):
+                    hyperparameters.check_length(name, value, len(default), len(default))
         self._check_slips(bound, (*given, *chain_defaults))
         bound.fill_defaults()
         self._add(group, bound)
@@ -248,8 +252,8 @@ class Chained(torch.optim.Optimizer):
                         "see docs/limits.md#names-that-nobody-reads"
                     )
 
-    def _lengths(self) -> Mapping[str, int]:
-        """How long the hypers are that are tuples, as far as the constructor declares them."""
+    def _declared(self) -> Mapping[str, Any]:
+        """The hypers whose kind and length the constructor declares, with its defaults."""
         return {}
 
     def _accepted(self) -> tuple[str, ...]:

@@ -9,7 +9,15 @@ from weft.binding import Binding, Call, missing_hyper
 from weft.callback import Shared
 from weft.dims import looks_at_dims
 from weft.errors import ChainError, StepError, slip_of
-from weft.hyperparameters import NOT_HYPERS, check_bounds, check_kind, check_length
+from weft.hyperparameters import (
+    NOT_HYPERS,
+    NOT_NEGATIVE,
+    check_bounds,
+    check_kind,
+    check_length,
+    refuse_nan,
+    validate,
+)
 
 __all__ = [
     "BoundGroup",
@@ -114,8 +122,18 @@ class BoundGroup:
                 raise missing_hyper(self.binding, name, self.group)
         self._check_disputed()
         self._check_lengths()
+        self.check_bounds(self.group)
+
+    def check_bounds(self, hypers: Mapping[str, Any]) -> None:
+        """Refuse values out of the bounds that the chain's callbacks say.
+
+        Raises:
+            ValueError: names the hyper and the callback.
+        """
         for call in self.binding.calls:
-            check_bounds(call.spec.bounds, {**call.local, **self.group}, call.spec.where)
+            renamed = {n: ">= 0" for a, n in call.spec.args.items() if a != n and a in NOT_NEGATIVE}
+            bounds = {**renamed, **call.spec.bounds}
+            check_bounds(bounds, {**call.local, **hypers}, call.spec.where)
 
     def _check_disputed(self) -> None:
         """Refuse one value where callbacks want several: a number here and a tuple there, say."""
@@ -197,8 +215,16 @@ class Hypers(MutableMapping):
             meant = slip_of(key, (*self, *ALIASES))
             if meant is not None:
                 raise ChainError(f"unknown hyper {key!r}: did you mean {meant!r}?")
+        self._check(key, value)
         self.bound.group[key] = value
         self.bound.given.add(key)
+
+    def _check(self, key: str, value: Any) -> None:
+        validate({key: value})
+        refuse_nan({key: value})
+        if key in self.bound.binding.hypers:
+            check_kind(key, value, self.bound.binding.hypers[key])
+        self.bound.check_bounds({key: value})
 
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"a hyper cannot be deleted: {name!r}")

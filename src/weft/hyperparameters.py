@@ -15,6 +15,7 @@ __all__ = [
     "check_one",
     "has_history",
     "is_one",
+    "refuse_nan",
     "spread",
     "unused",
     "validate",
@@ -50,8 +51,8 @@ def validate(hypers: Mapping[str, Any]) -> None:
     check_one("lr", hypers.get("lr"))
     hypers = {name: as_read(value) for name, value in hypers.items() if name not in NOT_HYPERS}
     lr = hypers.get("lr")
-    if "lr" in hypers and lr is None:
-        raise TypeError("hyper 'lr' must be a number, not None")
+    if "lr" in hypers and (lr is None or isinstance(lr, tuple)):
+        raise TypeError(f"hyper 'lr' must be a number, not {lr!r}")
     if _bad("lr", lr):
         raise ValueError(f"Invalid learning rate: {lr}")
     for name, word in NOT_NEGATIVE.items():
@@ -71,6 +72,22 @@ def validate(hypers: Mapping[str, Any]) -> None:
     etas = _tuple(hypers.get("etas"))
     if len(etas) > 1 and not 0.0 < etas[0] < 1.0 < etas[1]:
         raise ValueError(f"Invalid eta values: {etas[0]}, {etas[1]}")
+
+
+def refuse_nan(hypers: Mapping[str, Any]) -> None:
+    """Refuse NaN where somebody gives a hyper, whatever its name.
+
+    Raises:
+        ValueError: names it.
+
+    >>> refuse_nan({"nus": (0.7, math.nan)})
+    Traceback (most recent call last):
+    ValueError: Invalid nus value: (0.7, nan)
+    """
+    for name, given in hypers.items():
+        value = as_read(given) if name not in NOT_HYPERS else ()
+        if any(v != v for v in _tuple(value) or (value,) if isinstance(v, float)):
+            raise ValueError(f"Invalid {name} value: {value}")
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:
@@ -150,7 +167,7 @@ def check_kind(name: str, value: Any, default: Any) -> None:
     if isinstance(default, tuple):
         fits = isinstance(value, tuple | list)
     elif isinstance(default, int | float) and not isinstance(default, bool):
-        fits = isinstance(value, int | float | torch.Tensor)
+        fits = isinstance(value, int | float | torch.Tensor) and not isinstance(value, bool)
     else:
         return
     check_one(name, value)
@@ -170,6 +187,10 @@ def check_bounds(bounds: Mapping[str, str], hypers: Mapping[str, Any], where: st
     """
     for name, said in bounds.items():
         given = as_read(hypers.get(name))
+        if isinstance(given, str):
+            raise TypeError(
+                f"hyper {name!r} must be a number, not the string {given!r}; {where} takes {said}"
+            )
         for value in given if isinstance(given, tuple | list) else (given,):
             for bound in said.split(", ") if _is_number(value) else ():
                 sign, limit = bound.split()

@@ -97,6 +97,7 @@ class Optimizer(Original, Watched, Chained):
         self.frozen_idx = 0
         defaults = {**given, **self._explicit}
         hyperparameters.validate(defaults)
+        hyperparameters.refuse_nan(defaults)
         super().__init__(as_groups(params), defaults)
         self._check_hypers(self._explicit)
         for bound in self._bound:

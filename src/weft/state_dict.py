@@ -106,7 +106,9 @@ def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any], strict: bool) 
             if name in bound.group and name not in (*NOT_HYPERS, *counted):
                 _check_hyper(name, value, bound.group[name])
         validate(group)
-        return opt._loaded(bound, group)
+        loaded = opt._loaded(bound, group)
+        loaded.check_bounds(group)
+        return loaded
     except (ValueError, TypeError) as e:
         raise StateError(f"group {bound.index} of the state dict: {e}") from e
 

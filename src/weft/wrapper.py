@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 
 from weft.errors import did_you_mean, refuse_unknown
-from weft.hyperparameters import check_bounds
+from weft.hyperparameters import check_bounds, check_kind, refuse_nan
 
 __all__ = ["TRAIN_MODE", "Wrapper", "around", "in_words"]
 
@@ -63,6 +63,9 @@ class Wrapper:
                 f"{type(self).__name__} has no {sorted(unknown)}{hint}; it has {list(self.hypers)}"
             )
         self.options = {**self.hypers, **hypers}
+        refuse_nan(self.options)
+        for name, default in self.hypers.items():
+            check_kind(name, self.options[name], default)
         check_bounds(self.bounds, self.options, type(self).__name__)
 
     # ------------------------------------------------------------ what subclasses override

@@ -70,7 +70,7 @@ def prodigy_progress(
 prodigy_gain: Any = over_params("progress", prodigy_progress)
 
 
-@mark(place="statistics", bounds={"d0": "> 0"})
+@mark(place="statistics", bounds={"d0": "> 0", "beta3": ">= 0, <= 1"})
 def prodigy_ema(
     grad, lr, step, d, betas=(0.9, 0.999), beta3=None, d0=1e-6, use_bias_correction=False,
     safeguard_warmup=False, x0=start, exp_avg=zeros, exp_avg_sq=zeros, grad_sum=zeros,
@@ -91,7 +91,7 @@ def prodigy_ema(
     return {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq, "grad_sum": grad_sum, "update": exp_avg}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"d_coef": "> 0", "growth_rate": ">= 0", "beta3": ">= 0, <= 1"})
 def prodigy_distance(
     update, exp_avg_sq, step, progress, betas=(0.9, 0.999), beta3=None, eps=1e-8, d0=1e-6,
     d_coef=1.0, growth_rate=math.inf, use_bias_correction=False, d=shared(0.0), d_max=shared(0.0),
@@ -173,7 +173,7 @@ def dadapt_sign(
     return {"exp_avg": exp_avg, "grad_sum": q * grad_sum + (1 - q) * update, "update": update}
 
 
-@mark(place="after")
+@mark(place="after", bounds={"growth_rate": ">= 0"})
 def dadapt_distance(
     progress, betas=(0.9, 0.999), d0=1e-6, growth_rate=math.inf, d=shared(0.0),
     numerator=shared(0.0), grad_sum_l1=grad_sum_l1,

@@ -47,7 +47,7 @@ def dadapt_sum(grad, lr, d, first_norm, d0=1e-6, grad_sum=zeros, progress=agreed
     return {"grad_sum": grad_sum, "update": grad_sum}
 
 
-@mark(place="after")
+@mark(place="after", bounds={"growth_rate": ">= 0"})
 def dadapt_sum_distance(
     progress, d0=1e-6, growth_rate=math.inf, d=shared(0.0), numerator=shared(0.0),
     grad_sum_sq=grad_sum_sq,
@@ -93,7 +93,7 @@ def dadapt_adagrad(grad, lr, d, eps=0.0, d0=1e-6, grad_sum=zeros, grad_sq=state(
     return {"grad_sum": grad_sum, "grad_sq": grad_sq, "update": update}
 
 
-@mark(place="after")
+@mark(place="after", bounds={"growth_rate": ">= 0"})
 def dadapt_adagrad_distance(
     d0=1e-6, growth_rate=math.inf, d=shared(0.0), weighted_sq=shared(0.0),
     grad_sum_l1=grad_sum_l1, sum_norm=sum_norm, grad_norm=grad_norm,
@@ -130,7 +130,7 @@ def dadapt_adan(
     }  # fmt: skip
 
 
-@mark(place="after")
+@mark(place="after", bounds={"growth_rate": ">= 0"})
 def dadapt_adan_distance(
     betas=(0.98, 0.92, 0.99), d0=1e-6, growth_rate=math.inf, d=shared(0.0),
     weighted_sq=shared(0.0), grad_sum_l1=grad_sum_l1, sum_norm=sum_norm, grad_norm=grad_norm,

@@ -18,7 +18,7 @@ def unit_rms(update):
     return {"update": update / (rms(update) + 1e-8)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"ns_steps": ">= 0"})
 def spectral_or_rms(update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7, normalized=True):
     """The spectral ball for matrices, that of the root mean square for vectors.
 

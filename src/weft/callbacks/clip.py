@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 
-@mark(place="grad", sparse="entries")
+@mark(place="grad", sparse="entries", bounds={"clip_value": ">= 0"})
 def clip_value(grad, clip_value=1.0):
     """Clip every entry of the gradient.
 
@@ -25,7 +25,7 @@ def clip_value(grad, clip_value=1.0):
     return {"grad": grad.clamp(min=-clip_value, max=clip_value)}
 
 
-@mark(place="grad", sparse="entries")
+@mark(place="grad", sparse="entries", bounds={"max_norm": ">= 0"})
 def clip_norm(grad, max_norm=1.0):
     """Clip the norm of each tensor's gradient.
 
@@ -36,7 +36,7 @@ def clip_norm(grad, max_norm=1.0):
     return {"grad": grad * (max_norm / (norm(grad) + 1e-6)).clamp(max=1.0)}
 
 
-@mark(place="grad", sparse="entries")
+@mark(place="grad", sparse="entries", bounds={"max_norm": ">= 0"})
 def clip_global_norm(grad, grad_sq_norm=grad_sq_norm, max_norm=1.0):
     """Clip the norm of all gradients together.
 
@@ -48,7 +48,7 @@ def clip_global_norm(grad, grad_sq_norm=grad_sq_norm, max_norm=1.0):
     return {"grad": grad * (max_norm / (grad_sq_norm.sqrt() + 1e-6)).clamp(max=1.0)}
 
 
-@mark(place="grad")
+@mark(place="grad", bounds={"clipping": ">= 0", "agc_eps": ">= 0"})
 def clip_unit(p, grad, clipping=0.01, agc_eps=1e-3):
     """Adaptive gradient clipping: no output unit's gradient is large beside its weights.
 
@@ -61,7 +61,7 @@ def clip_unit(p, grad, clipping=0.01, agc_eps=1e-3):
     return {"grad": torch.where(size > limit, grad * (limit / size), grad)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"d": "> 0"})
 def clip_update_rms(update, d=1.0):
     """Clip the root mean square of each tensor's update.
 
@@ -72,7 +72,7 @@ def clip_update_rms(update, d=1.0):
     return {"update": update / (rms(update) / d).clamp(min=1.0)}
 
 
-@mark(place="grad")
+@mark(place="grad", bounds={"theta": ">= 0, < 1"})
 def cut_spikes(grad, step, theta=0.999, max_abs=scalar_zero):
     """Scale down the entries that stand out above the average of the largest entry.
 

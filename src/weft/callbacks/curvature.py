@@ -30,7 +30,7 @@ def ema_curvature_sq(hessian=zeros, betas=(0.9, 0.999), exp_hessian_sq=zeros):
     return {"exp_hessian_sq": betas[1] * exp_hessian_sq + (1 - betas[1]) * size * size}
 
 
-@mark(place="update", role=("precondition", "correction"))
+@mark(place="update", role=("precondition", "correction"), bounds={"hessian_power": ">= 0"})
 def precondition_curvature(
     update, exp_hessian_sq, step, betas=(0.9, 0.999), eps=1e-4, hessian_power=1.0
 ):
@@ -44,7 +44,7 @@ def precondition_curvature(
     return {"update": update / (v ** (hessian_power / 2) + eps)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"gamma": ">= 0"})
 def clip_by_curvature(update, exp_hessian, gamma=0.01, eps=1e-12):
     """A Newton step for each entry, clipped: where the curvature is small or negative, a sign.
 

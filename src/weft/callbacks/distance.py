@@ -32,7 +32,7 @@ start_sq_norm: Any = over_params("start_sq_norm", start_sq)
 update_sq_norm: Any = over_params("update_sq_norm", update_sq)
 
 
-@mark(place="update")
+@mark(place="update", bounds={"reps_rel": ">= 0"})
 def distance_over_gradients(
     update, x0=start, reps_rel=1e-6, eps=1e-8, distance=shared(0.0), sq_sum=shared(0.0),
     distance_sq_norm=distance_sq_norm, start_sq_norm=start_sq_norm, update_sq_norm=update_sq_norm,
@@ -50,7 +50,7 @@ def distance_over_gradients(
     return {"distance": distance, "sq_sum": sq_sum, "update": scaled}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"reps_rel": ">= 0"})
 def layer_distance_over_gradients(
     p, update, x0=start, reps_rel=1e-6, eps=1e-8, distance=scalar_zero, sq_sum=scalar_zero
 ):
@@ -66,7 +66,7 @@ def layer_distance_over_gradients(
     return {"distance": distance, "sq_sum": sq_sum, "update": scaled}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"r0": ">= 0"})
 def distance_over_weighted_gradients(
     update, x0=start, r0=1e-4, eps=1e-4, distance=shared(0.0), sq_sum=shared(0.0),
     distance_sq_norm=distance_sq_norm, update_sq_norm=update_sq_norm,

@@ -32,7 +32,7 @@ def product(row: torch.Tensor, col: torch.Tensor, floor: float = 0.0) -> torch.T
     return quotient(row, mean(row, dim=-2, keepdim=True).clamp(min=floor)) * col
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"sq_eps": ">= 0"})
 def factored_sq(
     grad, step, beta2_decay=-0.8, sq_eps=0.0, row_var=None, col_var=None, variance=None
 ):
@@ -50,7 +50,7 @@ def factored_sq(
     return {"row_var": follow(row_var, row, weight), "col_var": follow(col_var, col, weight)}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"sq_eps": ">= 0"})
 def factored_ema_sq(
     grad, betas=(0.9, 0.999), sq_eps=1e-30, row_var=None, col_var=None, variance=None
 ):
@@ -105,7 +105,7 @@ def descend_relative(p, update, lr, step):
     return {"p": p - min(lr, 1 / math.sqrt(step)) * update}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"res_eps": ">= 0"})
 def confidence(
     update, betas=(0.9, 0.999, 0.9999), res_eps=1e-16, exp_avg=zeros, res_row=None, res_col=None
 ):
@@ -144,7 +144,7 @@ def _sides(p: torch.Tensor) -> torch.Tensor:
     return p.new_zeros(sum(p.shape or (1,)))
 
 
-@mark(place="update", role="precondition")
+@mark(place="update", role="precondition", bounds={"sq_eps": ">= 0"})
 def cover_root(update, grad, sq_eps=1e-30, cover=state(_sides)):
     """Divide by the root of SM3's accumulators: one number for each slice of each dimension.
 

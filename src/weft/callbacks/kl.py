@@ -40,7 +40,7 @@ def whitened(x: torch.Tensor, bases: torch.Tensor, values: torch.Tensor):
     return x @ q_b / d_b.sqrt(), x.T @ q_a / d_a.sqrt(), q_a, q_b
 
 
-@mark(place="statistics", ndim=MATRICES)
+@mark(place="statistics", ndim=MATRICES, bounds={"shampoo_beta": ">= 0, <= 1"})
 def kl_factors(
     grad, bases, eigenvalues, step, betas=(0.9, 0.98), shampoo_beta=None, factors=two_sides
 ):
@@ -58,7 +58,7 @@ def kl_factors(
     return {"factors": pack([left, right], factors)}
 
 
-@mark(place="after", ndim=MATRICES)
+@mark(place="after", ndim=MATRICES, bounds={"shampoo_beta": ">= 0, <= 1"})
 def kl_eigenvalues(grad, bases, eigenvalues, step, betas=(0.9, 0.98), shampoo_beta=None):
     """The eigenvalues of both factors, averaged in their bases.
 

@@ -106,7 +106,7 @@ def sum_factors(grad, factors=one_an_axis):
     }
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"shampoo_beta": ">= 0, <= 1"})
 def average_factors(grad, betas=(0.9, 0.999), shampoo_beta=None, factors=one_an_axis):
     """The same as an average: F_a <- beta2 * F_a + (1 - beta2) * G_a G_a^T.
 
@@ -129,7 +129,10 @@ def inverse_roots(
     return {"inverse_factors": pack(roots, factors)}
 
 
-@mark(place="statistics", bounds={"precondition_frequency": ">= 1"})
+@mark(
+    place="statistics",
+    bounds={"precondition_frequency": ">= 1", "start_preconditioning_step": ">= 0"},
+)
 def inverse_roots_debiased(
     grad, factors, step, betas=(0.9, 0.999), eps=1e-12, precondition_frequency=1,
     start_preconditioning_step=1, inverse_factors=one_an_axis,
@@ -158,7 +161,10 @@ def graft_adagrad(update, grad, sum):
     return {"update": update * (length / (update.norm() + 1e-16))}
 
 
-@mark(place="update", bounds={"graft_beta2": "< 1"})
+@mark(
+    place="update",
+    bounds={"graft_beta2": ">= 0, < 1", "graft_eps": ">= 0", "start_preconditioning_step": ">= 0"},
+)
 def graft_adam(
     update, exp_avg, exp_avg_sq, step, betas=(0.9, 0.999), graft_beta2=0.999, graft_eps=1e-8,
     start_preconditioning_step=1,

@@ -10,7 +10,7 @@ from weft.callbacks.units import grad_sq_norm, inner, quotient
 __all__ = ["alig", "deep_ema", "grok", "momo", "momo_adam", "plain_ema", "polyak_rate"]
 
 
-@mark(place="update")
+@mark(place="update", bounds={"max_lr": ">= 0"})
 def polyak_rate(update, loss, grad_sq_norm=grad_sq_norm, max_lr=1.0, f_min=0.0, eps=0.0):
     """Polyak's rate: as far as a line along the gradient needs to reach the smallest loss.
 
@@ -60,14 +60,14 @@ average_dot: Any = over_params("average_dot", average_at)
 average_norm: Any = over_params("average_norm", average_in_norm)
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"beta": ">= 0, <= 1"})
 def plain_ema(update, step, beta=0.9, exp_avg=zeros):
     """An average that starts at its first value: m <- beta * m + (1 - beta) * u;   u <- m."""
     exp_avg = exp_avg.lerp(update, 1 - beta) if step > 1 else update
     return {"exp_avg": exp_avg, "update": exp_avg}
 
 
-@mark(place="descend")
+@mark(place="descend", bounds={"beta": ">= 0, <= 1"})
 def momo(
     p, update, loss, lr, step, beta=0.9, f_min=0.0, weight_decay=0.0, loss_avg=shared(0.0),
     dot_avg=shared(0.0), grad_dot=grad_dot, average_dot=average_dot, average_norm=average_norm,
@@ -111,7 +111,10 @@ def momo_adam(
 # ---------------------------------------------------------------- GrokAdamW
 
 
-@mark(place="grad")
+@mark(
+    place="grad",
+    bounds={"alpha_init": ">= 0, <= 1", "lamb": ">= 0", "grokking_signal_decay_rate": ">= 0"},
+)
 def grok(
     grad, loss: Any = None, eval_loss: Any = None, alpha_init=0.98, lamb=2.0,
     grokking_signal_decay_rate=0.1, slow_grad=zeros,
@@ -131,7 +134,7 @@ def grok(
     return {"slow_grad": slow_grad, "grad": grad + lamb * slow_grad}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"gamma": ">= 0", "depth": ">= 0"})
 def deep_ema(update, betas=(0.9, 0.999), gamma=0.1, depth=0, exp_avg=zeros):
     """An average that forgets faster the deeper its layer: `depth` is a hyper of the group.
 

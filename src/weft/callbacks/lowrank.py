@@ -80,7 +80,7 @@ def enter_basis(update, basis=None):
     return None if basis is None else {"update": into(update, basis)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"scale": ">= 0"})
 def leave_basis(update, grad, scale=0.25, basis=None):
     """Go back from the basis: u <- scale * u Q, or scale * Q u."""
     return None if basis is None else {"update": scale * out_of(update, basis, grad)}
@@ -117,7 +117,7 @@ def ema_sq_within(grad, betas=(0.9, 0.999), exp_avg_sq=zeros, basis=None):
     return {"exp_avg_sq": betas[1] * exp_avg_sq + (1 - betas[1]) * r * r}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"scale": ">= 0"})
 def low_rank_direction(
     grad, exp_avg, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-6, scale=0.25, basis=None
 ):
@@ -131,7 +131,7 @@ def low_rank_direction(
     return {"update": n if basis is None else scale * out_of(n, basis, grad)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"scale": ">= 0"})
 def residual(grad, exp_avg, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-6, scale=1.0, basis=None):
     """What the basis leaves out of the gradient, scaled as Adam's direction N scales what it keeps.
 
@@ -146,7 +146,7 @@ def residual(grad, exp_avg, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-6, scal
     return {"update": (grad - scale * out_of(r, basis, grad)) * phi}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"scale": ">= 0"})
 def add_low_rank(
     update, grad, exp_avg, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-6, scale=1.0, basis=None
 ):
@@ -171,7 +171,7 @@ def channel_scale(
     return {"update": grad * (over / (under + 1e-8))}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"gamma": ">= 0"})
 def limit_within(update, gamma=1.01, update_norm=None, basis=None):
     """`limit_growth` for what has a basis."""
     if basis is None:
@@ -180,13 +180,13 @@ def limit_within(update, gamma=1.01, update_norm=None, basis=None):
     return {"update_norm": limited["update_norm"], "update": limited["update"]}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"scale": ">= 0"})
 def low_rank_times(update, scale=1.0, basis=None):
     """Make up for the rank of a random basis: u <- u * sqrt(scale), where there is one."""
     return None if basis is None else {"update": update * math.sqrt(scale)}
 
 
-@mark(place="statistics", ndim=MATRICES)
+@mark(place="statistics", ndim=MATRICES, bounds={"rank": ">= 1"})
 def power_iteration(grad, momentum=0.95, rank=4, eps=1e-8, momentum_buffer=zeros, basis=made):
     """Orthogonalise the leading part of a momentum that keeps what was left out.
 
@@ -205,7 +205,7 @@ def power_iteration(grad, momentum=0.95, rank=4, eps=1e-8, momentum_buffer=zeros
     return {"momentum_buffer": buffer, "basis": unit, "update": update}
 
 
-@mark(place="statistics", ndim=MATRICES)
+@mark(place="statistics", ndim=MATRICES, bounds={"fraction": "> 0, <= 1"})
 def select_slices(grad, momentum=0.95, fraction=0.25, by_rows=False, momentum_buffer=zeros):
     """The largest slices of a momentum along its shorter side; only those are decayed.
 

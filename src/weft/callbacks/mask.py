@@ -52,7 +52,7 @@ def borrow_size(update, grad):
     return {"update": grad.abs() * update}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"gamma": ">= 0"})
 def attract(
     p, update, lr, step, betas=(0.9, 0.999), gamma=0.1, weight_decay=0.0, pbar=zeros, do_wd=None
 ):

@@ -78,7 +78,7 @@ def nesterov_average(update, grad, momentum=0.9):
     return {"update": grad.lerp(update, momentum)}
 
 
-@mark(place="update", ndim=MATRICES)
+@mark(place="update", ndim=MATRICES, bounds={"ns_steps": ">= 0"})
 def newton_schulz(update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7):
     """Push all singular values towards one, by a quintic iteration.
 
@@ -92,7 +92,7 @@ def newton_schulz(update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7):
     return {"update": x.reshape(update.shape)}
 
 
-@mark(place="update", ndim=MATRICES)
+@mark(place="update", ndim=MATRICES, bounds={"ns_steps": ">= 0"})
 def polar_express(update, ns_steps=5):
     """Newton-Schulz with the best quintic for each step.
 
@@ -130,7 +130,7 @@ def adjust_lr(update, adjust_lr_fn="original"):
     return {"update": update * math.sqrt(max(1, m / n))}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"target_rms": ">= 0"})
 def scale_to_rms(update, target_rms=0.2):
     """Give the update a fixed root mean square: u <- u * target_rms * sqrt(n) / |u|.
 
@@ -139,7 +139,7 @@ def scale_to_rms(update, target_rms=0.2):
     return {"update": quotient(update, norm(update)) * (target_rms * math.sqrt(update.numel()))}
 
 
-@mark(place="update", ndim=MATRICES)
+@mark(place="update", ndim=MATRICES, bounds={"beta2": ">= 0, <= 1", "norm_eps": ">= 0"})
 def normalize_neurons(
     update,
     beta2=0.95,
@@ -159,7 +159,7 @@ def normalize_neurons(
     return {"neuron_sq": v, "update": even.reshape(update.shape)}
 
 
-@mark(place="update", ndim=MATRICES)
+@mark(place="update", ndim=MATRICES, bounds={"beta2": ">= 0, <= 1", "norm_eps": ">= 0"})
 def normalize_selected(update, beta2=0.95, norm_eps=1e-8, neuron_sq=one_a_row):
     """`normalize_neurons` for the rows that are not zero; the others' v stays as it was."""
     square = mean(matrix(update * update), dim=1, keepdim=True)
@@ -179,7 +179,7 @@ def dual_scale(update, grad):
     return {"update": update * (grad * update).sum()}
 
 
-@mark(place="grad", ndim=MATRICES)
+@mark(place="grad", ndim=MATRICES, bounds={"norm_eps": ">= 0"})
 def standardize_rows(grad, norm_eps=1e-8):
     """Give each row of the gradient mean zero and root mean square one.
 

@@ -39,7 +39,7 @@ def hyperball(p, update, lr, radius=radius_of_param):
     return {"p": moved * quotient(radius, norm(moved)), "radius": radius}
 
 
-@mark(place="descend")
+@mark(place="descend", bounds={"gamma": ">= 0", "eps_step": ">= 0"})
 def adagrad_norm_descend(p, update, grad, lr, gamma=10.0, eps_step=5e-4, norm_sq=tiny):
     """A rate for the whole tensor, AdaGrad's, from the gradient's clipped norm.
 
@@ -59,7 +59,7 @@ def grad_energy(grad, betas=(0.95, 0.99), exp_avg_norm_sq=scalar_zero):
     return {"exp_avg_norm_sq": betas[1] * exp_avg_norm_sq + (1 - betas[1]) * sum_sq(grad)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"norm_eps": ">= 0"})
 def momentum_ratio(update, exp_avg, exp_avg_norm_sq, step, betas=(0.95, 0.99), norm_eps=1e-8):
     """Adam's ratio for the whole tensor, as a factor of the update.
 
@@ -71,7 +71,7 @@ def momentum_ratio(update, exp_avg, exp_avg_norm_sq, step, betas=(0.95, 0.99), n
     return {"update": update * (correction * norm(exp_avg) / (exp_avg_norm_sq.sqrt() + norm_eps))}
 
 
-@mark(place="update", ndim=MATRICES, bounds={"iterations": ">= 1"})
+@mark(place="update", ndim=MATRICES, bounds={"iterations": ">= 1", "beta": ">= 0, <= 1"})
 def row_column_scale(
     update, beta=0.9, eps=1e-8, iterations=5, row_sq=one_a_row, column_sq=one_a_column
 ):
@@ -92,7 +92,7 @@ def row_column_scale(
     return {"row_sq": row_sq, "column_sq": column_sq, "update": u.reshape(update.shape)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"gamma": ">= 0"})
 def limit_growth(update, gamma=1.01, update_norm=None):
     """Let the norm of the update grow by no more than a factor a step.
 
@@ -115,7 +115,7 @@ def shrink(p, lr):
     return {"p": p * (1 - lr)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"scale": ">= 0"})
 def times(update, scale=1.0):
     """A further factor of the rate: u <- u * scale."""
     return {"update": update * scale}

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-@mark(place="update")
+@mark(place="update", bounds={"t_alpha": ">= 0", "t_beta3": ">= 0"})
 def add_slow_average(
     update, grad, step, betas=(0.9, 0.999, 0.9999), alpha=5.0, t_alpha=None, t_beta3=None,
     exp_avg_slow=zeros,
@@ -93,7 +93,7 @@ def adan_root(update, exp_avg_sq, step, betas=(0.98, 0.92, 0.99), eps=1e-8):
     return {"update": update / ((exp_avg_sq / (1 - betas[2] ** step)).sqrt() + eps)}
 
 
-@mark(place="grad")
+@mark(place="grad", bounds={"gamma": ">= 0"})
 def variance_reduction(grad, betas=(0.95, 0.99), gamma=0.025, previous_grad=zeros):
     """MARS' correction by the gradient before, its norm clipped to one.
 
@@ -106,7 +106,7 @@ def variance_reduction(grad, betas=(0.95, 0.99), gamma=0.025, previous_grad=zero
     return {"grad": corrected / norm(corrected).clamp(min=1), "previous_grad": grad}
 
 
-@mark(place="grad")
+@mark(place="grad", bounds={"grok_alpha": ">= 0, <= 1", "lamb": ">= 0"})
 def grokfast(grad, step, grok_alpha=0.98, lamb=2.0, slow_grad=zeros):
     """Amplify the slow part of the gradient.
 
@@ -118,7 +118,7 @@ def grokfast(grad, step, grok_alpha=0.98, lamb=2.0, slow_grad=zeros):
     return {"slow_grad": slow_grad, "grad": grad + lamb * slow_grad}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"beta0": ">= 0"})
 def positive_negative(
     update, momentum=None, betas=(0.9, 0.999), beta0=1.0, exp_avg=zeros, neg_exp_avg=zeros
 ):
@@ -136,7 +136,7 @@ def positive_negative(
     return {"exp_avg": m, "neg_exp_avg": exp_avg, "update": mixed}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"beta": ">= 0"})
 def optimistic(update, step, alpha=1.0, beta=1.0, previous_update=zeros):
     """Go on as the last two updates differ.
 

@@ -147,7 +147,7 @@ def sign(update):
     return {"update": update.sign()}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"nu": ">= 0, <= 1"})
 def mix_gradient(update, grad, nu=0.7):
     """Mix the gradient itself into a momentum.
 

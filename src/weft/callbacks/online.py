@@ -29,7 +29,7 @@ def pid(
     }  # fmt: skip
 
 
-@mark(place="descend", bounds={"kappa": "> 0", "constant": "> 0"})
+@mark(place="descend", bounds={"kappa": "> 0", "constant": "> 0", "xi": ">= 0"})
 def accelerate(p, grad, lr, kappa=1000.0, xi=10.0, constant=0.7, momentum_buffer=copy_of_param):
     """Accelerated SGD: a long step averaged into a second point, a short one drawn to it.
 
@@ -45,7 +45,7 @@ def accelerate(p, grad, lr, kappa=1000.0, xi=10.0, constant=0.7, momentum_buffer
     return {"momentum_buffer": point, "p": p + share * (point - p) - (1 - share) * lr * grad}
 
 
-@mark(place="descend")
+@mark(place="descend", bounds={"beta": ">= 0", "l1": ">= 0", "l2": ">= 0"})
 def follow_leader(p, grad, lr, beta=1.0, l1=0.0, l2=0.0, z=zeros, n=zeros):
     """Follow the regularised leader: the parameter in closed form from sums.
 
@@ -88,7 +88,7 @@ def bet(
     }  # fmt: skip
 
 
-@mark(place="update", bounds={"ps": "> 0"})
+@mark(place="update", bounds={"ps": "> 0", "ghattg": ">= 0", "tau1": ">= 0", "tau2": ">= 0"})
 def posterior(
     grad, step, ghattg=30.0, ps=1e-8, tau1=0.81, tau2=0.9, eps=1e-8,
     exp_avg=zeros, rate_g=zeros, rate_hg=zeros,
@@ -119,7 +119,7 @@ def precision_weighted(a, b, weight_a, weight_b):
     return weight_a / total * a + weight_b / total * b, weight_a * (weight_b / total)
 
 
-@mark(place="descend", bounds={"memory_length": ">= 1"})
+@mark(place="descend", bounds={"memory_length": ">= 1", "beta": ">= 0, <= 1"})
 def srmm(p, grad, lr, step, beta=0.5, memory_length=100, mov_avg_grad=zeros, mov_avg_param=zeros):
     """Step from an average of the parameters along an average of the gradients.
 
@@ -134,7 +134,7 @@ def srmm(p, grad, lr, step, beta=0.5, memory_length=100, mov_avg_grad=zeros, mov
     return {"mov_avg_grad": g, "mov_avg_param": point, "p": point}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"eta": ">= 0"})
 def kate(grad, eta=0.0, eps=1e-8, b_sq=zeros, m_sq=zeros):
     """Adagrad without a root in the denominator: invariant to the scale of the data.
 

@@ -60,7 +60,7 @@ def fitted(q: torch.Tensor, a: torch.Tensor, b: torch.Tensor, rate: float) -> to
     return q - rate * quotient(torch.triu(aa - bb), spectral_bound(aa + bb)) @ q
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"update_probability": ">= 0, <= 1"})
 def kron_schedule(step, update_probability=None, since_update=0):
     """How many steps ago the factors were due; they are at 0.
 
@@ -72,7 +72,7 @@ def kron_schedule(step, update_probability=None, since_update=0):
     return {"since_update": 0 if since_update + 1 >= 1 / q else since_update + 1}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"precondition_lr": ">= 0", "max_size_triangular": ">= 0"})
 def fit_whitener(
     update, since_update, precondition_lr=0.1, max_size_triangular=8192, whitener=made
 ):
@@ -99,7 +99,7 @@ def inverse_transposed(q):
     return 1 / q if q.ndim == 1 else inverse(q).T
 
 
-@mark(place="update")
+@mark(place="update", bounds={"max_size_triangular": ">= 0"})
 def whiten(update, whitener, max_size_triangular=8192):
     """Precondition with the factors: u <- u with Q_a^T Q_a along each axis."""
     u = update.reshape(update.shape or (1,))
@@ -108,7 +108,7 @@ def whiten(update, whitener, max_size_triangular=8192):
     return {"update": u.reshape(update.shape)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"max_rms": "> 0"})
 def cap_rms(update, max_rms=1.1):
     """Shrink to a root mean square of at most `max_rms`: u <- u * min(1, max_rms / (rms(u) + 1e-6))."""
     return {"update": update * (max_rms / (rms(update) + 1e-6)).clamp(max=1)}

@@ -25,7 +25,11 @@ __all__ = [
 ]
 
 
-@mark(place="update", role=("precondition", "correction", "rate"), bounds={"gamma": "> 0"})
+@mark(
+    place="update",
+    role=("precondition", "correction", "rate"),
+    bounds={"gamma": "> 0", "final_lr": ">= 0"},
+)
 def bound_rate(
     update, exp_avg_sq, lr, step, betas=(0.9, 0.999), final_lr=0.1, gamma=1e-3, eps=1e-8,
     base_lr=None,
@@ -59,7 +63,7 @@ def average_rate(
     return {"update": update * rate.minimum(average), "exp_avg_lr": average}
 
 
-@mark(place="update", role=("precondition", "correction"))
+@mark(place="update", role=("precondition", "correction"), bounds={"partial": ">= 0, <= 1"})
 def partial_root(update, exp_avg_sq, step, betas=(0.9, 0.999), partial=0.25, eps=1e-8):
     """Divide by a power of the root: from SGD (0) to Adam (1/2).
 
@@ -71,7 +75,7 @@ def partial_root(update, exp_avg_sq, step, betas=(0.9, 0.999), partial=0.25, eps
     return {"update": update * scale / (exp_avg_sq.sqrt() + eps) ** (2 * partial)}
 
 
-@mark(place="update", role=("precondition", "correction"))
+@mark(place="update", role=("precondition", "correction"), bounds={"softplus_beta": "> 0"})
 def softplus_root(update, exp_avg_sq, step, betas=(0.9, 0.999), softplus_beta=50.0):
     """Divide by the softplus of the corrected root, which is never small.
 
@@ -83,7 +87,7 @@ def softplus_root(update, exp_avg_sq, step, betas=(0.9, 0.999), softplus_beta=50
     return {"update": update / ((x + (-x).exp().log1p()) / softplus_beta)}
 
 
-@mark(place="update", role=("precondition", "correction"))
+@mark(place="update", role=("precondition", "correction"), bounds={"a": ">= 0", "b": ">= 0"})
 def arctan(update, exp_avg_sq, step, betas=(0.9, 0.999), a=1.0, b=1.0):
     """An arc tangent in the place of the division: no eps, and no scale of the gradient.
 
@@ -95,7 +99,7 @@ def arctan(update, exp_avg_sq, step, betas=(0.9, 0.999), a=1.0, b=1.0):
     return {"update": a * torch.atan2(update, b * root)}
 
 
-@mark(place="update", role=("precondition", "correction"))
+@mark(place="update", role=("precondition", "correction"), bounds={"switch_rate": ">= 0"})
 def dual_root(update, exp_avg_sq, step, betas=(0.9, 0.999), switch_rate=0.01, eps=1e-8):
     """From multiplying by the root to dividing by it.
 
@@ -121,7 +125,7 @@ def friction(update, grad, previous_grad=zeros):
     return {"update": update * (previous_grad - grad).abs().sigmoid(), "previous_grad": grad}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"P": ">= 0", "Q": ">= 0"})
 def golden_step(grad, exp_avg_sq, betas=(0.95, 0.999, 0.95), P=0.2, Q=0.24, golden=zeros):
     """Scale the gradient by an average of the golden step size.
 
@@ -139,7 +143,7 @@ def cap_rate(update, lr, step):
     return {"update": update / max(1.0, lr * math.sqrt(step))}
 
 
-@mark(place="decay", role="decay")
+@mark(place="decay", role="decay", bounds={"max_lr": ">= 0"})
 def corrected_decay(p, lr, weight_decay=0.01, max_lr=None, do_wd=None):
     """Decoupled decay that falls with the square of the schedule.
 
@@ -153,7 +157,7 @@ def corrected_decay(p, lr, weight_decay=0.01, max_lr=None, do_wd=None):
     return {"p": p * (1 - lr * (lr / max_lr if max_lr else 1.0) * weight_decay)}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"r": ">= 0, <= 1"})
 def lift_norm(update, r=0.95, exp_grad_norm=scalar_zero):
     """Lift the norm of what enters the first moment to its average, where it is below.
 

@@ -113,7 +113,7 @@ def tangent(p, grad, update, delta, eps):
     return out, projected
 
 
-@mark(place="update")
+@mark(place="update", bounds={"delta": ">= 0", "wd_ratio": ">= 0"})
 def project(p, grad, update, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8, do_wd=None):
     """Drop the radial part of a scale-invariant weight's update, and most of its decay.
 
@@ -130,7 +130,7 @@ def project(p, grad, update, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8
     return {"update": update + decay * ratio * p}
 
 
-@mark(place="update", bounds={"momentum": "< 1"})
+@mark(place="update", bounds={"momentum": "< 1", "delta": ">= 0", "wd_ratio": ">= 0"})
 def project_damped(
     p, grad, update, momentum=0.9, delta=0.1, wd_ratio=0.1, weight_decay=0.0, eps=1e-8, do_wd=None
 ):
@@ -139,7 +139,15 @@ def project_damped(
     return {"update": project(p, grad, update, delta, wd_ratio, decay, eps, do_wd)["update"]}
 
 
-@mark(place="grad")
+@mark(
+    place="grad",
+    bounds={
+        "beta": ">= 0, <= 1",
+        "lambda_rel": ">= 0",
+        "lambda_abs": ">= 0",
+        "warmup_steps": ">= 0",
+    },
+)
 def clip_to_average(
     grad, step, grad_sq_norm=grad_sq_norm, clip_avg=scalar_inf,
     beta=0.98, lambda_rel=1.05, lambda_abs=1.0, warmup_steps=100, eps=1e-8,
@@ -172,7 +180,7 @@ def shrink_peaks(update, grad):
     return {"update": grad / (1 + (grad * grad.abs().max()).square())}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"beta": ">= 0, <= 1"})
 def warm_average(update, step, lr, alpha=0.01, beta=0.9, velocity=None):
     """Gravity's average, which starts at random, and forgets faster in early steps.
 
@@ -245,7 +253,7 @@ def start_on_sphere(p, step, constraints=True, eps=1e-8):
     return {"p": on_sphere(p, eps)} if p.ndim > 1 and constraints and step == 1 else None
 
 
-@mark(place="update", bounds={"beta": "< 1"})
+@mark(place="update", bounds={"beta": ">= 0, < 1", "scale": ">= 0"})
 def neuron_normalize(p, grad, step, beta=0.999, eps=1e-8, neuron_sq=None, scale=None):
     """Divide by an averaged norm of each neuron, and restore the weights' own scale.
 

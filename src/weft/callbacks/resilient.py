@@ -7,7 +7,7 @@ from weft.callback import mark, zeros
 __all__ = ["resilient"]
 
 
-@mark(place="update")
+@mark(place="update", bounds={"step_sizes": ">= 0"})
 def resilient(grad, lr, step, etas=(0.5, 1.2), step_sizes=(1e-6, 50), prev=zeros, step_size=zeros):
     """Grow the step where the sign of the gradient stays, shrink it and pause where it turns.
 

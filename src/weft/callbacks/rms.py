@@ -58,14 +58,14 @@ def quasi_hyperbolic_root(
     return {"update": update / (((1 - nus[1]) * grad * grad + nus[1] * v).sqrt() + eps)}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"beta": ">= 0, <= 1"})
 def seeded_average(update, step, beta=0.9, exp_avg=zeros):
     """An average that starts at its first value: m <- beta * m + (1 - beta) * u;  u <- m."""
     average = update if step == 1 else exp_avg.lerp(update, 1 - beta)
     return {"exp_avg": average, "update": average}
 
 
-@mark(place="update", role=("precondition", "correction"))
+@mark(place="update", role=("precondition", "correction"), bounds={"beta": ">= 0, <= 1"})
 def seeded_root(update, beta=0.9, eps=1e-6, exp_avg_sq=zeros):
     """Divide by the root of the update's own mean square, which starts at its first value but 0.
 
@@ -76,7 +76,7 @@ def seeded_root(update, beta=0.9, eps=1e-6, exp_avg_sq=zeros):
     return {"exp_avg_sq": average, "update": update / (average.sqrt() + eps)}
 
 
-@mark(place="update", role=("precondition", "correction"))
+@mark(place="update", role=("precondition", "correction"), bounds={"beta": ">= 0, <= 1"})
 def conditional_root(update, step, beta=0.9, eps=1e-6, exp_avg=zeros):
     """Divide an average by the root of the mean square that its last value and the gradient imply.
 

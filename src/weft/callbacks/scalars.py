@@ -54,7 +54,7 @@ def normalize_global(update, grad_sq_norm=grad_sq_norm, eps=0.0):
     return {"update": quotient(update, grad_sq_norm.sqrt() + eps)}
 
 
-@mark(place="update")
+@mark(place="update", bounds={"b0": ">= 0"})
 def adagrad_norm(update, grad_sq_norm=grad_sq_norm, b0=0.1, sq_sum=shared(0.0)):
     """AdaGrad with one sum for all parameters.
 

@@ -15,7 +15,7 @@ __all__ = [
 ]
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"warmup_steps": ">= 0"})
 def warmup_rate(lr, step, warmup_steps=0, scheduled_lr=shared(0.0)):
     """The rate, warmed up linearly: r = lr * min(1, t / warmup_steps), t the group's step."""
     return {"scheduled_lr": lr * min(1.0, step / warmup_steps) if warmup_steps else lr}
@@ -40,7 +40,7 @@ def rectified_rate(lr, step, betas=(0.9, 0.999), silent_sgd_phase=True, schedule
     return {"scheduled_lr": lr * r}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"r": ">= 0"})
 def iterate_weight(
     step, scheduled_lr, r=0.0, weight_lr_power=2.0,
     lr_max=shared(0.0), weight_sum=shared(0.0), weight=shared(0.0),

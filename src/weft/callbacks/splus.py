@@ -33,13 +33,13 @@ def size(p: torch.Tensor, constant: float) -> float:
     return 2 / (p.shape[0] + p.shape[1]) if p.ndim == 2 else constant
 
 
-@mark(place="update")
+@mark(place="update", bounds={"nonstandard_constant": ">= 0"})
 def scale_by_shape(update, nonstandard_constant=1e-3):
     """u <- u * 2 / (m + n); times a constant what is no matrix. Frans et al., 2025, arXiv:2506.07254."""
     return {"update": update * size(update, nonstandard_constant)}
 
 
-@mark(place="after", role="decay")
+@mark(place="after", role="decay", bounds={"nonstandard_constant": ">= 0"})
 def decay_by_shape(p, lr, weight_decay=0.01, nonstandard_constant=1e-3, do_wd=None):
     """Decay with the same scale: p <- p * (1 - lr * 2 / (m + n) * weight_decay)."""
     if spared(do_wd):
@@ -47,7 +47,7 @@ def decay_by_shape(p, lr, weight_decay=0.01, nonstandard_constant=1e-3, do_wd=No
     return {"p": p * (1 - lr * size(p, nonstandard_constant) * weight_decay)}
 
 
-@mark(place="after", bounds={"ema_rate": "< 1"})
+@mark(place="after", bounds={"ema_rate": ">= 0, < 1"})
 def average_param(p, step, ema_rate=0.999, param_average=zeros):
     """A corrected average of the parameter: a <- a + (1 - r) / (1 - r^t) * (p - a)."""
     return {"param_average": param_average.lerp(p, (1 - ema_rate) / (1 - ema_rate**step))}

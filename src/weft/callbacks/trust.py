@@ -11,7 +11,9 @@ from weft.callbacks.units import norm, quotient
 __all__ = ["lars_scale", "trust_ratio"]
 
 
-@mark(place="update", role=())  # a norm that is given twice is given once
+@mark(
+    place="update", role=(), bounds={"max_ratio": ">= 0"}
+)  # a norm that is given twice is given once
 def trust_ratio(p, update, max_ratio=math.inf):
     """Give the update the norm of the parameter.
 
@@ -26,7 +28,7 @@ def trust_ratio(p, update, max_ratio=math.inf):
     return {"update": quotient(update, u_norm) * length}
 
 
-@mark(place="decay")
+@mark(place="decay", bounds={"trust_coefficient": ">= 0"})
 def lars_scale(
     p, grad, lr, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8, clip=False, do_wd=None
 ):

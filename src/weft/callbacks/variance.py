@@ -36,7 +36,7 @@ def residual_sq(grad, exp_avg, betas=(0.9, 0.999), eps=1e-16, exp_avg_var=zeros)
     return {"exp_avg_var": exp_avg_var.lerp((grad - exp_avg) ** 2, 1 - betas[1]) + eps}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"k": ">= 0", "xi": ">= 0"})
 def projected_residual_sq(
     grad, exp_avg, betas=(0.9, 0.999), k=2, xi=1e-20, eps=1e-8, exp_avg_var=zeros
 ):
@@ -54,7 +54,7 @@ def projected_residual_sq(
     return {"exp_avg_var": exp_avg_var.lerp((m - g) ** 2, 1 - betas[1]) + eps}
 
 
-@mark(place="statistics")
+@mark(place="statistics", bounds={"initial_accumulator": ">= 0"})
 def yogi(grad, step, betas=(0.9, 0.999), initial_accumulator=1e-6, exp_avg=zeros, exp_avg_sq=zeros):
     """A second moment that moves by a bounded amount; both moments start above zero.
 
@@ -171,7 +171,7 @@ def adai(
     return {"exp_avg": exp_avg, "beta1_prod": product, "update": quotient(exp_avg, 1 - product)}
 
 
-@mark(place="update", bounds={"beta": "< 1"})
+@mark(place="update", bounds={"beta": ">= 0, < 1"})
 def signal_to_noise(update, square_avg, step, beta=0.9):
     """Scale an average by its share of signal.
 
@@ -211,7 +211,7 @@ def _natural(x, grad, fim, clip, power, eps, eps2):
     return x / (rms(x) / clip).clamp(min=1)
 
 
-@mark(place="update")
+@mark(place="update", bounds={"clip": ">= 0", "power": ">= 0", "eps2": ">= 0"})
 def natural(update, grad, fim, clip=1.0, power=0.5, eps=1e-8, eps2=1e-2):
     """The natural direction, its root mean square clipped.
 
@@ -222,7 +222,7 @@ def natural(update, grad, fim, clip=1.0, power=0.5, eps=1e-8, eps2=1e-2):
     return {"update": _natural(update, grad, fim, clip, power, eps, eps2)}
 
 
-@mark(place="update", role="decay")
+@mark(place="update", role="decay", bounds={"clip": ">= 0", "power": ">= 0", "eps2": ">= 0"})
 def natural_decay(
     p, update, grad, fim, weight_decay=0.1, clip=1.0, power=0.5, eps=1e-8, eps2=1e-2, do_wd=None
 ):

@@ -135,12 +135,11 @@ class Algorithm(Optimizer):
             group.update({n: v for n, v in self.fixed.items() if n in group})
         super().__setstate__(state)
 
-    def _lengths(self) -> dict[str, int]:
-        return {
-            name: len(default)
-            for name, default in self._signature().items()
-            if isinstance(default, tuple) and name not in self.chain_options
-        }
+    def _declared(self) -> dict[str, Any]:
+        """Options that take values of several kinds, and have words of their own for others, aside."""
+        signature = self._signature()
+        several = {n for n in self.chain_options if isinstance(signature.get(n), tuple)}
+        return {n: v for n, v in signature.items() if n not in several}
 
     def _accepted(self) -> tuple[str, ...]:
         return (*self.chain_options, *self._signature())

@@ -70,6 +70,8 @@ class Shampoo(Algorithm):
     @classmethod
     def chain(cls, *, momentum=0.0, graft=None, **hypers: Any) -> Chain:
         """weight_decay, sum_factors, inverse_roots [average], precondition_axes [graft], descend."""
+        if graft not in GRAFTS:
+            raise ValueError(f"graft must be one of {[*GRAFTS]}, not {graft!r}")
         grafts = GRAFTS[graft]
         return cls.weave(
             cb.weight_decay,
