@@ -50,7 +50,8 @@ def projected_residual_sq(
     g, m = grad, exp_avg
     for _ in range(k):
         dot, g_sq, m_sq = (g * m).sum(), sum_sq(g), sum_sq(m)
-        g, m = dot / (g_sq + xi) * g, dot / (m_sq + xi) * m
+        shares = dot / (g_sq + xi), dot / (m_sq + xi)
+        g, m = (share.to(grad.dtype) * x for share, x in zip(shares, (g, m), strict=True))
     return {"exp_avg_var": exp_avg_var.lerp((m - g) ** 2, 1 - betas[1]) + eps}
 
 
