@@ -217,8 +217,8 @@ def select_slices(grad, momentum=0.95, fraction=0.25, by_rows=False, momentum_bu
     m = matrix(momentum_buffer + grad)
     side = 0 if by_rows or m.shape[0] <= m.shape[1] else 1
     size = m.abs().sum(dim=1 - side, keepdim=True)
-    largest = size.topk(max(1, math.ceil(fraction * m.shape[side])), dim=side).indices
-    chosen = torch.zeros_like(size).scatter(side, largest, 1.0)
+    place = size.argsort(dim=side, descending=True, stable=True).argsort(dim=side)
+    chosen = (place < max(1, math.ceil(fraction * m.shape[side]))).to(m.dtype)
     kept = m * (1 - (1 - momentum) * chosen)
     return {
         "momentum_buffer": kept.reshape(grad.shape),
