@@ -118,6 +118,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_forgotten():
     assert float(opt.state[ps[0]]["step"]) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*rounded away in 16 bits")
 def test_a_bfloat16_parameter_keeps_its_numbers_in_double():
     p = torch.nn.Parameter(torch.ones(8, dtype=torch.bfloat16))
     opt = weft.LDoG([p])
