@@ -9,6 +9,7 @@ import torch
 
 from weft.binding import Binding
 from weft.engine import eager
+from weft.engine.empty import norms_of_empty
 from weft.engine.explain import Explanation, explain
 from weft.engine.norms import Norms
 from weft.errors import NoNumber, SparseGrads, StepError, WeftWarning, depth_of_user
@@ -60,6 +61,7 @@ class Engine:
         """One step of every parameter that has a grad; state is made first where it is missing."""
         if self.norms is not None:
             self.norms.clear()
+            self.norms.update(norms_of_empty(groups))
         if not self._fuses or any(g.differentiable for g in groups):
             check_grads(groups)
             eager.init_state(groups, state)

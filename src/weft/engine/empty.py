@@ -7,9 +7,10 @@ from collections.abc import Iterable, MutableMapping
 
 import torch
 
+from weft.engine.norms import Norms
 from weft.groups import BoundGroup
 
-__all__ = ["count", "is_empty", "make_states"]
+__all__ = ["count", "is_empty", "make_states", "norms_of_empty"]
 
 
 def is_empty(p: torch.Tensor) -> bool:
@@ -40,3 +41,9 @@ def count(stepped: Iterable[tuple[BoundGroup, torch.Tensor]], state: MutableMapp
     for _, p in stepped:
         if "step" in state.get(p, ()):
             state[p]["step"] += 1
+
+
+def norms_of_empty(groups: Iterable[BoundGroup]) -> dict[torch.Tensor, Norms]:
+    """The norms of empty parameters that step: the turns and kernels that find norms see none."""
+    every = (p for bound in groups for p in bound.params)
+    return {p: Norms(0.0, 0.0, 0.0) for p in every if p.grad is not None and is_empty(p)}
