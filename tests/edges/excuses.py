@@ -1,0 +1,155 @@
+"""What an edge asks and a method cannot give, with the reason. A row that has lost its cause fails a test."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+
+@dataclass(frozen=True)
+class Excuse:
+    """Subjects, edges and properties by patterns of their names, and why these do not hold there."""
+
+    subjects: str  # patterns between spaces
+    edges: str  # patterns between bars
+    properties: str  # patterns between spaces
+    reason: str
+
+    @property
+    def patterns(self) -> dict[str, list[str]]:
+        """The patterns of subjects, edges and properties."""
+        return {
+            "subject": self.subjects.split(),
+            "edge": [e.strip() for e in self.edges.split("|")],
+            "property": self.properties.split(),
+        }
+
+    def matching(self, **cell: str) -> Iterator[tuple[str, str]]:
+        """The patterns that fit a cell, of the parts of it that are given; none if one has none."""
+        fits = [
+            (part, p)
+            for part, name in cell.items()
+            for p in self.patterns[part]
+            if fnmatch(name, p)
+        ]
+        if {part for part, _ in fits} == set(cell):
+            yield from fits
+
+    def __str__(self) -> str:
+        return f"{self.subjects.split()[0]}, {self.edges.split('|')[0]}"
+
+
+EXCUSES: tuple[Excuse, ...] = (
+    # ---------------------------------------------------------------- moves without a gradient
+    Excuse("gravity", "*grads zero*", "still", "its velocity starts with random numbers"),
+    Excuse(
+        "nero spel spectralsphere sgd+start_on_sphere sgd+unit_sphere sgd+stiefel sgd+spectral_sphere",
+        "grads zero",
+        "still",
+        "the parameter is put on its sphere or manifold, whatever the gradient",
+    ),
+    Excuse(
+        "scion scionlight fromage sgd+fromage_shrink",
+        "grads zero",
+        "still",
+        "a step shrinks the weights by a share of lr, whatever the gradient",
+    ),
+    Excuse(
+        "yogi",
+        "*grads zero*",
+        "still",
+        "its first moment starts above zero, as its authors have it",
+    ),
+    Excuse(
+        "ranger *+lookahead",
+        "grads at random",
+        "no_grad_no_move",
+        "at its every sixth step the weights go back towards the slow ones, with or without a grad",
+    ),
+    # ---------------------------------------------------------------- does not move
+    Excuse(
+        "adamh sgd+hyperball",
+        "ordinary | first grad zero",
+        "moves",
+        "a sphere in one dimension is two points",
+    ),
+    Excuse(
+        "adamh muonh sgd+hyperball",
+        "parameters zero",
+        "moves",
+        "a sphere of radius zero is one point",
+    ),
+    Excuse(
+        "schedulefreeradam",
+        "ordinary",
+        "moves",
+        "it is silent until the variance can be rectified, for five steps",
+    ),
+    Excuse(
+        "adamw+trac adamw+mechanic",
+        "ordinary | first grad zero",
+        "moves",
+        "it starts with 1e-8 or 1e-6 of the update, which is below the rounding of the parameter",
+    ),
+    # ---------------------------------------------------------------- not finite
+    Excuse(
+        "adagc",
+        "*grads zero | all shapes | no grad for the first parameter",
+        "finite",
+        "its average of norms is infinite until there is one",
+    ),
+    # ---------------------------------------------------------------- float32 and float64
+    Excuse(
+        "*soap soap* solp klsoap splus",
+        "ordinary | grads of 1e-6 | grads of 1e10 | parameters zero | rank-deficient",
+        "follows_float64",
+        "the basis of a factor's null space is decided by rounding, and entries are scaled one by one there",
+    ),
+    Excuse(
+        "conda fira galoreadamw",
+        "rank-deficient",
+        "follows_float64",
+        "directions of no singular value are scaled one by one to a size that rounding decides",
+    ),
+    Excuse(
+        "cautiousadamw",
+        "rank-deficient",
+        "engines_agree",
+        "an entry counts or not by a sign that rounding decides, and all others are scaled by the count",
+    ),
+    Excuse(
+        "klshampoo",
+        "ordinary | parameters zero",
+        "follows_float64",
+        "roots of factors without full rank amplify rounding",
+    ),
+    Excuse(
+        "adafactor",
+        "grads of 1e-6",
+        "follows_float64",
+        "its first eps is the rounding of the dtype, as torch has it",
+    ),
+    Excuse(
+        "focus",
+        "first grad zero",
+        "follows_float64",
+        "the sign of a difference that only rounding makes: its average of the parameter is 1e-7 off",
+    ),
+    Excuse(
+        "prodigy",
+        "first grad zero",
+        "follows_float64",
+        "its distance is a maximum over noise, which grows from 1e-6 and magnifies rounding",
+    ),
+    Excuse(
+        "spectralsphere",
+        "parameters zero",
+        "follows_float64",
+        "the direction of a weight of nothing but the first step is close to that step: rounding decides",
+    ),
+    Excuse(
+        "*wsam *gsam",
+        "grads of 1e10",
+        "follows_float64",
+        "weights of 1e7 and more lose the climb of 0.05 in rounding",
+    ),
+)

@@ -1,0 +1,65 @@
+"""Every optimizer, wrapper and modifier by both engines at every edge: what its row says holds."""
+
+import pytest
+
+from edges.excuses import EXCUSES
+from edges.runs import Trial
+from edges.subjects import subjects
+from edges.table import EDGES
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+FAST = [edge for edge in EDGES if edge.fast]
+NAMED = [subject for subject in subjects() if subject.kind != "modifier"]
+
+
+def complaints(subject, edge):
+    """What does not hold: (property, words)."""
+    trial = Trial(subject, edge)
+    for holds in edge.holds if trial.applies else ():
+        try:
+            found = holds(trial)
+        except Exception as e:
+            found = [f"{type(e).__name__}: {e}"[:300]]
+        for words in found:
+            yield holds.__name__, words
+
+
+def excused(subject, edge, holds):
+    cell = {"subject": subject.name, "edge": edge.name, "property": holds}
+    return any(any(excuse.matching(**cell)) for excuse in EXCUSES)
+
+
+def check(subject, edges):
+    wrong = [
+        f"{edge.name}: {holds}: {words}"
+        for edge in edges
+        for holds, words in complaints(subject, edge)
+        if not excused(subject, edge, holds)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow  # until it is known to take less than 90 s
+@pytest.mark.parametrize("subject", NAMED, ids=str)
+def test_the_most_telling_edges(subject):
+    check(subject, FAST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subject", subjects(), ids=str)
+def test_all_edges(subject):
+    check(subject, EDGES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("excuse", EXCUSES, ids=str)
+def test_every_part_of_an_excuse_is_needed(excuse):
+    left = {(part, p) for part, patterns in excuse.patterns.items() for p in patterns}
+    for subject in subjects():
+        for edge in EDGES:
+            if left & set(excuse.matching(subject=subject.name, edge=edge.name)):
+                for holds, _ in complaints(subject, edge):
+                    cell = {"subject": subject.name, "edge": edge.name, "property": holds}
+                    left -= set(excuse.matching(**cell))
+    assert not left, f"nothing is wrong there any more: {sorted(left)}"
