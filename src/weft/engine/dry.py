@@ -18,7 +18,7 @@ def states_made(bound: BoundGroup, p: torch.Tensor) -> dict[str, Any]:
 
     Empty where that cannot be told, because a callback looks at values or is for a real device.
     """
-    if p.is_complex():
+    if p.is_complex() and p.numel():
         return {}
     made = _after_a_step(bound, p, tuple(p.shape))
     if made or p.numel():
