@@ -150,7 +150,7 @@ def test_zero_grads_and_a_zero_rate_make_all_state_and_move_nothing(name):
         for p in params:
             for value in opt.state.get(p, {}).values():
                 if isinstance(value, torch.Tensor) and value.is_floating_point():
-                    assert value.isfinite().all()
+                    assert not value.isnan().any()  # a smallest norm that waits is infinite
         kinds = {p: set(s) for p, s in opt.state.items()}
         for group in opt.param_groups:
             group["lr"] = 0.1
