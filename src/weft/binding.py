@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, attribute, read
+from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, attribute
 from weft.declared import kept_dtype
 from weft.errors import ChainError, did_you_mean
 from weft.implied import (
@@ -128,9 +128,9 @@ def bind(
             made; an update that is set and never read; a returned name that is a hyper; two of a kind.
     """
     given, elements = set(given), tuple(elements)
-    given_elements, elements = elements, with_count(with_values(elements))
-    specs = [read(e.fn, value=True) if isinstance(e, OverParams) else read(e) for e in elements]
-    overs = [e if isinstance(e, OverParams) else None for e in elements]
+    every = with_count(with_values(elements))
+    specs = [s for _, s in every]
+    overs = [e if isinstance(e, OverParams) else None for e, _ in every]
     if not specs:
         raise ChainError("a chain needs at least one callback")
     states, made, shared = declared_states(specs)
@@ -158,7 +158,7 @@ def bind(
     check_results(calls, reads.union(*(s.mentions | s.seen.reads for s in specs)))
     check_roles(c.spec for c in calls if c.over is None)
     return Binding(
-        elements=given_elements,
+        elements=elements,
         calls=calls,
         hypers=hypers,
         required=required,

@@ -17,12 +17,13 @@ def count_steps(group_step: Any = Shared(0)):  # noqa: B008
     return {"group_step": group_step + 1}
 
 
-def with_values(elements: Sequence[Any]) -> tuple[Any, ...]:
-    """Before each callback the values over all parameters that its defaults declare, each once."""
-    out: list[Any] = []
+def with_values(elements: Sequence[Any]) -> list[tuple[Any, Spec]]:
+    """Elements as they are read; before each the values over all that its defaults declare, once."""
+    out: list[tuple[Any, Spec]] = []
     by: dict[str, OverParams] = {}
     for e in elements:
-        declared = {e.name: e} if isinstance(e, OverParams) else read(e).over
+        spec = None if isinstance(e, OverParams) else read(e)
+        declared = {e.name: e} if spec is None else spec.over
         for name, over in declared.items():
             value = replace(over, name=name)
             if by.setdefault(name, value) != value:
@@ -30,20 +31,20 @@ def with_values(elements: Sequence[Any]) -> tuple[Any, ...]:
                     f"{name!r} is combined over all parameters in two ways, {by[name]} and {value}: "
                     f'rename one of its readers, weft.rename(cb, {name}="{name}_2")'
                 )
-            if value not in out:
-                out.append(value)
-        if not isinstance(e, OverParams):
-            out.append(e)
-    return tuple(out)
+            if not any(value == other for other, _ in out if isinstance(other, OverParams)):
+                out.append((value, read(value.fn, value=True)))
+        if spec is not None:
+            out.append((e, spec))
+    return out
 
 
-def with_count(elements: tuple[Any, ...]) -> tuple[Any, ...]:
+def with_count(elements: list[tuple[Any, Spec]]) -> list[tuple[Any, Spec]]:
     """The group's count of steps first, where a shared value follows from the step."""
-    specs = [read(e) for e in elements if not isinstance(e, OverParams)]
+    specs = [s for e, s in elements if not isinstance(e, OverParams)]
     states, made, shared = declared_states(specs)
     own = "step" in states or "step" in made
     by_step = any(mentions_step(s) and decides(s, shared) for s in specs)
-    return (count_steps, *elements) if by_step and not own else elements
+    return [(count_steps, read(count_steps)), *elements] if by_step and not own else elements
 
 
 def decides(s: Spec, shared: Iterable[str]) -> bool:

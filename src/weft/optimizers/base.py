@@ -40,6 +40,7 @@ class Algorithm(Optimizer):
     paper: ClassVar[str] = ""
     fixed: ClassVar[Mapping[str, Any]] = {}
     _chains: ClassVar[dict[Any, tuple[Any, ...]]]
+    _defaults: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -86,6 +87,12 @@ class Algorithm(Optimizer):
     @classmethod
     def _signature(cls) -> dict[str, Any]:
         """The defaults of the constructor, and of those that a user's subclass hands them on to."""
+        if "_defaults" not in cls.__dict__:
+            cls._defaults = cls._read_defaults()
+        return cls._defaults
+
+    @classmethod
+    def _read_defaults(cls) -> dict[str, Any]:
         own = {
             n: p.default
             for n, p in inspect.signature(cls.__init__).parameters.items()
