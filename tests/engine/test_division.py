@@ -14,7 +14,8 @@ def quotients(x, by):
     """x / by, by a kernel."""
     p = torch.nn.Parameter(-torch.zeros_like(x))  # -0 - -y is y, zeros too
     p.grad = -x
-    opt = weft.Optimizer([p], cbs=[over, weft.callbacks.descend], lr=1.0, by=by, engine="fused")
+    opt = weft.Optimizer([p], cbs=[over, weft.callbacks.descend], lr=1.0, by=1.0, engine="fused")
+    opt.param_groups[0]["by"] = by  # where it is given, NaN is refused
     opt.step()
     assert "WEFT_OVER" in opt.kernel_source()
     return p.detach()

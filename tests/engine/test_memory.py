@@ -181,8 +181,11 @@ def test_random_numbers_are_drawn_in_the_order_of_parameters(name):
 
 
 def test_a_shared_value_that_follows_from_the_step_is_the_first_parameters():
-    def rate(step, lr, r=weft.shared(0.0)):
-        return {"r": lr * step}
+    def own(step):
+        return {"steps": step}
+
+    def rate(steps, lr, r=weft.shared(0.0)):  # reads no `step`: its group has no count of its own
+        return {"r": lr * steps}
 
     def apply(p, grad, r):
         return {"p": p - r * grad}
@@ -190,7 +193,7 @@ def test_a_shared_value_that_follows_from_the_step_is_the_first_parameters():
     ends = []
     for engine in ("eager", "auto"):
         a, b = parameter(0.0), parameter(0.0)
-        opt = weft.Optimizer([a, b], [rate, apply], lr=1.0, engine=engine)
+        opt = weft.Optimizer([a, b], [own, rate, apply], lr=1.0, engine=engine)
         grad, b.grad = b.grad, None
         opt.step()
         b.grad = grad
