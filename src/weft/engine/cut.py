@@ -146,8 +146,10 @@ def _kind(plan: Plan, n: Node, lowers: Callable[[Node], bool], contiguous: bool)
 
 def _levels(plan: Plan, live: list[Node]) -> None:
     given = {o.name: o.node for o in plan.graph.outputs if o.kind == "over"}
+    combined: dict[int, int] = {}  # the last phase whose combined values a node comes from
     for n in live:
         at = max((plan.level[a.index] for a in n.args), default=0)
+        last = max((combined[a.index] for a in n.args), default=0)
         if n.op == "over":
             own = given.get(n.attr("name"))
             if own is None:
@@ -157,29 +159,15 @@ def _levels(plan: Plan, live: list[Node]) -> None:
             at = plan.level[own.index] + 1
         elif _from_pass(plan, n):
             at += 1
-        elif plan.kind(n) == TORCH:
-            at = _behind(plan, n)
+        elif plan.kind(n) == TORCH:  # a region is computed as soon as what was combined is there
+            at = last
         plan.level[n.index] = at
+        combined[n.index] = at if n.op == "over" else last
 
 
 def _from_pass(plan: Plan, n: Node) -> bool:
     """Whether a pass reduces full values to this one."""
     return n.op in REDUCED and plan.kind(n) in (SCALAR, VECTOR) and plan.kind(n.args[0]) == FULL
-
-
-def _behind(plan: Plan, n: Node) -> int:
-    """The phase before which a region can compute a value: after what was combined for it."""
-    todo, seen, at = [n], set(), 0
-    while todo:
-        x = todo.pop()
-        if x.index in seen:
-            continue
-        seen.add(x.index)
-        if x.op == "over":
-            at = max(at, plan.level[x.index])
-        else:
-            todo.extend(x.args)
-    return at
 
 
 def _number(plan: Plan, live: list[Node], columns: Collection[int]) -> None:
