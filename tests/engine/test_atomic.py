@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import weft
-from weft.engine.backends.c.kernel import Kernel, Steps
+from weft.engine.backends.c.launch import CLaunch, CStep
 from weft.engine.run import regions
 from weft.engine.run.commit import Uninterrupted
 
@@ -156,8 +156,8 @@ def interruptible():
 
 @pytest.mark.parametrize(
     ("chains", "of"),
-    [((CLIPPED, CLIPPED), Kernel), ((CLIPPED, MOMENTUM), Kernel),
-     ((MOMENTUM, MOMENTUM), Steps), ((weft.AdamW.chain(), weft.Lion.chain()), Steps)],
+    [((CLIPPED, CLIPPED), CLaunch), ((CLIPPED, MOMENTUM), CLaunch),
+     ((MOMENTUM, MOMENTUM), CStep), ((weft.AdamW.chain(), weft.Lion.chain()), CStep)],
 )  # fmt: skip
 def test_an_interrupt_within_the_commit_waits_for_its_end(monkeypatch, chains, of):
     opt, other = two_groups(*chains), two_groups(*chains)
@@ -166,10 +166,10 @@ def test_an_interrupt_within_the_commit_waits_for_its_end(monkeypatch, chains, o
     real = of.run
 
     def run(*args):
-        if of is Kernel:  # several calls: it comes before the first of them
+        if of is CLaunch:  # several calls: it comes before the first of them
             signal.raise_signal(signal.SIGINT)
         real(*args)
-        if of is Steps:  # one call: Python handles it when that is through
+        if of is CStep:  # one call: Python handles it when that is through
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:

@@ -8,10 +8,11 @@ import sys
 import pytest
 import torch
 
-from weft.engine.backends.c import cache, kernel, ops
+from weft.engine.backends.c import kernel, ops
+from weft.engine.backends.c.launch import CLaunch
 from weft.engine.cut import make_plan
 from weft.engine.graph import POINTWISE, PREDICATES, Graph
-from weft.engine.run.table import Launch
+from weft.engine.toolchain import cache
 
 SPECIAL = [
     0.0,
@@ -39,12 +40,12 @@ def run(make, inputs, out, reduce=None):
     g.output("state", "out", make(g, *loads))
     held = {n: (shape, t.dtype) for n, t in zip(names, inputs, strict=True)}
     stores = {"out": (tuple(out.shape), out.dtype)}
-    plan = make_plan(g, shape, held, stores, kernel.lowers)
-    launch = Launch(plan, [inputs[0].numel()], [0])
+    plan = make_plan(g, shape, held, stores, ops.lowers)
+    launch = CLaunch(kernel.build(plan, "test"), [plan], [inputs[0].numel()])
     where = dict(zip(names, inputs, strict=True)) | {"out": out}
     for i, s in enumerate(plan.slots):
         launch.point(i, [where[s.name].data_ptr()])
-    kernel.build(plan, "test").run(launch.address, 0, len(plan.phases), 2)
+    launch.run(0, len(plan.phases))
     return out
 
 
@@ -76,12 +77,12 @@ def test_16_bit_values_are_read_exactly_and_rounded_to_nearest_even(half):
     shape = tuple(every.shape)
     x = g.load("p", shape, torch.float32)
     g.output("state", "out", x)
-    plan = make_plan(g, shape, {"p": (shape, half)}, {"out": (shape, torch.float32)}, kernel.lowers)
+    plan = make_plan(g, shape, {"p": (shape, half)}, {"out": (shape, torch.float32)}, ops.lowers)
     wide = torch.empty(shape)
-    launch = Launch(plan, [every.numel()], [0])
+    launch = CLaunch(kernel.build(plan, "read"), [plan], [every.numel()])
     for i, s in enumerate(plan.slots):
         launch.point(i, [(every if s.name == "p" else wide).data_ptr()])
-    kernel.build(plan, "read").run(launch.address, 0, 1, 1)
+    launch.run(0, 1)
     torch.testing.assert_close(wide, every.float(), rtol=0, atol=0, equal_nan=True)
     torch.manual_seed(0)
     bits = torch.randint(-(2**31), 2**31, (200_000,), dtype=torch.int64).to(torch.int32)
@@ -139,7 +140,7 @@ def test_names_cannot_leave_their_comments():
     g.source = "evil */ int system(const char *); /* \n#include <stdlib.h>"
     x = g.load("p", (3,), torch.float32)
     g.output("p", "", g.add("neg", (x,), shape=(3,), dtype=x.dtype))
-    plan = make_plan(g, (3,), {"p": ((3,), torch.float32)}, {}, kernel.lowers)
+    plan = make_plan(g, (3,), {"p": ((3,), torch.float32)}, {}, ops.lowers)
     source = kernel.build(plan, "a */ b").source
     assert "evil __" in source
     assert "#include <stdlib.h>" not in source
@@ -222,7 +223,7 @@ def test_another_compiler_has_its_own_entries(folder, tmp_path, monkeypatch):
 @pytest.mark.processes
 def test_several_processes_build_at_once(folder):
     code = (
-        "from weft.engine.backends.c import cache\n"
+        "from weft.engine.toolchain import cache\n"
         "e = cache.library('int weft_race(void) { return 7; }')\n"
         "assert e.lib.weft_race() == 7\n"
     )

@@ -15,7 +15,8 @@ import torch
 
 import weft
 from weft.callbacks import descend
-from weft.engine.backends.c import cache, compile, disk, kernel
+from weft.engine.backends.c import kernel
+from weft.engine.toolchain import cache, compiler, trusted_files
 
 SOURCE = "int weft_test(void) {{ return {n}; }}\n"
 as_root = pytest.mark.skipif(
@@ -30,8 +31,8 @@ def forget(monkeypatch):
     def forgets():
         monkeypatch.setattr(cache, "_loaded", {})
         monkeypatch.setattr(cache, "_failed", {})
-        monkeypatch.setattr(compile, "_hangs", set())
-        monkeypatch.setattr(disk, "_private", [])
+        monkeypatch.setattr(compiler, "_hangs", set())
+        monkeypatch.setattr(trusted_files, "_private", [])
 
     forgets()
     return forgets
@@ -274,9 +275,9 @@ def test_a_disk_where_nothing_can_be_written(fresh, monkeypatch, where):
         raise OSError(28, "No space left on device")
 
     if where == "compile":
-        monkeypatch.setattr(compile.tempfile, "TemporaryDirectory", full)
+        monkeypatch.setattr(compiler.tempfile, "TemporaryDirectory", full)
     else:
-        monkeypatch.setattr(disk.tempfile, "mkstemp", full)
+        monkeypatch.setattr(trusted_files.tempfile, "mkstemp", full)
     steps_eagerly("No space left on device")
 
 
@@ -285,19 +286,19 @@ def test_a_user_without_a_home(fresh, monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("WEFT_CACHE_DIR")
-    monkeypatch.setattr(disk.Path, "home", none)
+    monkeypatch.setattr(trusted_files.Path, "home", none)
     assert value()[1] == 1
 
 
 LIMITED = """
 import resource
 import torch, weft
-from weft.engine.backends.c import cache, compile
+from weft.engine.toolchain import cache, compiler
 torch.nn.Linear(2, 2)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({n}, {n}))
 try:
     cache.library("int weft_test(void) {{ return 1; }}" + " " * 5000)
-except compile.NoCompiler as e:
+except compiler.NoCompiler as e:
     print("NoCompiler", e)
 """
 
@@ -317,14 +318,14 @@ def test_a_cache_that_cannot_be_written_is_read_and_otherwise_done_without(
     folder, forget, monkeypatch
 ):
     value(1)
-    real = disk.tempfile.mkstemp
+    real = trusted_files.tempfile.mkstemp
 
     def refuse(*args, dir, **kwargs):
         if dir == folder:
             raise PermissionError(13, "Permission denied")
         return real(*args, dir=dir, **kwargs)
 
-    monkeypatch.setattr(disk.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(trusted_files.tempfile, "mkstemp", refuse)
     forget()
     assert not value(1)[0].built
     entry, got = value(2)
@@ -336,7 +337,7 @@ def test_a_cache_that_cannot_be_written_is_read_and_otherwise_done_without(
 UNRIGHTFUL = """
 import os, sys
 import torch
-from weft.engine.backends.c import cache
+from weft.engine.toolchain import cache
 cache.cpu_type(), cache.find_compiler()  # what imports has to be done as root
 os.setgid(12345), os.setuid(12345)
 sys.exit(cache.library('int weft_test(void) { return 7; }').lib.weft_test())
@@ -380,12 +381,12 @@ def test_a_build_that_failed_is_not_tried_again(fresh, tmp_path, monkeypatch):
 
 
 def test_a_compiler_that_hangs_is_waited_for_once(fresh, tmp_path, monkeypatch):
-    monkeypatch.setattr(compile, "TIMEOUT", 1)
+    monkeypatch.setattr(compiler, "TIMEOUT", 1)
     monkeypatch.setenv("WEFT_CC", script(tmp_path / "hangs", "exec sleep 30"))
     begin = time.monotonic()
     steps_eagerly("not done after 1 seconds")
     for n in range(3):
-        with pytest.raises(compile.NoCompiler, match="not done"):
+        with pytest.raises(compiler.NoCompiler, match="not done"):
             value(n)
     assert time.monotonic() - begin < 15
 
@@ -395,11 +396,11 @@ def test_a_compiler_is_known_by_all_its_files(tmp_path, monkeypatch):
     rules = tmp_path / "rules"
     rules.write_text("")
     monkeypatch.setenv("WEFT_CC", shlex.join(["env", "A=b", mycc, str(rules)]))
-    seen = {compile.find_compiler().identity}
+    seen = {compiler.find_compiler().identity}
     script(tmp_path / "mycc", '# another\nexec cc "$@"')
-    seen.add(compile.find_compiler().identity)
+    seen.add(compiler.find_compiler().identity)
     rules.write_text("other")
-    seen.add(compile.find_compiler().identity)
+    seen.add(compiler.find_compiler().identity)
     assert len(seen) == 3
 
 
@@ -408,14 +409,15 @@ def test_a_compiler_is_known_by_all_its_files(tmp_path, monkeypatch):
 FORKS = """
 import os, threading, time, warnings
 import torch, weft, weft.engine.run.fused
-from weft.engine.backends.c import compile, kernel
+from weft.engine.host.native import native
+from weft.engine.toolchain import compiler
 
 def make():
     p = torch.nn.Parameter(torch.ones(5))
     p.grad = torch.ones(5)
     return weft.SGD([p], lr=0.1)
 
-begun, go_on, real = threading.Event(), threading.Event(), compile._call
+begun, go_on, real = threading.Event(), threading.Event(), compiler._call
 
 def slow(*args):
     if threading.current_thread() is not threading.main_thread():
@@ -423,11 +425,10 @@ def slow(*args):
         go_on.wait(60)
     return real(*args)
 
-compile._call = slow
-builds = threading.Thread(target=kernel.runtime)
+compiler._call = slow
+builds = threading.Thread(target=native)
 builds.start()
 assert begun.wait(60)
-assert kernel._runtime_lock.locked()
 child = os.fork()
 if child == 0:
     make().step()

@@ -1,6 +1,6 @@
 """The C of every optimizer's kernels, as it was: a change in the engine that is to change none shows here.
 
-    PYTHONPATH=tests python -m engine.test_goldens     writes it anew, where a change was meant
+PYTHONPATH=tests python -m engine.test_goldens     writes it anew, where a change was meant
 """
 
 import difflib

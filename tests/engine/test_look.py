@@ -6,15 +6,15 @@ import pytest
 import torch
 
 import weft
-from weft.engine.run import look
+from weft.engine.host import guards
 from weft.hooks import hooked
 
 
 @pytest.fixture(params=["from C", "from Python"])
 def way(request, monkeypatch):
     if request.param == "from Python":
-        monkeypatch.setattr(look, "_offset", lambda: None)
-    elif look._offset() is None:
+        monkeypatch.setattr(guards, "_offset", lambda: None)
+    elif guards._offset() is None:
         pytest.skip("this torch or Python does not let C look at tensors")
     return request.param
 
@@ -28,12 +28,12 @@ def parameters(*shapes):
 
 
 def test_c_can_look_at_the_tested_torch():
-    assert look._offset() is not None
+    assert guards._offset() is not None
 
 
 def test_grads(way):
     a, b, c = parameters((3, 4), (4, 4), ())
-    grads = look.watch_grads([a, b, c])
+    grads = guards.watch_grads([a, b, c])
     assert grads.look()
     assert grads.which == b""
     assert list(grads.at) == [p.grad.data_ptr() for p in (a, b, c)]
@@ -50,7 +50,7 @@ def test_grads(way):
 def test_a_sparse_grad_has_no_memory_of_its_own(way, capfd):
     p = torch.nn.Parameter(torch.randn(4, 2))
     p.grad = torch.randn(4, 2).to_sparse()
-    assert not look.watch_grads([p]).look()
+    assert not guards.watch_grads([p]).look()
     assert capfd.readouterr().err == ""
 
 
@@ -66,9 +66,9 @@ class Scene:
         ]
         self.owns = [{"a": torch.ones(3), "n": 1} for _ in self.params]
         self.state = dict(zip(self.params, self.owns, strict=True))
-        kept = [self.owns, *([own["a"], look.ANY] for own in self.owns)]
+        kept = [self.owns, *([own["a"], guards.ANY] for own in self.owns)]
         tensors = [*self.params, *(own["a"] for own in self.owns)]
-        self.still = look.watch_all(
+        self.still = guards.watch_all(
             self.lists, self.groups, [self.state, *self.owns], kept, tensors
         )
 
@@ -110,26 +110,26 @@ CHANGED = {
 def test_what_changed_is_seen(way, change):
     scene = Scene()
     CHANGED[change](scene)
-    assert scene.still.look() == look.CHANGED
+    assert scene.still.look() == guards.CHANGED
 
 
 def test_moved_grads_and_replaced_hypers_are_told_apart(way):
     scene = Scene()
     p = scene.params[1]
     p.grad = p.grad.clone()
-    assert scene.still.look() == look.MOVED
+    assert scene.still.look() == guards.MOVED
     assert list(scene.still.at) == [q.grad.data_ptr() for q in scene.params[:3]]
     scene.still.was[:] = scene.still.at
     assert scene.still.look() == 0
     scene.groups[1]["lr"], scene.groups[0]["betas"] = 0.2 * p.numel(), (0.8, 0.9)
     seen = scene.still.look()
-    assert seen & look.REPLACED
+    assert seen & guards.REPLACED
     if way == "from C":  # which looks at kinds itself
-        assert not seen & look.OTHER
+        assert not seen & guards.OTHER
     scene.still.take()
     assert scene.still.look() == 0
     p.grad, scene.groups[0]["lr"] = p.grad.clone(), float(p.numel())
-    assert scene.still.look() & (look.MOVED | look.REPLACED) == look.MOVED | look.REPLACED
+    assert scene.still.look() & (guards.MOVED | guards.REPLACED) == guards.MOVED | guards.REPLACED
 
 
 def test_hypers_of_another_kind_are_for_python_to_judge(way):
@@ -137,7 +137,7 @@ def test_hypers_of_another_kind_are_for_python_to_judge(way):
     for name, value in {"lr": 1, "betas": (0.9,), "tag": "b", "lr ": None}.items():
         scene.groups[0][name.strip()] = value
         seen = scene.still.look()
-        assert seen & look.OTHER
+        assert seen & guards.OTHER
         scene.still.take()
         assert scene.still.look() == 0
 
@@ -147,7 +147,7 @@ def test_a_hyper_that_takes_the_address_of_the_one_before_is_seen(way):
     for k in range(100):
         scene.groups[0]["lr"] = 0.5 + k
         scene.groups[0]["lr"] = 1.5 + k  # may be where the one of the last look was
-        assert scene.still.look() & look.REPLACED
+        assert scene.still.look() & guards.REPLACED
         scene.still.take()
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weft
-from weft.engine.backends.c.numbers import OPS
+from weft.engine.host.scalar_code import OPS
 from weft.engine.run.repeat import Repeat
 
 NAMES = ("lr", "a", "b[0]", "b[1]", "k", "step")

@@ -30,20 +30,20 @@ def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | No
     The verdict is kept with the kernel, so that it is reached once for each chain and machine.
     """
     assert variant.program is not None
-    entry = variant.program.kernel.entry
+    kernel = variant.program.kernel
     chain = fingerprint(seat, variant, loss)
-    if chain is not None and chain in entry.notes.get(NOTE, ()):
+    if chain is not None and chain in kernel.notes.get(NOTE, ()):
         return None
     held = {id(g): (g, g.get_state()) for g in _generators(seat, variant)}
     try:
-        with torch.no_grad(), torch.device("cpu"), undrawn():  # not the user's default device
+        with torch.no_grad(), seat.p.device, undrawn():  # not the user's default device
             reseed()  # a number that was drawn for the trace is not drawn again
             found = _compare(seat, variant, step, loss, [g for g, _ in held.values()])
     finally:
         for generator, state in held.values():
             generator.set_state(state)
     if found is None and chain is not None:
-        entry.note(NOTE, [*entry.notes.get(NOTE, ()), chain])
+        kernel.note(NOTE, [*kernel.notes.get(NOTE, ()), chain])
     return found
 
 
@@ -116,7 +116,7 @@ def _held_to(a: Seat, b: Seat, variant: Variant, step: int, loss: Any) -> str | 
     numbers = [lane.numbers(roster, step, loss) for lane in lanes]
     if numbers[0].which != which:
         return None  # the guards of another variant hold too; it is checked when it is taken
-    Schedule(roster, lanes, [which]).run(numbers, 1, [b.bound])
+    Schedule(roster, lanes, [which]).run(numbers, [b.bound])
     return _difference(a, b, before, _tolerance(variant, before.dtype))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from weft.engine.fallback import Fallback
 from weft.engine.graph import Graph, Node, Output
 
 __all__ = [
@@ -37,7 +38,7 @@ REDUCED = frozenset(("sum", "prod", "amax", "amin", "any", "all"))
 Spec = tuple[tuple[int, ...], torch.dtype]  # a shape and a storage dtype
 
 
-class Unplannable(Exception):
+class Unplannable(Fallback):
     """A graph that has no plan; the chain runs eagerly."""
 
 

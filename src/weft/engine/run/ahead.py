@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from weft.engine import eager
-from weft.engine.backends.c.compile import find_compiler
+from weft.engine.fallback import Unsupported
 from weft.engine.run.program import Variant, planned
-from weft.engine.run.seat import DTYPES, Unfit, fit
+from weft.engine.run.seat import DTYPES, fit
 from weft.engine.trace import Example
 from weft.engine.trace.api import TensorSpec
 from weft.groups import NOT_HYPERS, BoundGroup
@@ -25,7 +25,6 @@ def ahead(groups: list[BoundGroup], state: MutableMapping) -> list[tuple[BoundGr
     """
     found: dict[Any, tuple[BoundGroup, Variant, int]] = {}
     try:
-        find_compiler()
         for bound in groups:
             for p in bound.params:
                 if p.requires_grad or p.grad is not None:
@@ -52,9 +51,9 @@ def _state_bytes(v: Variant) -> int:
 
 
 def _variant(bound: BoundGroup, p: torch.Tensor, state: MutableMapping) -> Variant:
-    fit(p, p, "a parameter")
+    fit(p, p, "a parameter").require()
     if p.dtype not in DTYPES:
-        raise Unfit(f"a parameter is {p.dtype}")
+        raise Unsupported(f"a parameter is {p.dtype}")
     hypers = {k: v for k, v in bound.group.items() if k not in NOT_HYPERS}
     held = state.get(p, {})
     own = {**_declared(bound, p), **held}

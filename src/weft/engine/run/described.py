@@ -27,7 +27,7 @@ def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, 
         traced = [(k, v.traced.graph, v.shape) for (k, _), f in families for v in f.variants]
         plans = [(plan, elements) for _, plan, elements in fused.plans()]
         out.kernels = [
-            f"{number}:{program.kernel.entry.key[:12]}"
+            f"{number}:{program.kernel.key[:12]}"
             for number, (program, *_) in enumerate(fused.plans())
         ]
     else:

@@ -10,27 +10,24 @@ from typing import Any
 import torch
 
 from weft.engine import eager
-from weft.engine.backends.c.compile import NoCompiler
 from weft.engine.check import disagreement
+from weft.engine.fallback import Fallback, KernelMismatch, Unsupported
+from weft.engine.host.guards import Grads, watch_grads
 from weft.engine.norms import Norms
-from weft.engine.plan import Plan, Unplannable
+from weft.engine.plan import Plan
 from weft.engine.run.lanes import Lane, Numbers, Untold, make_lanes
-from weft.engine.run.look import Grads, watch_grads
 from weft.engine.run.program import (
-    Broken,
     Family,
     Library,
     Program,
-    TooMany,
-    Untrusted,
     Variant,
     chain_key,
 )
 from weft.engine.run.repeat import Repeat, repeat_of
 from weft.engine.run.roster import Roster
 from weft.engine.run.schedule import Schedule
-from weft.engine.run.seat import Seat, Unfit, take_seats
-from weft.engine.trace import Example, Untraceable
+from weft.engine.run.seat import Seat, take_seats
+from weft.engine.trace import Example
 from weft.engine.trace.api import static
 from weft.errors import NoNumber, SparseGrads
 from weft.groups import NOT_HYPERS, BoundGroup, check_grads
@@ -50,7 +47,7 @@ class Fused:
     """
 
     chain_key = staticmethod(chain_key)
-    reasons = (Unfit, Untraceable, Unplannable, NoCompiler, TooMany, Untrusted, Broken)
+    reasons = Fallback
 
     def __init__(self) -> None:
         self.library = Library()
@@ -80,7 +77,7 @@ class Fused:
             return
         numbers = self._numbers(cast, cast.roster.steps(), loss)
         schedule = cast.schedule([n.which for n in numbers])
-        schedule.run(numbers, torch.get_num_threads(), every)
+        schedule.run(numbers, every)
         if norms is not None:
             for work in schedule.works:
                 norms.update(work.norms())
@@ -121,7 +118,7 @@ class Fused:
         if not seats:
             return None
         if not have_memory:
-            raise Unfit("a grad has no memory of its own")
+            raise Unsupported("a grad has no memory of its own")
         eager.agree_on_order({s.bound.binding.over for s in seats})
         for stale in [k for k, c in self.rosters.items() if not c.roster.keeps_states()]:
             del self.rosters[stale]  # not to keep the states that it holds
@@ -130,7 +127,7 @@ class Fused:
             self.rosters.popitem(last=False)
         if cast.roster.overlap:
             self.rosters.clear()
-            raise Unfit("parameters, grads or states share memory")
+            raise Unsupported("parameters, grads or states share memory")
         return cast
 
     def _numbers(self, cast: "_Cast", steps: int | list[int], loss: Any) -> list[Numbers]:
@@ -157,7 +154,7 @@ class Fused:
         """Compare each new program with the eager loop, on the smallest parameter that it serves.
 
         Raises:
-            Untrusted: where they disagree.
+            KernelMismatch: where they disagree.
         """
         smallest: dict[Any, tuple[Family, Variant]] = {}
         for family, v in fresh:
@@ -171,7 +168,7 @@ class Fused:
             if why is not None:
                 for f, variant in fresh:
                     f.variants.remove(variant)
-                raise Untrusted(why, seat.bound.binding)
+                raise KernelMismatch(why, seat.bound.binding)
 
     # ------------------------------------------------------------ looking
 

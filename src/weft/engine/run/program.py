@@ -13,18 +13,18 @@ from typing import Any
 import torch
 
 from weft.binding import Binding, Call
-from weft.engine.backends.c import kernel as c
-from weft.engine.backends.c.compile import NoCompiler
+from weft.engine.backends import for_device
+from weft.engine.backends.base import Backend, Kernel
 from weft.engine.cut import make_plan
+from weft.engine.fallback import EngineBug, Fallback, TooManyVariants, Unavailable
 from weft.engine.graph import Node
 from weft.engine.norms import Norms
 from weft.engine.passes import uses_apart
-from weft.engine.plan import TORCH, Plan, Unplannable
+from weft.engine.plan import TORCH, Plan
 from weft.engine.trace import (
     HOST_SCOPE,
     Example,
     Traced,
-    Untraceable,
     host_function,
     host_source,
     trace,
@@ -34,12 +34,9 @@ from weft.errors import NoNumber
 
 __all__ = [
     "MOST_VARIANTS",
-    "Broken",
     "Family",
     "Library",
     "Program",
-    "TooMany",
-    "Untrusted",
     "Variant",
     "chain_key",
     "planned",
@@ -47,10 +44,6 @@ __all__ = [
 
 MOST_VARIANTS = 8
 TENSORS = frozenset(("hyper", "shared", "loss"))  # leaves that may be one
-
-
-class TooMany(Exception):
-    """A chain of more variants than are worth building."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -66,27 +59,12 @@ def _element(c: Call) -> Any:
     return (c.over.name, id(c.over.fn), c.over.op, c.over.scope) if c.over else id(c.spec.cb)
 
 
-class Untrusted(Exception):
-    """A kernel that disagrees with the eager loop."""
-
-    def __init__(self, reason: str, binding: Binding):
-        super().__init__(reason)
-        self.binding = binding
-
-
-class Broken(Exception):
-    """A mistake of the engine in building a kernel: it costs the kernel, not the step."""
-
-    def __init__(self, reason: str, binding: Binding):
-        super().__init__(reason)
-        self.binding = binding
-
-
 class Program:
     """A kernel, and a plan that it was rendered from; other plans of its skeleton serve as well."""
 
-    def __init__(self, plan: Plan, kernel: c.Kernel, columns: frozenset[int]):
-        self.plan, self.kernel, self.columns = plan, kernel, columns
+    def __init__(self, backend: Backend, plan: Plan, columns: frozenset[int]):
+        self.backend, self.plan, self.columns = backend, plan, columns
+        self.kernel: Kernel = backend.compile(plan, "weft")
 
 
 class Variant:
@@ -102,10 +80,10 @@ class Variant:
         made: (slot, name, spec) of the states that the step makes.
     """
 
-    def __init__(
-        self, traced: Traced, held: Mapping[str, Any], shape: tuple[int, ...], contiguous: bool
-    ):
-        self.traced, self.held, self.shape, self.contiguous = traced, held, shape, contiguous
+    def __init__(self, backend: Backend, traced: Traced, example: Example):
+        self.backend, self.traced = backend, traced
+        self.held, self.shape = _held(example), tuple(example.shape)
+        self.contiguous = example.contiguous
         self.plan = self.planned(frozenset())
         self.program: Program | None = None
 
@@ -121,7 +99,7 @@ class Variant:
             self.shape,
             self.held,
             stores,
-            c.lowers,
+            self.backend.lowers,
             columns,
             self.contiguous,
         )
@@ -238,8 +216,7 @@ class Library:
         """Trace a variant of each family for its example, and build what is new, shapes together.
 
         Raises:
-            Untraceable, Unplannable, NoCompiler, TooMany, Broken: with the `binding` that it is about;
-                nothing is kept of what was traced.
+            Fallback: with the `binding` that it is about; nothing is kept of what was traced.
         """
         fresh: list[tuple[Family, Variant]] = []
         alike: dict[Any, list[tuple[Variant, list[Any]]]] = {}
@@ -249,7 +226,7 @@ class Library:
                 v = _variant(family, example)
                 skeleton, constants = v.plan.skeleton()
             fresh.append((family, v))
-            key = chain_key(family.binding), skeleton
+            key = v.backend, chain_key(family.binding), skeleton
             binding_of[key] = family.binding
             alike.setdefault(key, []).append((v, constants))
         for key, members in alike.items():
@@ -275,8 +252,8 @@ class Library:
         at = [i for i, n in enumerate(live) if n.op == "const"]
         columns = before | {at[i] for i in differing}
         if held is None or columns != before:
-            plan = members[0][0].planned(columns)
-            held = Program(plan, c.build(plan, "weft"), columns)
+            v = members[0][0]
+            held = Program(v.backend, v.planned(columns), columns)
             self.programs[key] = held
             self.builds += 1
         for v, _ in members:
@@ -288,25 +265,26 @@ def _building(binding: Binding) -> Iterator[None]:
     """Say of what cannot be built which chain it is; of a mistake of the engine, what it was."""
     try:
         yield
-    except (NoCompiler, NoNumber):  # no chain can be; none has to be
+    except (Unavailable, NoNumber):  # no chain can be; none has to be
         raise
-    except (Untraceable, Unplannable, TooMany) as e:
-        e.binding = binding  # type: ignore[union-attr]
+    except Fallback as e:
+        e.binding = binding
         raise
     except Exception as e:
-        raise Broken(f"building its kernel raised {type(e).__name__}: {e}", binding) from e
+        raise EngineBug(f"building its kernel raised {type(e).__name__}: {e}", binding) from e
 
 
 def _variant(family: Family, example: Example) -> Variant:
     if len(family.variants) >= MOST_VARIANTS:
-        raise TooMany(f"its conditions have more than {MOST_VARIANTS} outcomes")
+        raise TooManyVariants(f"its conditions have more than {MOST_VARIANTS} outcomes")
     return planned(family.binding, example)
 
 
 def planned(binding: Binding, example: Example) -> Variant:
     """A chain for one parameter, traced and planned; it has no program yet."""
-    traced = uses_apart(trace(binding, example))
-    return Variant(traced, _held(example), tuple(example.shape), example.contiguous)
+    backend = for_device(example.device)
+    assert backend is not None  # the parameter has been taken for one
+    return Variant(backend, uses_apart(trace(binding, example)), example)
 
 
 def _constants(plan: Plan) -> list[Any]:

@@ -47,15 +47,15 @@ class Workspace:
     768 that costs a third of Muon's step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.free: dict[tuple[torch.dtype, int], list[torch.Tensor]] = {}
 
     def take(self, n: Node) -> torch.Tensor:
         """Memory for a value."""
         free = self.free.get((n.dtype, n.numel))
-        return (free.pop() if free else torch.empty(n.numel, dtype=n.dtype, device="cpu")).view(
-            n.shape or ()
-        )
+        room = free.pop() if free else torch.empty(n.numel, dtype=n.dtype, device=self.device)
+        return room.view(n.shape or ())
 
     def give(self, t: torch.Tensor) -> None:
         """Take memory back that nobody looks at any more."""

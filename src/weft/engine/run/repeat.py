@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from weft.engine.backends.c import kernel as c
-from weft.engine.backends.c.numbers import Code, assemble
+from weft.engine.host import native as c
+from weft.engine.host.guards import MOVED, REPLACED, StillFromC
+from weft.engine.host.scalar_code import Code, assemble
 from weft.engine.run.lanes import Lane, Numbers
-from weft.engine.run.look import MOVED, REPLACED, StillFromC
 from weft.engine.run.roster import Roster
 from weft.engine.run.schedule import Schedule
 
@@ -38,8 +38,8 @@ class Repeat:
         works = schedule.works
         self.kept: list[Any] = [code for *_, code in codes]
         rows = [
-            c.Numbers(
-                table=works[w].launch.address, row=row, step=code.step, leaves=len(code.leaves) // 3,
+            c.ScalarRow(
+                inputs=works[w].launch.inputs, row=row, step=code.step, leaves=len(code.leaves) // 3,
                 codes=len(code.codes) // 6, outputs=len(code.output), leaf=_at(code.leaves),
                 code=_at(code.codes), output=_at(code.output), reg=_at(code.registers),
             )
@@ -48,16 +48,16 @@ class Repeat:
         reading = [w for w in works if w.grad_slot is not None]
         which = [array("q", w.seats) for w in reading]
         columns = [
-            c.Column(table=w.launch.address, slot=w.grad_slot, which=_at(at))
+            c.Column(inputs=w.launch.inputs, slot=w.grad_slot, which=_at(at))
             for w, at in zip(reading, which, strict=True)
         ]
-        numbers, column = (c.Numbers * len(rows))(*rows), (c.Column * len(columns))(*columns)
-        self.c = c.Repeated(
-            things=still.address, rows=len(rows), columns=len(columns), counts=roster.counts.address,
-            numbers=ctypes.addressof(numbers), column=ctypes.addressof(column),
+        numbers, column = (c.ScalarRow * len(rows))(*rows), (c.Column * len(columns))(*columns)
+        self.c = c.Replay(
+            watched=still.address, rows=len(rows), columns=len(columns), counts=roster.counts.address,
+            scalar_row=ctypes.addressof(numbers), column=ctypes.addressof(column),
         )  # fmt: skip
         self.kept += [which, numbers, column]
-        self.address, self.ready = ctypes.addressof(self.c), c.looks().ready
+        self.address, self.ready = ctypes.addressof(self.c), c.native().ready
         traced = {id(v): v.traced for w in works for v in w.variants}.values()
         self.captures = [capture for t in traced for capture in t.captures]
 
@@ -73,14 +73,13 @@ class Repeat:
         for capture in self.captures:
             if not capture.holds():
                 return False
-        threads = torch.get_num_threads()
-        seen = self.ready(self.address, threads)
+        seen = self.ready(self.address, torch.get_num_threads())
         if seen & MOVED:
             for w in self.schedule.works:
                 w.grads_seen = None  # whether they were taken up is not told
         if seen and (seen & ~(MOVED | REPLACED) or (seen & REPLACED and reselects())):
             return False
-        self.schedule.launch(threads)
+        self.schedule.launch()
         return True
 
 
@@ -94,6 +93,8 @@ def repeat_of(
     )
     simple = schedule.steps is not None and roster.fixed and not roster.set and not roster.plain
     if roster.asked or not (simple and uniform and isinstance(still, StillFromC)):
+        return None
+    if any(w.launch.inputs is None for w in schedule.works):
         return None
     codes: list[tuple[int, int, Code]] = []
     for w, work in enumerate(schedule.works):

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from weft.engine.run.counts import Counts
-from weft.engine.run.look import (
+from weft.engine.host.counters import Counts
+from weft.engine.host.guards import (
     ANY,
     CHANGED,
     MOVED,

@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 
-from weft.engine.backends.c.kernel import Steps
+from weft.engine.backends.base import WholeStep
 from weft.engine.empty import count
+from weft.engine.fallback import Unsupported
 from weft.engine.plan import Region
 from weft.engine.run.commit import Uninterrupted
 from weft.engine.run.lanes import Lane, Numbers
 from weft.engine.run.program import Variant
 from weft.engine.run.roster import Roster
-from weft.engine.run.seat import EmptySeat, Unfit
+from weft.engine.run.seat import EmptySeat
 from weft.engine.run.work import Work
 from weft.errors import StepError
 from weft.groups import BoundGroup
@@ -64,29 +65,31 @@ class Schedule:
         """The regions that draw random numbers, where those of several works have to take turns."""
         every = [(w, r) for w in self.works for r in w.plan.regions if r.draws]
         if len(every) > 1 and any(r.before for _, r in every):
-            raise Unfit("parameters of several kinds draw random numbers after a value over all")
+            raise Unsupported(
+                "parameters of several kinds draw random numbers after a value over all"
+            )
         return every if len(every) > 1 else []
 
-    def _steps(self) -> Steps:
-        """Launches that are all that the step does."""
-        launches = [
-            (w.program.kernel, w.launch.address, len(w.plan.phases), not w.threads_wanted)
-            for w in self.works
-        ]
-        return Steps(launches, self.roster.counts.address)
+    def _steps(self) -> WholeStep | None:
+        """Launches that are all that the step does; None where several backends run them."""
+        backends = {w.program.backend for w in self.works}
+        if len(backends) != 1:
+            return None
+        launches = [w.launch for w in self.works]
+        return backends.pop().whole_step(launches, self.roster.counts.address)
 
-    def run(self, numbers: list[Numbers], threads: int, groups: list[BoundGroup]) -> None:
+    def run(self, numbers: list[Numbers], groups: list[BoundGroup]) -> None:
         """One step; `groups` get the shared values that it decides."""
         for w in self.works:
             w.take_numbers(numbers)
             w.point_grads()
         if self.steps is not None:
-            self.launch(threads)
+            self.launch()
             return
         with Uninterrupted():
             shared: dict[tuple[int, str], tuple[int, Any]] = {}
             try:
-                self._run_in_turns(threads)
+                self._run_in_turns()
                 for w in self.works:
                     w.store(shared)
             finally:
@@ -98,11 +101,11 @@ class Schedule:
             for (index, name), (_, value) in shared.items():
                 groups[index].group[name] = value
 
-    def launch(self, threads: int) -> None:
+    def launch(self) -> None:
         """All of a step that is nothing but launches."""
         assert self.steps is not None
         self._tell_autograd()  # before: an interrupt comes before or after the one call
-        self.steps.run(threads)
+        self.steps.run()
 
     def _tell_autograd(self) -> None:
         """Parameters and grads are new versions of themselves."""
@@ -119,7 +122,7 @@ class Schedule:
                 ]
             )
 
-    def _run_in_turns(self, threads: int) -> None:
+    def _run_in_turns(self) -> None:
         for w in self.works:
             w.prepare()
         draws = [draw for w, region in self.drawing for draw in w.draws_of(region)]
@@ -131,13 +134,13 @@ class Schedule:
                     w.run_region(region, {})
         for w in self.works:  # here, as several values may wait at the end of the first phase
             w.passed, w.ran = set(), set()
-            w.program.kernel.tie(w.launch.address, 0)
+            w.launch.tie(0)
         at = dict.fromkeys(self.works, 0)
         over: dict[Work, dict[tuple[int, str], torch.Tensor]] = {w: {} for w in self.works}
         while True:
             waiting = [w for w in self.works if not _last_stretch(w, at[w])]
             for w in waiting:
-                at[w] = _advance(w, at[w], over[w], threads)
+                at[w] = _advance(w, at[w])
             if not waiting:
                 break
             name = _ready(waiting, at)
@@ -147,12 +150,12 @@ class Schedule:
                 w.passed.add(name)
                 if not _names(w, at[w]):
                     at[w] += 1
-                    w.program.kernel.tie(w.launch.address, at[w])
+                    w.launch.tie(at[w])
                     for region in w.plan.regions:
                         if region.before == at[w]:
                             w.run_region(region, over[w])
         for w in self.works:  # they write, when nothing is left that can fail
-            _advance(w, at[w], over[w], threads)
+            _advance(w, at[w])
 
 
 def _simple(w: Work) -> bool:
@@ -167,16 +170,15 @@ def _last_stretch(w: Work, at: int) -> bool:
     return not any(_names(w, k) for k in range(at, len(w.plan.phases)))
 
 
-def _advance(w: Work, at: int, over: Any, threads: int) -> int:
+def _advance(w: Work, at: int) -> int:
     """Run a work to its next barrier: the phase that waits at its end, or how many there are."""
-    kernel, last = w.program.kernel, len(w.plan.phases)
-    begin = at
+    begin, last = at, len(w.plan.phases)
     if _names(w, at) and at in w.ran:
         return at
     end = begin
     while end < last and not _names(w, end):
         end += 1
-    kernel.run(w.launch.address, begin, min(end + 1, last), threads if w.threads_wanted else 1)
+    w.launch.run(begin, min(end + 1, last))
     w.ran.add(end)
     return end
 

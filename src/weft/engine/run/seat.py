@@ -4,24 +4,20 @@ from typing import Any
 
 import torch
 
-from weft.binding import Binding
+from weft.engine.backends import for_device
+from weft.engine.backends.base import Backend
 from weft.engine.empty import is_empty
-from weft.engine.run.look import PLAIN
+from weft.engine.fallback import Unsupported
+from weft.engine.host.guards import PLAIN
 from weft.engine.run.program import Family, Library
 from weft.engine.trace import Example
 from weft.engine.trace.api import TensorSpec
 from weft.groups import NOT_HYPERS, BoundGroup
 
-__all__ = ["EmptySeat", "Seat", "Unfit", "layout", "overlaps_itself", "take_seats"]
+__all__ = ["EmptySeat", "Seat", "layout", "overlaps_itself", "take_seats"]
 
 LOW = (torch.bfloat16, torch.float16)
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
-
-
-class Unfit(Exception):
-    """Why a parameter cannot be run by kernels; `binding` is its chain, None for all."""
-
-    binding: Binding | None = None
 
 
 class Seat:
@@ -86,20 +82,22 @@ def alike(a: tuple[int, ...], b: tuple[int, ...], shape: tuple[int, ...]) -> boo
     return a == b or all(x == y or n == 1 for x, y, n in zip(a, b, shape, strict=True))
 
 
-def fit(t: torch.Tensor, p: torch.Tensor, name: str) -> None:
-    """Refuse what kernels cannot read.
+def fit(t: torch.Tensor, p: torch.Tensor, name: str) -> Backend:
+    """The backend of a parameter, whose kernels can read this tensor of it.
 
     Raises:
-        Unfit: says why.
+        Unsupported: says why they cannot.
     """
     if type(t) not in PLAIN:
-        raise Unfit(f"{name} is a {type(t).__name__}")
-    if t.device.type != "cpu" or t.device != p.device:
-        raise Unfit(f"{name} is on {t.device}, and there are kernels for the CPU only")
+        raise Unsupported(f"{name} is a {type(t).__name__}")
+    backend = for_device(p.device)
+    if backend is None or t.device != p.device:
+        raise Unsupported(f"{name} is on {t.device}, and there are kernels for the CPU only")
     if t.layout is not torch.strided:
-        raise Unfit(f"{name} is {t.layout}")
+        raise Unsupported(f"{name} is {t.layout}")
     if t.is_neg() or t.is_conj():
-        raise Unfit(f"{name} is a negated or conjugated view")
+        raise Unsupported(f"{name} is a negated or conjugated view")
+    return backend
 
 
 def reads_grad(p: torch.dtype, grad: torch.dtype) -> bool:
@@ -111,7 +109,7 @@ def take_seats(groups: list[BoundGroup], state: Any, library: Library, loss: Any
     """The parameters with a grad, each with its family.
 
     Raises:
-        Unfit: for the first that kernels cannot serve.
+        Unsupported: for the first that kernels cannot serve.
     """
     seats: list[Seat] = []
     families: dict[Any, Family] = {}
@@ -122,7 +120,7 @@ def take_seats(groups: list[BoundGroup], state: Any, library: Library, loss: Any
                 own = state[p] if bound.binding.state_names or p in state else {}
                 try:
                     seats.append(_seat(p, bound, i, own, hypers, library, families, loss))
-                except Unfit as e:
+                except Unsupported as e:
                     e.binding = bound.binding
                     raise
     return seats
@@ -134,12 +132,12 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
     name = f"parameter {bound.name_of(i)}"
     fit(p, p, name)
     if p.dtype not in DTYPES:
-        raise Unfit(f"{name} is {p.dtype}")
+        raise Unsupported(f"{name} is {p.dtype}")
     fit(p.grad, p, f"the grad of {name}")
     if p.grad.shape != p.shape:
-        raise Unfit(f"the grad of {name} is {tuple(p.grad.shape)}")
+        raise Unsupported(f"the grad of {name} is {tuple(p.grad.shape)}")
     if not reads_grad(p.dtype, p.grad.dtype):
-        raise Unfit(f"the grad of {name} is {p.grad.dtype}")
+        raise Unsupported(f"the grad of {name} is {p.grad.dtype}")
     strides, shape = layout(p), tuple(p.shape)
     staged = set()
     if not alike(p.stride(), strides, shape):
@@ -162,7 +160,7 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
     for k in staged - {"grad"}:  # a grad may, as long as it is not written
         if overlaps_itself(p if k == "p" else own[k]):
             what = name if k == "p" else f"state {k!r} of {name}"
-            raise Unfit(f"{what} overlaps itself in memory")
+            raise Unsupported(f"{what} overlaps itself in memory")
     plain = not staged and alike(strides, contiguous(shape), shape)
     key.append(plain)
     family = families.get(tuple(key))

@@ -8,22 +8,20 @@ from typing import Any
 
 import torch
 
+from weft.engine.fallback import Unsupported
 from weft.engine.graph import Node, Output
+from weft.engine.host.guards import span
 from weft.engine.norms import Norms
 from weft.engine.plan import TORCH, Region, Slot
 from weft.engine.run.lanes import Numbers
-from weft.engine.run.look import span
 from weft.engine.run.program import Program, Variant
 from weft.engine.run.regions import Failed, Given, TorchRegion, Workspace
 from weft.engine.run.roster import Roster
-from weft.engine.run.seat import Seat, Unfit, alike, overlaps_itself
-from weft.engine.run.table import Launch
+from weft.engine.run.seat import Seat, alike, overlaps_itself
 from weft.engine.trace.api import TensorSpec
 from weft.errors import StepError, raised
 
 __all__ = ["Work"]
-
-SMALL = 8192  # elements that one thread is done with before another has woken
 
 
 class Work:
@@ -58,15 +56,14 @@ class Work:
         ]
         self.whole = self.seats == list(range(len(roster.seats)))
         sizes = [roster.sizes[i] for i in self.seats]
-        self.launch = Launch(plan, sizes, range(len(sizes)), [v.plan for v in self.variants])
+        backend, plans = self.program.backend, [v.plan for v in self.variants]
+        self.launch = backend.launch(self.program.kernel, plans, sizes)
         self.objects = [
             (s, v.objects) for s, v in zip(self.members, self.variants, strict=True) if v.objects
         ]
         self.stateless = [s for s in self.members if s.p not in roster.state]
-        self.values = torch.frombuffer(self.launch.value, dtype=torch.float64)
-        self.values = self.values.view(len(sizes), self.launch.values)
+        self.values = self.launch.values
         self.places = torch.tensor(self.seats, device="cpu")
-        self.threads_wanted = sum(sizes) > SMALL
         self.grad_slot: int | None = None
         self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == "new"]
         for slot, s in enumerate(plan.slots):
@@ -92,23 +89,25 @@ class Work:
         place = {lane: i for i, lane in enumerate(self.lane_order)}
         self.static_rows = [place[lane] for lane, _ in self.sources]
         self.row_of: list[int] = self.static_rows
-        self.launch.row_of[:] = self.static_rows
         self.rows: list[tuple[Any, ...]] = []
+        self.launch.set_rows([], self.static_rows)
 
     def _refuse_memory(self) -> None:
         """Refuse grads that cannot be written, and captured tensors that the step writes."""
         for seat in self.members if "grad" in self.writes else ():
             if "grad" in seat.staged and overlaps_itself(seat.tensor("grad")):
-                raise _unfit(
-                    "the grad of a parameter overlaps itself in memory, and is written", seat
+                raise Unsupported(
+                    "the grad of a parameter overlaps itself in memory, and is written",
+                    seat.bound.binding,
                 )
         for v in {id(v): v for v in self.variants}.values():
             for n in v.traced.graph.live():
                 if n.op == "external" and not self.roster.still.is_apart(
                     *span(n.attr("tensor").tensor)
                 ):
-                    raise _unfit(
-                        "a captured tensor shares memory with what it writes", self.members[0]
+                    raise Unsupported(
+                        "a captured tensor shares memory with what it writes",
+                        self.members[0].bound.binding,
                     )
 
     def _column(self, column: Sequence[int]) -> Sequence[int]:
@@ -144,34 +143,33 @@ class Work:
 
     def prepare(self) -> None:
         """Allocate what the step makes, and copy what is laid out in another way."""
-        launch, n = self.launch, self.launch.tensors
         for slot, s in self.fresh:
             for k, seat in enumerate(self.members):
                 spec = self.variants[k].traced.stores[s.name]
                 t = (
                     _like(seat, s.dtype)
                     if s.full
-                    else torch.empty(spec.shape, dtype=s.dtype, device="cpu")
+                    else torch.empty(spec.shape, dtype=s.dtype, device=seat.p.device)
                 )
-                launch.ptr[slot * n + k] = t.data_ptr()
+                self.launch.point_one(slot, k, t.data_ptr())
                 self.made.append((k, s.name, t))
         for k, slot in self.staged:
             seat, s = self.members[k], self.plan.slots[slot]
             held = seat.tensor(s.name).detach()
             t = _like(seat, held.dtype)
             t.copy_(held)
-            launch.ptr[slot * n + k] = t.data_ptr()
+            self.launch.point_one(slot, k, t.data_ptr())
             self.copies.append((held, t, slot))
 
     def run_region(self, region: Region, over: dict[tuple[int, str], torch.Tensor]) -> None:
         """Let torch compute a region for all seats, batch by batch."""
-        at, space = self.plan.regions.index(region), Workspace()
+        at, space = self.plan.regions.index(region), Workspace(self.members[0].p.device)
         for torchs, members in self._batches(at, over):
             self._compute(torchs, members, over, space)
 
     def draws_of(self, region: Region) -> Iterator[tuple[int, Callable[[], None]]]:
         """For each seat, its place in the roster and what computes a region that draws."""
-        at, space = self.plan.regions.index(region), Workspace()
+        at, space = self.plan.regions.index(region), Workspace(self.members[0].p.device)
         for k, torchs in enumerate(self._torchs(at)):
             yield self.seats[k], partial(self._compute, torchs, [k], {}, space)
 
@@ -227,7 +225,7 @@ class Work:
             s = self.plan.slots[slot]
             t = value if given.own and _lies(value, seat, s) else _room(seat, s).copy_(value)
             self.temps.append(t)
-            self.launch.ptr[slot * self.launch.tensors + k] = t.data_ptr()
+            self.launch.point_one(slot, k, t.data_ptr())
         for o in given.outputs:
             spec = variant.traced.stores.get(o.name) if o.kind == "state" else None
             if o.kind in ("p", "grad"):
@@ -252,7 +250,7 @@ class Work:
         if place is not None and o.node.index not in self.plan.rows:
             return self.values[:, place].clone()
         numbers = [float(self._number(k, o.node)) for k in range(len(self.members))]
-        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
+        return torch.tensor(numbers, dtype=torch.float64, device=self.values.device)
 
     def _number(self, k: int, node: Node) -> Any:
         """A number of seat `k`: from its row, from its values, or a constant."""
@@ -260,7 +258,7 @@ class Work:
         if node.index in plan.rows:
             return self.rows[self.row_of[k]][plan.rows[node.index]]
         if node.index in plan.values:
-            value = self.launch.value[k * self.launch.values + plan.values[node.index]]
+            value = self.launch.value(k, plan.values[node.index])
             kind = node.dtype if node.is_host else _python(node.dtype)
             return kind(value)
         if plan.kind(node) == TORCH:
@@ -309,11 +307,10 @@ class Work:
 
     def norms(self) -> Iterator[tuple[torch.Tensor, Norms]]:
         """Each parameter with its norms, where the kernel has computed them."""
-        values, launch = self.plan.values, self.launch
+        values, value = self.plan.values, self.launch.value
         at = [values[o.node.index] for o in self.plan.graph.outputs if o.kind == "norm"]
         for k, seat in enumerate(self.members):
-            begin = k * launch.values
-            yield seat.p, Norms(*(math.sqrt(launch.value[begin + i]) for i in at))
+            yield seat.p, Norms(*(math.sqrt(value(k, i)) for i in at))
 
 
 def _raised(seat: Seat, e: Failed) -> StepError:
@@ -325,19 +322,13 @@ def _raised(seat: Seat, e: Failed) -> StepError:
     return raised(where, seat.bound.name_of(at), e.__cause__, "No parameter has been stepped")
 
 
-def _unfit(reason: str, seat: Seat) -> Unfit:
-    error = Unfit(reason)
-    error.binding = seat.bound.binding
-    return error
-
-
 def _python(dtype: torch.dtype) -> type:
     return bool if dtype is torch.bool else float if dtype.is_floating_point else int
 
 
 def _room(seat: Seat, s: Slot) -> torch.Tensor:
     """Memory for a slot of a seat, in the layout that kernels see."""
-    return _like(seat, s.dtype) if s.full else torch.empty((), dtype=s.dtype, device="cpu")
+    return _like(seat, s.dtype) if s.full else torch.empty((), dtype=s.dtype, device=seat.p.device)
 
 
 def _lies(value: torch.Tensor, seat: Seat, s: Slot) -> bool:
@@ -350,4 +341,4 @@ def _lies(value: torch.Tensor, seat: Seat, s: Slot) -> bool:
 
 def _like(seat: Seat, dtype: torch.dtype) -> torch.Tensor:
     """Memory in the layout that kernels see."""
-    return torch.empty_strided(seat.p.shape, seat.strides, dtype=dtype, device="cpu")
+    return torch.empty_strided(seat.p.shape, seat.strides, dtype=dtype, device=seat.p.device)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from weft.engine.fallback import Fallback
 from weft.engine.graph import Graph, Node
 from weft.hyperparameters import as_read
 
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 
-class Untraceable(Exception):
+class Untraceable(Fallback):
     """A callback that cannot be turned into a graph; the chain runs eagerly.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""A plan as C: a function for each phase and each knot, over the table of `weft.h`.
+"""A plan as C: a function for each phase and each knot, over the table of `kernel.h`.
 
 void weft_chunk(table, phase, tensor, start, n, partial)    one pass over a chunk of a tensor
 void weft_knot(table, phase, tensor, partial, chunks)       the scalars of a tensor before a phase
@@ -22,7 +22,7 @@ Local = Callable[[Node, Node], str | None]  # the name that an op's argument has
 
 def render(plan: Plan, title: str = "") -> str:
     """The C source of a plan."""
-    out = [comment(title), '#include "weft.h"', ""]
+    out = [comment(title), '#include "kernel.h"', ""]
     for at in range(len(plan.phases) + 1):
         out += _Knot(plan, at).render()
     for at in range(len(plan.phases)):

@@ -1,7 +1,7 @@
 """Looking at the tensors of a step: where they are, who holds them, and how grads are laid out.
 
 A step is right only if nothing has moved since the table of pointers was filled in, so every step
-looks at every tensor. C does it where torch lets it (looks.c), in one call that takes about 10 ns a
+looks at every tensor. C does it where torch lets it (guards.c), in one call that takes about 10 ns a
 look; the Python that it falls back to takes some 50.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.backends.c.kernel import Things, looks
+from weft.engine.host.native import Watched, native
 
 __all__ = [
     "ANY", "CHANGED", "MOVED", "OTHER", "PLAIN", "REPLACED",
@@ -28,7 +28,7 @@ data_ptr, stride = Base.data_ptr, Base.stride
 PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
 WORD = ctypes.sizeof(ctypes.c_void_p)
 
-CHANGED, MOVED, REPLACED, OTHER = -1, 1, 2, 4  # as in looks.c
+CHANGED, MOVED, REPLACED, OTHER = -1, 1, 2, 4  # as in guards.c
 ANY: Any = object()  # a value that may be another at each step
 
 
@@ -62,7 +62,7 @@ class GradsFromC(Grads):
 
     def __init__(self, params: Sequence[torch.Tensor], offset: int):
         super().__init__(params)
-        self.c, n = looks(), len(params)
+        self.c, n = native(), len(params)
         self.objects, self.present = array("q", map(id, params)), bytearray(n)
         self.room, self.grads = array("q", bytes(8 * n)), array("q", bytes(8 * n))
         self.byte = (ctypes.c_char * n).from_buffer(self.present)
@@ -216,12 +216,12 @@ class StillFromC(Still):
             "grad_bound": grad_bound, "grad_extent": grad_extent, "was": self.was, "at": self.at,
             "param_of": param_of, "bytes": array("q", [end - begin for begin, end in map(span, grads)]),
         }  # fmt: skip
-        self.things = Things(
+        self.watched = Watched(
             lists=len(lists), dicts=len(self.keys), groups=len(groups), tensors=len(self.tensors),
             params=len(self.params), offset=offset, hypers=id(self.hypers), grads=len(grads),
             **{k: _at(a) for k, a in self.arrays.items()},
         )  # fmt: skip
-        self._still, self.address = looks().still, ctypes.addressof(self.things)
+        self._still, self.address = native().still, ctypes.addressof(self.watched)
 
     def look(self) -> int:
         """CHANGED, or what has been put in the place of something: MOVED, REPLACED, OTHER."""
@@ -236,12 +236,12 @@ class StillFromC(Still):
     def keep_apart(self, spans: Sequence[tuple[int, int]]) -> None:
         """Grads that move are to have no memory in common with these, which are in order."""
         super().keep_apart(spans)
-        self.things.written = len(spans)
-        self.things.begin, self.things.end = _at(self.begins), _at(self.ends)
+        self.watched.written = len(spans)
+        self.watched.begin, self.watched.end = _at(self.begins), _at(self.ends)
 
     def take_grads(self) -> bool:
         """Take up the addresses of grads that have moved; False where one will not do."""
-        return bool(looks().take_grads(self.address)) or super().take_grads()
+        return bool(native().take_grads(self.address)) or super().take_grads()
 
 
 def span(t: torch.Tensor) -> tuple[int, int]:
@@ -270,7 +270,7 @@ def _bounds(extents: Iterable[tuple[int, ...]]) -> tuple[array, array]:
 def _kinds(tensors: array, offset: int, n: int) -> tuple[array, array]:
     """The dtypes of tensors, in torch's numbers, and what kinds of view they are."""
     dtypes, kinds = array("i", bytes(4 * n)), array("q", bytes(8 * n))
-    looks().kinds(_at(tensors), offset, n, _at(dtypes), _at(kinds))
+    native().kinds(_at(tensors), offset, n, _at(dtypes), _at(kinds))
     return dtypes, kinds
 
 
@@ -289,7 +289,7 @@ def _at(a: array) -> int:
 @functools.cache
 def _offset() -> int | None:
     """Where in a tensor's object the pointer to its implementation is; None where C cannot look."""
-    if not looks().can_look():
+    if not native().can_look():
         return None
     some = [torch.zeros(1, device="cpu"), torch.nn.Parameter(torch.zeros(1, device="cpu"))]
     places = range(object.__basicsize__, torch.Tensor.__basicsize__, WORD)
@@ -297,13 +297,13 @@ def _offset() -> int | None:
     if offset is not None:
         kinds = (0.5, 7, (1,))
         objects, types = _ids(kinds), _ids(map(type, kinds))
-        looks().learn_types(_at(objects), _at(types))
+        native().learn_types(_at(objects), _at(types))
         two = [torch.ones(2, device="cpu"), torch.ones(3, device="cpu")]
         views = [x for t in two for x in (t[:], torch._neg_view(t))]
         held = _ids(views)
-        looks().learn_kinds(_at(held), offset)
+        native().learn_kinds(_at(held), offset)
         plain = _ids(PLAIN)
-        looks().learn_objects(_at(held), len(held), offset, _at(plain), len(plain))
+        native().learn_objects(_at(held), len(held), offset, _at(plain), len(plain))
     return offset
 
 
@@ -311,7 +311,7 @@ def _found(tensors: Sequence[Any], offset: int) -> bool:
     """Whether all have the pointer there."""
     objects = _ids(tensors)
     implementations = array("q", [t._cdata for t in tensors])
-    return looks().point_to(_at(objects), offset, _at(implementations), len(objects)) == 1
+    return native().point_to(_at(objects), offset, _at(implementations), len(objects)) == 1
 
 
 def _from_c(tensors: Sequence[torch.Tensor]) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from weft.declared import SCALAR_DTYPES, scalar_dtype
-from weft.engine.backends.c import kernel as c
+from weft.engine.host import native as c
 
 __all__ = ["Counts"]
 
@@ -26,7 +26,7 @@ class Counts:
             if not _is_count(own["step"]):
                 own["step"] = torch.tensor(float(own["step"]), dtype=scalar_dtype(), device="cpu")
         self.tensors: list[torch.Tensor] = [own["step"] for own in owns]
-        self.looks, self.at = c.looks(), array("q", [t.data_ptr() for t in self.tensors])
+        self.native, self.at = c.native(), array("q", [t.data_ptr() for t in self.tensors])
         self.wide = array("B", [t.dtype is torch.float64 for t in self.tensors])
         self.read = array("d", bytes(8 * len(self.at)))
         at, wide, read = (a.buffer_info()[0] for a in (self.at, self.wide, self.read))
@@ -38,17 +38,17 @@ class Counts:
 
     def common(self) -> int | None:
         """The count that all have; None where they differ."""
-        count = self.looks.count_of_all(self.address)
+        count = self.native.count_of_all(self.address)
         return int(count) if count >= 0 else None
 
     def each(self) -> list[int]:
         """The count of each."""
-        self.looks.read_counts(self.address)
+        self.native.read_counts(self.address)
         return [int(count) for count in self.read]
 
     def advance(self) -> None:
         """One more step for all."""
-        self.looks.count(self.address)
+        self.native.count(self.address)
 
 
 def _is_count(step: Any) -> bool:

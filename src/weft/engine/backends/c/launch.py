@@ -1,4 +1,4 @@
-"""The table of a launch: pointers, numbers and chunks, laid out as weft.h says."""
+"""The table of a launch: pointers, numbers and chunks, laid out as kernel.h says."""
 
 import ctypes
 from array import array
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import torch
 
 from weft.engine.axes import CHUNK
-from weft.engine.backends.c.kernel import Table as CTable
+from weft.engine.backends.c.kernel import Kernel, Planned, Table, WholeStep, phases
 from weft.engine.plan import Plan
 from weft.errors import NoNumber
 
-__all__ = ["CHUNK", "Launch", "Part"]
+__all__ = ["CHUNK", "CLaunch", "CStep", "Part"]
 
 WHOLE = 160  # chunks that one thread takes through all phases: a pass finds some in its cache
 FAIR = 2  # tensors that a thread is to have at least, where they are large
 SMALL = 8  # chunks of a tensor that is never worth more than one thread
+ALONE = 8192  # elements that one thread is done with before another has woken
 OVERHEAD = 256  # what a tensor costs besides its elements, in elements
 
 
@@ -64,32 +65,30 @@ def _bounds(costs: Sequence[int], at: int) -> array:
     return bounds
 
 
-class Launch:
-    """The memory that a kernel is called with, for one plan and one set of tensors.
+class CLaunch:
+    """The memory that a kernel is called with, for one set of tensors.
 
     Attributes:
         ptr: the address of each slot of each tensor, slot after slot.
-        value: the 0-dim values of each tensor, tensor after tensor.
-        address: of the C structure.
+        values: the 0-dim values of each tensor.
+        inputs: the address of the table, which begins as `weft_inputs` does.
+        alone: whether one thread is enough.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        sizes: Sequence[int],
-        active: Sequence[int],
-        plans: Sequence[Plan] | None = None,
-    ):
-        """`plans` has one for each tensor, of one skeleton; `plan` is that of all without it."""
+    def __init__(self, kernel: Kernel, plans: Sequence[Plan], sizes: Sequence[int]):
+        """`plans` has one for each tensor, all of one skeleton."""
         n = len(sizes)
-        plans = plans or [plan] * n
+        plan = plans[0]
         lengths = [p.vectors.sizes[0] if p.vectors.sizes else CHUNK for p in plans]
-        self.plan, self.tensors = plan, n
-        self.part = Part(sizes, active, len(plan.phases), lengths)
-        self.scalars, self.values = max(1, plan.scalars), max(1, len(plan.values))
+        self.kernel, self.plan, self.tensors = kernel, plan, n
+        self.part = Part(sizes, range(n), len(plan.phases), lengths)
+        self.elements = self.part.elements
+        self.alone = self.elements <= ALONE
+        self.scalars, per_tensor = max(1, plan.scalars), max(1, len(plan.values))
         self.ptr = (ctypes.c_uint64 * (n * max(1, len(plan.slots))))()
         self.row_of = (ctypes.c_int32 * n)()
-        self.value = (ctypes.c_double * (n * self.values))()
+        self._value = (ctypes.c_double * (n * per_tensor))()
+        self.values = torch.frombuffer(self._value, dtype=torch.float64).view(n, per_tensor)
         self.partial = (ctypes.c_double * max(1, self.part.chunks * plan.reductions))()
         self.rows = (ctypes.c_double * self.scalars)()
         self.room = 1
@@ -97,17 +96,19 @@ class Launch:
         self.dim = (ctypes.c_int64 * max(1, len(dims)))(*dims)
         self._make_scratch(plans)
         part = self.part
-        self.c = CTable(
-            tensors=n, scalars=self.scalars, values=self.values, dims=len(plan.vectors.sizes),
+        self.c = Table(
+            tensors=n, scalars=self.scalars, values=per_tensor, dims=len(plan.vectors.sizes),
             reductions=plan.reductions, ptr=ctypes.addressof(self.ptr), rows=ctypes.addressof(self.rows),
-            row_of=ctypes.addressof(self.row_of), value=ctypes.addressof(self.value),
+            row_of=ctypes.addressof(self.row_of), value=ctypes.addressof(self._value),
             dim=ctypes.addressof(self.dim),
             active=len(part.which), chunks=part.chunks, which=_at(part.which), first=_at(part.first),
             start=_at(part.start), length=_at(part.length), partial=ctypes.addressof(self.partial),
             wholes=len(part.whole) - 1, splits=len(part.split) - 1, split_from=part.split_from,
             whole=_at(part.whole), split=_at(part.split), owner=_at(part.owner),
         )  # fmt: skip
-        self.address = ctypes.addressof(self.c)
+        self.inputs = ctypes.addressof(self.c)
+        lib = phases()
+        self._run, self._tie = lib.weft_run, lib.weft_tie
 
     def _make_scratch(self, plans: Sequence[Plan]) -> None:
         """Memory for the vectors of all tensors, each at the beginning of a cache line."""
@@ -126,6 +127,23 @@ class Launch:
         """Set the addresses of one slot."""
         self.ptr[slot * self.tensors : (slot + 1) * self.tensors] = addresses
 
+    def point_one(self, slot: int, tensor: int, address: int) -> None:
+        """Set the address of one slot of one tensor."""
+        self.ptr[slot * self.tensors + tensor] = address
+
+    def value(self, tensor: int, place: int) -> float:
+        """One of the values."""
+        return self._value[tensor * self.c.values + place]
+
+    def run(self, begin: int, end: int) -> None:
+        """Phases `begin` to `end`, each with the knot after it."""
+        threads = 1 if self.alone else torch.get_num_threads()
+        self._run(self.inputs, self.kernel.chunk, self.kernel.knot, begin, end, threads)
+
+    def tie(self, phase: int) -> None:
+        """The knot before `phase`, again."""
+        self._tie(self.inputs, self.kernel.knot, phase)
+
     def set_rows(self, rows: Sequence[Sequence[float]], row_of: Sequence[int] | None) -> None:
         """Set the host scalars: a row for each group and step, and which tensor has which."""
         if len(rows) > self.room:
@@ -140,6 +158,24 @@ class Launch:
                 raise NoNumber(f"{type(e).__name__}: {e}") from e
         if row_of is not None:
             self.row_of[:] = row_of
+
+
+class CStep:
+    """Launches that are all that a step does, with the counts that it advances."""
+
+    def __init__(self, launches: Sequence[CLaunch], counts: int):
+        """`counts` is the address of those that go on."""
+        self._step = phases().weft_step
+        rows = [
+            (x.inputs, x.kernel.chunk, x.kernel.knot, len(x.plan.phases), x.alone) for x in launches
+        ]
+        self._launch = (Planned * len(rows))(*rows)
+        self._all = WholeStep(ctypes.addressof(self._launch), len(rows), counts)
+        self._at = ctypes.addressof(self._all)
+
+    def run(self) -> None:
+        """All of it in one call, which no interrupt of Python's comes between."""
+        self._step(self._at, torch.get_num_threads())
 
 
 def _at(a: array) -> int:

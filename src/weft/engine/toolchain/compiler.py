@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from weft.engine.fallback import Unavailable
+
 __all__ = ["Compiler", "NoCompiler", "compile_c", "cpu_type", "find_compiler"]
 
 # IEEE arithmetic as torch has it: no contraction into fma, no fast-math; errno and traps are nobody's
@@ -21,7 +23,7 @@ NATIVE = ("-march=native",)
 TIMEOUT = 120
 
 
-class NoCompiler(Exception):
+class NoCompiler(Unavailable):
     """There is no compiler, or it does not compile; the chain runs eagerly."""
 
 

@@ -3,10 +3,7 @@
  * What is called is the C interface that torch keeps stable for compiled models (aoti_torch_*). A
  * tensor is named by the place that points to its implementation, which is what at::Tensor is: there
  * is one in each Python object, `offset` bytes in, and one for the grad in each parameter. Python's
- * own functions come from the process. This is compiled together with runtime.c, whose threads help. */
-#include <dlfcn.h>
-#include <stdatomic.h>
-#include <stdint.h>
+ * own functions come from the process. The threads of threads.c help. */
 
 typedef void *const *tensor;
 
@@ -170,11 +167,11 @@ typedef struct {
     int64_t grads, written;       /* how many; and of the spans that steps write, in order */
     const int64_t *param_of, *bytes; /* of each grad: its parameter, and from its first byte to its last */
     const int64_t *begin, *end;
-} weft_things;
+} weft_watched;
 
 enum { CHANGED = -1, MOVED = 1, REPLACED = 2, OTHER = 4 };
 
-static int lists_hold(const weft_things *w) {
+static int lists_hold(const weft_watched *w) {
     const int64_t *item = w->item;
     for (int64_t l = 0; l < w->lists; l++) {
         void *list = (void *)(intptr_t)w->list[l];
@@ -196,7 +193,7 @@ static int same_kind(const char *a, const char *b) {
 }
 
 /* Another number is kept at once; whether anything else will do is for Python to say. */
-static int64_t look_at_hyper(weft_things *w, int64_t i, void *now) {
+static int64_t look_at_hyper(weft_watched *w, int64_t i, void *now) {
     void *then = list_item(w->hypers, i);
     if (now == then) return 0;
     if (!same_kind(then, now)) return REPLACED | OTHER;
@@ -205,7 +202,7 @@ static int64_t look_at_hyper(weft_things *w, int64_t i, void *now) {
     return REPLACED;
 }
 
-static int64_t dicts_hold(weft_things *w) {
+static int64_t dicts_hold(weft_watched *w) {
     const int64_t *key = w->key, *value = w->value;
     int64_t seen = 0, hyper = 0;
     for (int64_t d = 0; d < w->dicts; d++) {
@@ -223,7 +220,7 @@ static int64_t dicts_hold(weft_things *w) {
 enum { RUN = 128, FEW = 8 };
 
 typedef struct {
-    const weft_things *things;
+    const weft_watched *things;
     int64_t runs;       /* of tensors; then come those of parameters */
     _Atomic int seen;   /* MOVED, or CHANGED once that is seen */
 } walk;
@@ -237,7 +234,7 @@ static int extends(tensor t, const int64_t *extent, int64_t n) {
     return 1;
 }
 
-static int tensors_stay(const weft_things *w, int64_t begin, int64_t end) {
+static int tensors_stay(const weft_watched *w, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
         tensor t = at(w->object[i], w->offset);
         void *data;
@@ -249,7 +246,7 @@ static int tensors_stay(const weft_things *w, int64_t begin, int64_t end) {
     return 1;
 }
 
-static int grads_stay(const weft_things *w, int64_t begin, int64_t end) {
+static int grads_stay(const weft_watched *w, int64_t begin, int64_t end) {
     int seen = 0;
     for (int64_t i = begin; i < end; i++) {
         tensor grad = grad_of(*at(w->param[i], w->offset));
@@ -270,27 +267,27 @@ static int grads_stay(const weft_things *w, int64_t begin, int64_t end) {
 
 static void look_at_run(void *ctx, int64_t u) {
     walk *k = ctx;
-    const weft_things *w = k->things;
+    const weft_watched *w = k->things;
     if (k->seen == CHANGED) return;
     int seen;
     if (u < k->runs) {
-        seen = tensors_stay(w, u * RUN, WEFT_LEAST((u + 1) * RUN, w->tensors)) ? 0 : CHANGED;
+        seen = tensors_stay(w, u * RUN, LEAST((u + 1) * RUN, w->tensors)) ? 0 : CHANGED;
     } else {
         u -= k->runs;
-        seen = grads_stay(w, u * RUN, WEFT_LEAST((u + 1) * RUN, w->params));
+        seen = grads_stay(w, u * RUN, LEAST((u + 1) * RUN, w->params));
     }
     if (seen) atomic_fetch_or(&k->seen, seen); /* CHANGED is all ones */
 }
 
 /* CHANGED, or what has been put in the place of something: MOVED grads, REPLACED hypers, of which some
  * may be of an OTHER kind. */
-int64_t weft_still(weft_things *w, int threads) {
+int64_t weft_still(weft_watched *w, int threads) {
     if (!lists_hold(w)) return CHANGED;
     int64_t hypers = dicts_hold(w);
     if (hypers == CHANGED) return CHANGED;
     walk k = {w, (w->tensors + RUN - 1) / RUN, 0};
     int64_t runs = k.runs + (w->params + RUN - 1) / RUN;
-    spread(look_at_run, &k, 0, runs, runs > FEW ? threads : 1);
+    weft_parallel_for(look_at_run, &k, 0, runs, runs > FEW ? threads : 1);
     return k.seen == CHANGED ? CHANGED : hypers | k.seen;
 }
 
@@ -304,7 +301,7 @@ static int is_plain(tensor t) {
 }
 
 /* Whether memory is apart from all that steps write. */
-static int is_apart(const weft_things *w, int64_t begin, int64_t end) {
+static int is_apart(const weft_watched *w, int64_t begin, int64_t end) {
     int64_t low = 0, high = w->written; /* the first span that begins after `begin` */
     while (low < high) {
         int64_t mid = (low + high) / 2;
@@ -317,7 +314,7 @@ static int is_apart(const weft_things *w, int64_t begin, int64_t end) {
 
 /* Takes up the addresses of grads that have moved; 0, and nothing is taken, where one is no plain
  * tensor, or is in the way of what is written: Python is to look then. */
-int weft_take_grads(const weft_things *w) {
+int weft_take_grads(const weft_watched *w) {
     if (!object_in || !type_in) return 0;
     for (int64_t k = 0; k < w->grads; k++) {
         int64_t at_ = w->at[k];
@@ -328,12 +325,4 @@ int weft_take_grads(const weft_things *w) {
     }
     memcpy(w->was, w->at, w->grads * sizeof *w->was);
     return 1;
-}
-
-/* The count that all have, 0 where there are none; -1 where they differ. */
-double weft_count_of_all(const weft_counts *c) {
-    double first = c->n ? count_at(c, 0) : 0;
-    for (int64_t i = 1; i < c->n; i++)
-        if (count_at(c, i) != first) return -1;
-    return first;
 }

@@ -1,4 +1,4 @@
-/* What a generated kernel and the runtime share: the table of tensors, and conversions. */
+/* What generated kernels and phases.c share: the table of tensors, and conversions. */
 #ifndef WEFT_H
 #define WEFT_H
 #include <math.h>
@@ -7,9 +7,10 @@
 
 /* The tensors of a launch. ptr is slot-major: ptr[slot * tensors + t]. Python fills it in. */
 typedef struct {
-    int64_t tensors, scalars, values, dims, reductions;
+    int64_t tensors, scalars;
     char **ptr;
     const double *rows;       /* [row][scalars]: host scalars, a row for each group and step */
+    int64_t values, dims, reductions;
     const int32_t *row_of;    /* [tensors] */
     double *value;            /* [tensors][values]: 0-dim values of this step */
     const int64_t *dim;       /* [tensors][dims]: the length of a chunk, then sizes that depend on the shape */

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from weft.engine.backends.c.compile import (
+from weft.engine.toolchain.compiler import (
     FLAGS,
     NATIVE,
     Compiler,
@@ -21,7 +21,7 @@ from weft.engine.backends.c.compile import (
     cpu_type,
     find_compiler,
 )
-from weft.engine.backends.c.disk import aside, cache_dir, private_dir, read
+from weft.engine.toolchain.trusted_files import aside, cache_dir, private_dir, read
 
 __all__ = ["Entry", "library"]
 

@@ -1,5 +1,6 @@
-"""Host scalars as instructions for numbers.c: a step that repeats the last asks Python for nothing."""
+"""Host scalars as instructions for scalars.c: a step that repeats the last asks Python for nothing."""
 
+import re
 from array import array
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,22 +8,50 @@ from typing import Any
 from weft.engine.graph import Node
 from weft.engine.trace import Traced, is_leaf
 
-__all__ = ["Code", "assemble"]
+__all__ = ["INSTRUCTIONS", "Code", "assemble", "cases"]
 
-# in the order of the enum in numbers.c; "guard" and "pin" check what a trace has found
-OPS = {
-    op: i
-    for i, op in enumerate(
-        ("guard", "pin", "+", "-", "*", "/", "**", "neg", "abs", "min", "max",
-         "lt", "le", "gt", "ge", "eq", "ne", "not", "and", "or", "select", "float", "bool",
-         "sqrt", "exp", "log", "sin", "cos", "tanh", "floor", "ceil")
-    )
-}  # fmt: skip
-ARITY = {"select": 3} | dict.fromkeys(
-    ("neg", "abs", "not", "float", "bool", "sqrt", "exp", "log", "sin", "cos", "tanh", "floor", "ceil"),
-    1,
-)  # fmt: skip
+# op -> its C: `a` and `b` are registers, `x` the result; what returns 0 is left to Python. "guard" and
+# "pin" check what a trace has found
+INSTRUCTIONS = {
+    "guard": "return (a != 0) == (b != 0);",
+    "pin": "return a == b;",
+    "+": "x = a + b;",
+    "-": "x = a - b;",
+    "*": "x = a * b;",
+    "/": "if (b == 0) return 0; x = a / b;",
+    "**": "if ((a < 0 && b != floor(b)) || (a == 0 && b < 0)) return 0; x = pow(a, b);",
+    "neg": "x = -a;",
+    "abs": "x = fabs(a);",
+    "min": "x = b < a ? b : a;",
+    "max": "x = b > a ? b : a;",
+    "lt": "x = a < b;",
+    "le": "x = a <= b;",
+    "gt": "x = a > b;",
+    "ge": "x = a >= b;",
+    "eq": "x = a == b;",
+    "ne": "x = a != b;",
+    "not": "x = a == 0;",
+    "and": "x = a != 0 ? b : a;",
+    "or": "x = a != 0 ? a : b;",
+    "select": "x = a != 0 ? b : reg[k->c];",
+    "float": "x = a;",
+    "bool": "x = a != 0;",
+    **{op: f"x = {op}(a);" for op in ("sqrt", "exp", "log", "sin", "cos", "tanh", "floor", "ceil")},
+}
+OPS = {op: number for number, op in enumerate(INSTRUCTIONS)}
 WHOLE = 2**53  # integers beyond it are not all doubles
+
+
+def cases() -> str:
+    """The instructions as the cases of a C switch."""
+    return "".join(f"case {i}: {INSTRUCTIONS[op]} break;\n" for op, i in OPS.items())
+
+
+def _arity(op: str) -> int:
+    """How many registers an instruction reads."""
+    return sum(
+        bool(re.search(pattern, INSTRUCTIONS[op])) for pattern in (r"\ba\b", r"\bb\b", r"k->c")
+    )
 
 
 class Code:
@@ -101,7 +130,7 @@ def _leaf(code: Code, n: Node, place: Callable[[str], int | None]) -> int:
 def _computed(code: Code, n: Node, need: Callable[[Node], int]) -> int:
     if n.op == "const":
         return code.register(_number(n.attr("value")))
-    if n.op not in OPS or len(n.args) != ARITY.get(n.op, 2):
+    if n.op not in OPS or len(n.args) != _arity(n.op):
         raise _Beyond
     if n.op == "**" and all(a.dtype is int for a in n.args):
         raise _Beyond
