@@ -178,7 +178,7 @@ class Fused:
         for cast in self.rosters.values():
             for schedule in cast.schedules.values():
                 for w in schedule.works:
-                    found[id(w.program)] = (w.program, w.plan, w.launch.part.elements)
+                    found[id(w.program)] = (w.program, w.plan, w.launch.elements)
         return list(found.values())
 
     def source(self) -> str:

@@ -1,0 +1,51 @@
+"""The door for backends: the corpus through a second one, and nobody else knows the first."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from corpus import all_chains
+from test_fused_corpus import assert_same
+from toy import Toy
+
+import weft
+from weft.engine import backends
+
+SOURCES = Path(weft.__file__).parent
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """In the C backend's place."""
+    monkeypatch.setattr(backends, "_open", {"cpu": Toy()})
+
+
+@pytest.mark.parametrize("chain", all_chains(), ids=lambda c: c.name)
+def test_a_second_backend_runs_the_corpus(chain, toy):
+    opt = assert_same(chain, torch.float32, chain.tolerance)
+    assert "weft_table" not in opt.kernel_source()
+
+
+def imports(path):
+    """The modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_no_room_imports_a_backend_but_the_door():
+    known = []
+    for path in SOURCES.rglob("*.py"):
+        inside = path.is_relative_to(SOURCES / "engine" / "backends")
+        for name in imports(path):
+            room = name.removeprefix("weft.engine.backends.")
+            if room != name and room != "base" and not inside:
+                known.append(f"{path.relative_to(SOURCES)} imports {name}")
+    assert not known
+
+
+def test_a_device_that_has_no_backend(monkeypatch):
+    assert backends.for_device(torch.device("meta")) is None
