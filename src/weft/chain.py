@@ -7,7 +7,7 @@ from typing import Any
 
 from weft.binding import bind, same_value
 from weft.callback import PLACES, OverParams, Renamed, number, read
-from weft.engine.explain import Explanation, callback_rows
+from weft.engine.explain.table import Explanation, callback_rows
 from weft.errors import ChainError, did_you_mean
 from weft.groups import BoundGroup
 from weft.optimizer import Optimizer

@@ -14,7 +14,7 @@ except ModuleNotFoundError:  # the library itself does not need it
     sys.exit("the weft command needs typer, which is not installed: pip install weft[cli]")
 
 import weft
-from weft.engine.explain import HEAD
+from weft.engine.explain.table import HEAD
 
 __all__ = ["app", "main"]
 

@@ -9,7 +9,7 @@ import torch
 
 from weft.callback import State
 from weft.declared import SCALAR_DTYPES, kept_dtype, scalar_dtype
-from weft.engine.dry import states_made
+from weft.engine.eager.infer_state import states_made
 from weft.errors import StateError
 from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import check_length, is_one, validate

@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import weft
 from weft.engine.backends.c.launch import CLaunch, CStep
-from weft.engine.run import regions
-from weft.engine.run.commit import Uninterrupted
+from weft.engine.runtime import regions
+from weft.engine.runtime.interrupts import Uninterrupted
 
 
 def params_of(opt):

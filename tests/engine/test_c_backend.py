@@ -10,8 +10,9 @@ import torch
 
 from weft.engine.backends.c import kernel, ops
 from weft.engine.backends.c.launch import CLaunch
-from weft.engine.cut import make_plan
-from weft.engine.graph import POINTWISE, PREDICATES, Graph
+from weft.engine.ir.graph import Graph
+from weft.engine.ir.ops import POINTWISE, PREDICATES
+from weft.engine.plan.partition import make_plan
 from weft.engine.toolchain import cache
 
 SPECIAL = [

@@ -408,7 +408,7 @@ def test_a_compiler_is_known_by_all_its_files(tmp_path, monkeypatch):
 
 FORKS = """
 import os, threading, time, warnings
-import torch, weft, weft.engine.run.fused
+import torch, weft, weft.engine.runtime.fused
 from weft.engine.host.native import native
 from weft.engine.toolchain import compiler
 

@@ -6,7 +6,7 @@ import torch
 import weft
 from weft.callbacks import descend
 from weft.engine.backends.c.comments import comment
-from weft.engine.explain import HEAD
+from weft.engine.explain.table import HEAD
 
 
 def cautious(update, grad):

@@ -450,8 +450,8 @@ def test_arithmetic_that_fails_eagerly_too_is_the_eager_loops_to_tell():
 
 
 def test_arithmetic_that_fails_for_kernels_only_warns_once(monkeypatch):
-    from weft.engine.run.lanes import Lane
-    from weft.engine.run.repeat import Repeat
+    from weft.engine.runtime.replay import Repeat
+    from weft.engine.runtime.scalars import Lane
 
     def refuse(self, *args):
         raise NoNumber("ZeroDivisionError: by zero")
@@ -480,7 +480,7 @@ def test_a_hyper_that_is_no_number(bad):
 
 @pytest.mark.parametrize("error", [TypeError, ValueError, ZeroDivisionError, KeyError])
 def test_a_mistake_of_the_engine_does_not_hide_in_an_eager_step(monkeypatch, error):
-    from weft.engine.run import schedule
+    from weft.engine.runtime import schedule
 
     opt = make([descend])
     train(opt, 1)
@@ -495,7 +495,7 @@ def test_a_mistake_of_the_engine_does_not_hide_in_an_eager_step(monkeypatch, err
 
 @pytest.mark.parametrize("where", ["trace", "make_plan", "Program"])
 def test_a_mistake_in_building_costs_the_kernel_and_not_the_step(monkeypatch, where):
-    from weft.engine.run import program
+    from weft.engine.runtime import programs as program
 
     def broken(*args, **kwargs):
         raise KeyError("a mistake\nof the engine")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import weft
 from weft.engine.host.scalar_code import OPS
-from weft.engine.run.repeat import Repeat
+from weft.engine.runtime.replay import Repeat
 
 NAMES = ("lr", "a", "b[0]", "b[1]", "k", "step")
 leaves = st.sampled_from((*NAMES, *NAMES, "2", "0.5", "-1.5", "0", "3", "1e-8"))

@@ -4,7 +4,7 @@ import torch
 
 import weft
 from weft.binding import bind
-from weft.engine.passes import uses_apart
+from weft.engine.ir.passes import uses_apart
 from weft.engine.trace import Example, trace
 
 

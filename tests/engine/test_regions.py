@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import weft
-from weft.engine.run import regions
+from weft.engine.runtime import regions
 
 SQUARES = [(6, 6)] * 3
 SHAPES = [(6, 4), (5, 7), (6, 4), (6, 6), (6, 4), (5, 7), (40, 3)]

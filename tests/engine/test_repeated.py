@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weft
-from weft.engine.run import fused
-from weft.engine.run.schedule import Schedule
-from weft.engine.run.work import Work
+from weft.engine.runtime import fused
+from weft.engine.runtime.cohort import Work
+from weft.engine.runtime.schedule import Schedule
 
 SHAPES = [(4, 4), (5,), (3, 2), (), (0,), (2, 3, 2)]
 

@@ -15,11 +15,11 @@ import torch
 import weft
 from weft.binding import bind
 from weft.callbacks import descend
+from weft.engine.host.python_scalars import host_function
 from weft.engine.trace import (
     Example,
     TensorSpec,
     Untraceable,
-    host_function,
     trace,
 )
 

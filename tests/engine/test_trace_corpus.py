@@ -8,10 +8,11 @@ import torch
 from corpus import Chain, all_chains
 
 import weft
-from weft.engine import eager
-from weft.engine.eager import Barrier, combine
-from weft.engine.interpret import interpret
-from weft.engine.trace import Example, Kept, TensorSpec, Traced, host_function, trace
+from weft.engine.eager import loop as eager
+from weft.engine.eager.loop import Barrier, combine
+from weft.engine.host.python_scalars import host_function
+from weft.engine.ir.interpret import interpret
+from weft.engine.trace import Example, Kept, TensorSpec, Traced, trace
 
 STEPS = 9
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_trace_corpus import Traces, difference
 
 import weft
-from weft.engine import eager
+from weft.engine.eager import loop as eager
 from weft.engine.trace import Untraceable
 from weft.errors import StepError
 

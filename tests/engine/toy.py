@@ -5,10 +5,9 @@ import math
 
 import torch
 
-from weft.engine.graph import POINTWISE
-from weft.engine.interpret import _tensor
-from weft.engine.plan import FULL, HOST, REDUCED, SCALAR
-from weft.engine.trace.hostcode import evaluate
+from weft.engine.ir.interpret import _tensor
+from weft.engine.ir.ops import POINTWISE, REDUCED, evaluate
+from weft.engine.plan.plan import FULL, HOST, SCALAR
 
 CPU = torch.device("cpu")
 

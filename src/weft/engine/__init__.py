@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from weft.binding import Binding
-from weft.engine import eager
+from weft.engine.eager import loop as eager
 from weft.engine.empty import norms_of_empty
-from weft.engine.explain import Explanation, explain
-from weft.engine.norms import Norms
+from weft.engine.explain.table import Explanation, explain
+from weft.engine.ir.norms import Norms
 from weft.errors import NoNumber, SparseGrads, StepError, WeftWarning, depth_of_user
 from weft.groups import BoundGroup, check_grads
 from weft.sparse import has_sparse
@@ -86,7 +86,7 @@ class Engine:
     ) -> list[BoundGroup]:
         """Step what kernels can; gives the groups that are left to the eager loop."""
         if self.fused is None:
-            from weft.engine.run.fused import Fused  # the eager loop needs none of it
+            from weft.engine.runtime.fused import Fused  # the eager loop needs none of it
 
             self.fused = Fused()
         while True:
@@ -159,7 +159,7 @@ class Engine:
         out.fallbacks = list(self.fallen.values())
         out.eager = not self._fuses or bool(self.fallen or self._lost)
         if self._fuses:
-            from weft.engine.run.described import describe  # the eager loop needs none of it
+            from weft.engine.explain.kernels import describe  # the eager loop needs none of it
 
             describe(out, groups, state, self.fused)
         return out

@@ -7,7 +7,7 @@ from collections.abc import Iterable, MutableMapping
 
 import torch
 
-from weft.engine.norms import Norms
+from weft.engine.ir.norms import Norms
 from weft.groups import BoundGroup
 
 __all__ = ["count", "is_empty", "make_states", "norms_of_empty"]
@@ -20,7 +20,7 @@ def is_empty(p: torch.Tensor) -> bool:
 
 def make_states(bound: BoundGroup, p: torch.Tensor, state: MutableMapping) -> None:
     """The states of an empty parameter that callbacks make themselves in their first step."""
-    from weft.engine.dry import states_made  # it takes an eager step
+    from weft.engine.eager.infer_state import states_made  # it takes an eager step
 
     binding = bound.binding
     if not binding.made or state.get(p) or p.is_meta:  # those are what states_made steps

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import torch
 
-from weft.engine.graph import Node
-from weft.engine.plan import Plan
+from weft.engine.ir.graph import Node
+from weft.engine.plan.plan import Plan
 
 __all__ = ["Backend", "Kernel", "Launch", "WholeStep"]
 

@@ -5,8 +5,8 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from weft.engine.graph import Node
-from weft.engine.trace import Traced, is_leaf
+from weft.engine.ir.graph import Node
+from weft.engine.ir.traced import Traced
 
 __all__ = ["INSTRUCTIONS", "Code", "assemble", "cases"]
 
@@ -90,7 +90,7 @@ def assemble(
 
     def need(n: Node) -> int:
         if n.index not in known:
-            known[n.index] = _leaf(code, n, place) if is_leaf(n) else _computed(code, n, need)
+            known[n.index] = _leaf(code, n, place) if n.is_leaf else _computed(code, n, need)
         return known[n.index]
 
     try:

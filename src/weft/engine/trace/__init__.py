@@ -11,22 +11,16 @@ no random number is drawn. What cannot be written down raises `Untraceable`.
     host(*values)                     # their values, or None: a guard failed, trace again
 """
 
-from weft.engine.trace.api import Capture, Example, External, Kept, TensorSpec, Traced, Untraceable
+from weft.engine.ir.traced import Capture, Example, External, Kept, TensorSpec, Traced, Untraceable
 from weft.engine.trace.chain import trace
-from weft.engine.trace.hostcode import HOST_SCOPE, HostFunction, host_function, host_source, is_leaf
 
 __all__ = [
-    "HOST_SCOPE",
     "Capture",
     "Example",
     "External",
-    "HostFunction",
     "Kept",
     "TensorSpec",
     "Traced",
     "Untraceable",
-    "host_function",
-    "host_source",
-    "is_leaf",
     "trace",
 ]

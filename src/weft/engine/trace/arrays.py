@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from weft.engine.trace.api import Untraceable
+from weft.engine.ir.traced import Untraceable
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.ufuncs import (
     WHERE,

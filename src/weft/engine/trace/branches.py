@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from weft.engine.graph import Node
-from weft.engine.trace.api import Untraceable
+from weft.engine.ir.graph import Node
+from weft.engine.ir.traced import Untraceable
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy
 from weft.engine.trace.tracer import Path, Tracer, default_dtype

@@ -1,13 +1,13 @@
-"""Running a chain on proxies, by the rules of the eager loop: `weft.engine.eager.Turn`, in symbols."""
+"""Running a chain on proxies, by the rules of the eager loop: `weft.engine.eager.loop.Turn`, in symbols."""
 
 from typing import Any
 
 import torch
 
 from weft.binding import Binding, Call
-from weft.engine.draws import undrawn
-from weft.engine.graph import Node
-from weft.engine.trace.api import Example, TensorSpec, Traced, Untraceable, is_numpys, static
+from weft.engine.ir.graph import Node
+from weft.engine.ir.traced import Example, TensorSpec, Traced, Untraceable, is_numpys, static
+from weft.engine.rng import undrawn
 from weft.engine.trace.branches import MISSING, explore
 from weft.engine.trace.dispatch import Mode
 from weft.engine.trace.factories import item

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from weft.engine.graph import Node
+from weft.engine.ir.graph import Node
+from weft.engine.ir.traced import Untraceable
 from weft.engine.trace import factories, reductions  # noqa: F401  (they register their handlers)
-from weft.engine.trace.api import Untraceable
 from weft.engine.trace.indexing import get_item, set_item
 from weft.engine.trace.inside import is_composed, opened
 from weft.engine.trace.opaque import RANDOM, copied, opaque, random_call

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from weft.engine.graph import Node
-from weft.engine.trace.api import Untraceable
+from weft.engine.ir.graph import Node
+from weft.engine.ir.traced import Untraceable
 from weft.engine.trace.opaque import call
 from weft.engine.trace.pointwise import op
 from weft.engine.trace.scalar import Scalar

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.trace.api import Untraceable
+from weft.engine.ir.traced import Untraceable
 
 __all__ = ["HANDLERS", "Source", "handling", "refusing", "source_of"]
 

@@ -8,29 +8,23 @@ import sympy, which takes a second).
 import functools
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from weft.engine.graph import Node
-from weft.engine.trace.api import Untraceable
+from weft.engine.ir.graph import Node
+from weft.engine.ir.traced import Arg, Untraceable, put_back
 from weft.engine.trace.generators import source_of
 from weft.engine.trace.pointwise import op
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tracer import Tracer, Wrapped, broadcast_shapes
 
-__all__ = ["RANDOM", "Arg", "call", "copied", "opaque", "random_call"]
+__all__ = ["RANDOM", "call", "copied", "opaque", "random_call"]
 
 TOO_LARGE = 1 << 14
 # arguments that are the same in every step
 FIXED = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.layout,
          torch.memory_format, slice, range, type(Ellipsis))  # fmt: skip
-
-
-class Arg(NamedTuple):
-    """The place of a node's value among the arguments of a call."""
-
-    index: int
 
 
 def call(
@@ -78,17 +72,6 @@ def _lay_out(t: Tracer, x: Any, nodes: list[Node]) -> Any:
     if not isinstance(x, FIXED):
         raise Untraceable(f"it gives a torch function a {type(x).__name__}, which may change")
     return x
-
-
-def put_back(tree: Any, values: Sequence[Any]) -> Any:
-    """The arguments of a call, from their layout and the values of its nodes."""
-    if isinstance(tree, Arg):
-        return values[tree.index]
-    if isinstance(tree, tuple):
-        return tuple(put_back(v, values) for v in tree)
-    if isinstance(tree, dict):
-        return {k: put_back(v, values) for k, v in tree.items()}
-    return tree
 
 
 def _run_on_ones(fn: Callable, tree: Any, nodes: list[Node]) -> tuple[list[Any], bool, Any]:

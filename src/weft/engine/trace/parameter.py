@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from weft.engine.trace.api import Example, Untraceable
+from weft.engine.ir.traced import Example, Untraceable
 from weft.engine.trace.tensor import TensorProxy
 from weft.engine.trace.views import as_proxy
 

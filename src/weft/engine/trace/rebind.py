@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.trace.api import Capture, Untraceable, is_numpys, same
+from weft.engine.ir.traced import Capture, Untraceable, is_numpys, same
 from weft.engine.trace.bytecode import asks_which, mentions
 from weft.engine.trace.bytecode import names as names_in
 from weft.engine.trace.generators import HANDLERS, Source, handling, refusing

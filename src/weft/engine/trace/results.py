@@ -7,9 +7,9 @@ import torch
 
 from weft.binding import Binding
 from weft.declared import scalar_dtype
-from weft.engine.graph import Node
-from weft.engine.norms import Norms
-from weft.engine.trace.api import Example, Kept, TensorSpec, Traced, Untraceable
+from weft.engine.ir.graph import Node
+from weft.engine.ir.norms import Norms
+from weft.engine.ir.traced import Example, Kept, TensorSpec, Traced, Untraceable
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy
 from weft.engine.trace.tracer import Tracer

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from weft.engine.graph import POINTWISE, REDUCTIONS, Node
+from weft.engine.ir.graph import Node
+from weft.engine.ir.ops import POINTWISE, REDUCED
 from weft.engine.trace.opaque import call
 from weft.engine.trace.pointwise import OPS
 from weft.engine.trace.tensor import TensorProxy
@@ -53,6 +54,6 @@ def _roundings(result: Any, args: tuple, kwargs: dict) -> int:
         if n.index not in seen:
             seen.add(n.index)
             todo.extend(n.args)
-            arithmetic = n.op in REDUCTIONS or (n.op in POINTWISE and n.op not in ("cast", "where"))
+            arithmetic = n.op in REDUCED or (n.op in POINTWISE and n.op not in ("cast", "where"))
             count += arithmetic and any(a.dtype in LOW for a in (n, *n.args))
     return count

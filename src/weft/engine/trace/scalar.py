@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from weft.engine.graph import POINTWISE, Node
-from weft.engine.trace.api import Untraceable
+from weft.engine.ir.graph import Node
+from weft.engine.ir.ops import POINTWISE
+from weft.engine.ir.traced import Untraceable
 from weft.engine.trace.tracer import Tracer, Wrapped
 
 __all__ = ["Scalar", "choose", "combine", "is_number"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from weft.engine.trace.api import Untraceable
+from weft.engine.ir.traced import Untraceable
 from weft.engine.trace.factories import item
 from weft.engine.trace.scalar import Scalar, choose, combine
 from weft.engine.trace.tensor import TensorProxy

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from weft.engine.graph import Node
-from weft.engine.trace.api import Untraceable
+from weft.engine.ir.graph import Node
+from weft.engine.ir.traced import Untraceable
 from weft.engine.trace.tracer import Tracer
 
 __all__ = ["Storage", "TensorProxy", "View", "inverse_permutation"]

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from weft.engine.graph import HOST, PREDICATES, Graph, Node, broadcast_shapes
-from weft.engine.trace.api import External, Untraceable
-from weft.engine.trace.hostcode import evaluate
+from weft.engine.ir.graph import HOST, Graph, Node, broadcast_shapes
+from weft.engine.ir.ops import PREDICATES, evaluate
+from weft.engine.ir.traced import External, Untraceable
 
 __all__ = ["Path", "Tracer", "Wrapped", "category"]
 

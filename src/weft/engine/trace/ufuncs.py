@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from weft.engine.trace.api import Untraceable
+from weft.engine.ir.traced import Untraceable
 from weft.engine.trace.scalar import OPERATORS, Scalar, choose, combine
 from weft.engine.trace.tensor import TensorProxy
 

@@ -2,9 +2,9 @@
 
 import re
 
-from weft.engine.graph import Node
-from weft.engine.plan import Plan
-from weft.engine.trace import hostcode
+from weft.engine.ir.graph import Node
+from weft.engine.ir.ops import host_expression
+from weft.engine.plan.plan import Plan
 
 __all__ = ["comment", "host_words", "scalar_words", "slot_words"]
 
@@ -39,11 +39,11 @@ def host_words(n: Node) -> str:
 def _expression(n: Node, depth: int) -> str:
     if n.op == "const":
         return f"{n.attr('value'):.6g}"
-    if hostcode.is_leaf(n):
+    if n.is_leaf:
         return str(n.attr("name", n.op)) + "".join(f"[{i}]" for i in n.attr("index", ()))
     if not depth:  # a value that is read twice at each level would double the words
         return "..."
-    return hostcode.expression(n, lambda a: _expression(a, depth - 1)).removeprefix("math.")
+    return host_expression(n.op, [_expression(a, depth - 1) for a in n.args]).removeprefix("math.")
 
 
 def scalar_words(n: Node) -> str:

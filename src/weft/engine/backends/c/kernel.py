@@ -8,7 +8,7 @@ from typing import Any
 
 from weft.engine.backends.c.render import render
 from weft.engine.host.native import check_sizes, native
-from weft.engine.plan import Plan
+from weft.engine.plan.plan import Plan
 from weft.engine.toolchain.cache import Entry, library
 from weft.engine.toolchain.once import once
 

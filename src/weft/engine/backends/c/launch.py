@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from weft.engine.axes import CHUNK
 from weft.engine.backends.c.kernel import Kernel, Planned, Table, WholeStep, phases
-from weft.engine.plan import Plan
+from weft.engine.plan.axes import CHUNK
+from weft.engine.plan.plan import Plan
 from weft.errors import NoNumber
 
 __all__ = ["CHUNK", "CLaunch", "CStep", "Part"]

@@ -5,8 +5,8 @@ import struct
 
 import torch
 
-from weft.engine.graph import Node
-from weft.engine.plan import REDUCED
+from weft.engine.ir.graph import Node
+from weft.engine.ir.ops import REDUCED
 
 __all__ = [
     "COMBINE",

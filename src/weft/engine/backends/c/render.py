@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import torch
 
-from weft.engine.backends.c import ops, sides
+from weft.engine.backends.c import ops, vectors
 from weft.engine.backends.c.comments import comment, host_words, scalar_words, slot_words
 from weft.engine.backends.c.ops import COMBINE
-from weft.engine.graph import Node
-from weft.engine.plan import FULL, HOST, REDUCED, SCALAR, TORCH, VECTOR, Plan
+from weft.engine.ir.graph import Node
+from weft.engine.ir.ops import REDUCED
+from weft.engine.plan.plan import FULL, HOST, SCALAR, TORCH, VECTOR, Plan
 
 __all__ = ["render"]
 
@@ -148,16 +149,16 @@ class _Knot(_Scope):
         for turn in plan.vectors.knots[self.at]:
             n = turn[0]
             if plan.kind(n) == VECTOR:
-                body += sides.turn(self, turn, self._local)
+                body += vectors.turn(self, turn, self._local)
                 continue
             if n.op in REDUCED and plan.kind(n.args[0]) == VECTOR:
-                body += sides.total(self, n)
+                body += vectors.total(self, n)
             body.append(f"    const {ops.CTYPE[n.dtype]} k{n.index} = {self._text(n)};{_from(n)}")
             body.append(f"    value[{plan.values[n.index]}] = (double)k{n.index};")
         if self.at == len(plan.phases):
             for slot, n in plan.tail:
                 if plan.kind(n) == VECTOR:
-                    body.append(sides.stored(self, slot, n))
+                    body.append(vectors.stored(self, slot, n))
                     continue
                 text = self.taken(n, n, n.dtype, self._local)
                 to = plan.slots[slot].dtype
@@ -204,7 +205,7 @@ class _Pass(_Scope):
         self.at, self.phase = at, plan.phases[at]
         self.body = plan.body(at)
         self.inside = {n.index for n in self.body}
-        self.windows = sides.windows(plan, [n for n in self.body if plan.slot_in(n, at) is None])
+        self.windows = vectors.windows(plan, [n for n in self.body if plan.slot_in(n, at) is None])
         self.folds = [r for r in self.phase.reductions if plan.kind(r) == VECTOR]
         self.blocks = bool(self.phase.reductions or self.windows)
         self.i = "b + i" if self.blocks else "i"
@@ -235,7 +236,7 @@ class _Pass(_Scope):
 
     def _local(self, n: Node, a: Node) -> str | None:
         if self.plan.kind(a) == VECTOR:
-            return f"{sides.window(self.plan, n, a)}[i]"
+            return f"{vectors.window(self.plan, n, a)}[i]"
         return f"x{a.index}" if a.index in self.inside else None
 
     def _loads(self) -> list[str]:
@@ -304,15 +305,15 @@ class _Pass(_Scope):
             how, start = COMBINE[r.op]
             suffix, buffer = _buffered(r.args[0])[1], f"r{r.args[0].index}"
             if r in self.folds:
-                head += sides.begin_fold(self, r)
-                sums.append(sides.fold(self.plan, r, f"weft_fold_{how}_{suffix}", buffer))
+                head += vectors.begin_fold(self, r)
+                sums.append(vectors.fold(self.plan, r, f"weft_fold_{how}_{suffix}", buffer))
                 continue
             head.append(f"    double lane{i}[WEFT_LANES];")
             head.append(f"    for (int l = 0; l < WEFT_LANES; l++) lane{i}[l] = {start};")
             sums.append(f"        for (int64_t i = m; i < padded; i++) {buffer}[i] = {start};")
             sums.append(f"        weft_{how}_{suffix}(lane{i}, {buffer}, padded);")
             ends.append(f"    partial[{i}] = weft_tree_{how}(lane{i}, WEFT_LANES, 1);")
-        reads = [sides.fill(self, n, a) for n, a in self.windows.values()]
+        reads = [vectors.fill(self, n, a) for n, a in self.windows.values()]
         head += [
             f"    {ops.CTYPE[a.dtype]} {name}[WEFT_BLOCK];" for name, (_, a) in self.windows.items()
         ]

@@ -1,0 +1,1 @@
+"""The reference: a chain run callback by callback, one parameter at a time."""

@@ -1,0 +1,192 @@
+"""The original loop: every callback, for every parameter, in order. The reference for the kernels."""
+
+from collections.abc import Iterable, MutableMapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from weft.declared import scalar_dtype
+from weft.engine.eager.param_step import Barrier, Turn
+from weft.engine.empty import count, is_empty, make_states
+from weft.engine.ir.norms import Norms, watched
+from weft.errors import StepError, raised
+from weft.groups import BoundGroup
+
+__all__ = ["agree_on_order", "init_state", "run", "step"]
+
+
+def step(
+    groups: list[BoundGroup],
+    state: MutableMapping[torch.Tensor, dict[str, Any]],
+    loss: Any,
+    norms: MutableMapping[torch.Tensor, Norms] | None = None,
+) -> None:
+    """One step of every parameter that has a grad; leaves its norms in `norms`, where given.
+
+    Raises:
+        StepError: where a callback raises; it says which, for which parameter, and how many
+            parameters had been stepped before.
+    """
+    shared: dict[tuple[int, str], Any] = {}
+    stepped = [
+        (bound, i, p, p.grad)
+        for bound in groups
+        for i, p in enumerate(bound.params)
+        if p.grad is not None
+    ]
+    run(
+        [
+            turn_of(bound, grad, norms)(bound, i, p, state, loss, shared)
+            for bound, i, p, grad in stepped
+            if not is_empty(p)
+        ]
+    )
+    count([(bound, p) for bound, _, p, _ in stepped if is_empty(p)], state)
+    for (index, name), value in shared.items():
+        groups[index].group[name] = value
+
+
+def run(turns: list[Turn]) -> None:
+    """Take all turns, side by side where they wait for values over all parameters."""
+    for turn in turns:
+        turn.check()
+    if any(turn.ahead for turn in turns):
+        _in_rounds(turns)
+    else:
+        for done, turn in enumerate(turns):
+            _advance(turn, None, done, turns)
+
+
+def turn_of(
+    bound: BoundGroup, grad: torch.Tensor, norms: MutableMapping[torch.Tensor, Norms] | None
+) -> Any:
+    """What makes the turn of a parameter with this grad."""
+    kind = Turn
+    if bound.differentiable:
+        from weft.engine.eager.differentiable import GraphTurn as kind  # few want it
+    elif grad.layout is not torch.strided:
+        from weft.engine.eager.sparse import DenseTurn, EntriesTurn
+        from weft.sparse import manner
+
+        watched_or_dense = norms is not None or manner(bound) == "dense"
+        kind = DenseTurn if watched_or_dense else EntriesTurn
+    return kind if norms is None else partial(watched(kind), norms)
+
+
+def _in_rounds(turns: list[Turn]) -> None:
+    """Run turns to their barriers, combine, and go on, until all are through."""
+    waiting: list[tuple[Turn, Barrier]] = []
+    done = 0
+
+    def go_on(turn: Turn, value: Any) -> None:
+        nonlocal done
+        barrier = _advance(turn, value, done, turns)
+        if barrier is None:
+            done += 1
+        else:
+            waiting.append((turn, barrier))
+
+    try:
+        for turn in turns:
+            go_on(turn, None)
+        while waiting:
+            name = _ready(waiting)
+            now = [w for w in waiting if w[1].name == name]
+            waiting = [w for w in waiting if w[1].name != name]
+            for scope in dict.fromkeys(b.scope for _, b in now):
+                members = [(t, b) for t, b in now if b.scope == scope]
+                value = combine([b for _, b in members])
+                for turn, _ in members:
+                    go_on(turn, value)
+    finally:
+        for turn in turns:
+            turn.close()
+
+
+def agree_on_order(orders: Iterable[Sequence[str]]) -> None:
+    """See that chains combine the values that they share in one order.
+
+    Raises:
+        StepError: where they do not: each would wait for another.
+    """
+    left = [list(names) for names in orders]
+    while any(left):
+        name = next((n[0] for n in left if n and not any(n[0] in x[1:] for x in left)), None)
+        if name is None:
+            raise _opposite({x[0] for x in left if x})
+        left = [x[1:] if x and x[0] == name else x for x in left]
+
+
+def _opposite(names: Iterable[str]) -> StepError:
+    return StepError(
+        f"chains of one optimizer combine {sorted(names)} in opposite orders: make them agree"
+    )
+
+
+def _ready(waiting: list[tuple[Turn, Barrier]]) -> str:
+    """A barrier that no waiting turn has still ahead of the one it is at."""
+    for name in dict.fromkeys(b.name for _, b in waiting):
+        if not any(b.name != name and name in t.ahead for t, b in waiting):
+            return name
+    raise _opposite({b.name for _, b in waiting})
+
+
+def combine(barriers: list[Barrier]) -> torch.Tensor:
+    """The values of all parameters as one 0-dim tensor, summed in double."""
+    values = [b.value for b in barriers]
+    dtype = torch.float64 if any(v.dtype == torch.float64 for v in values) else torch.float32
+    op = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}[barriers[0].op]
+    with torch.set_grad_enabled(any(v.requires_grad for v in values)):
+        both = torch.stack([v.to(values[0].device, torch.float64) for v in values])
+        return op(both).to(dtype)
+
+
+def _advance(turn: Turn, value: Any, done: int, turns: list[Turn]) -> Barrier | None:
+    """Run a turn to its next barrier; None when it is through."""
+    try:
+        return turn.advance(value)
+    except StepError:
+        raise
+    except Exception as e:
+        after = f"{done} of {len(turns)} parameters had already stepped; {_in_between(turn, turns)}"
+        raise raised(turn.at.spec.where, turn.name, e, after) from e
+
+
+def _in_between(failed: Turn, turns: list[Turn]) -> str:
+    """Which parameters are neither as they were nor through, in words."""
+    waits = lambda t: getattr(t.path, "gi_frame", None) is not None
+    others = [t for t in turns if t is not failed and t.wrote and waits(t)]
+    also = f", and so may {len(others)} that wait for it" if others else ""
+    if failed.wrote:
+        return f"this one may be half-written{also}"
+    return (
+        f"nothing of this one was written{also and f'; {len(others)} others may be half-written'}"
+    )
+
+
+# ---------------------------------------------------------------- state
+
+
+def init_state(
+    groups: list[BoundGroup], state: MutableMapping[torch.Tensor, dict[str, Any]]
+) -> None:
+    """Make the declared state of every parameter that requires a grad or has one."""
+    for bound in groups:
+        states, counted = bound.binding.states, bound.binding.keeps_step
+        for p in bound.params:
+            if not (p.requires_grad or p.grad is not None):
+                continue
+            if is_empty(p) and p.grad is not None:
+                make_states(bound, p, state)
+            if not states and not counted:
+                continue
+            own = state[p]
+            if counted and "step" not in own:
+                own["step"] = torch.zeros((), dtype=scalar_dtype(), device="cpu")
+            for name, declared in states.items():
+                if name not in own:
+                    with torch.set_grad_enabled(bound.differentiable):
+                        own[name] = declared.make(
+                            p, bound.binding.state_dtype, graph=bound.differentiable
+                        )

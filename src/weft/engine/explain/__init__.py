@@ -1,0 +1,1 @@
+"""Chains and kernels in words: what `opt.explain()` prints."""

@@ -1,0 +1,1 @@
+"""A graph cut into passes over memory. Knows no language and no device."""

@@ -1,0 +1,219 @@
+"""A plan: what one pass over memory does, and what is computed between two of them.
+
+Every node is of a kind. A *full* value has the parameter's elements and lives in registers while a
+phase passes over them. A *scalar* has one element and is computed once a tensor, in the *knot*
+before a phase, and so is a *vector*, which a reduction over some dims has left. A *torch* value is
+what kernels cannot compute: a region of torch calls makes it, one tensor at a time, from slots and
+combined values. A *host* value is a number of the row.
+
+    knot 0 | phase 0 | knot 1 | phase 1 | ... | knot n       (the last knot stores the scalars)
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from weft.engine.fallback import Fallback
+from weft.engine.ir.graph import Graph, Node, Output
+
+__all__ = [
+    "FULL",
+    "HOST",
+    "SCALAR",
+    "TORCH",
+    "VECTOR",
+    "Phase",
+    "Plan",
+    "Region",
+    "Slot",
+    "Spec",
+    "Unplannable",
+    "Vectors",
+]
+
+FULL, VECTOR, SCALAR, TORCH, HOST = "full", "vector", "scalar", "torch", "host"
+
+Spec = tuple[tuple[int, ...], torch.dtype]  # a shape and a storage dtype
+
+
+class Unplannable(Fallback):
+    """A graph that has no plan; the chain runs eagerly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Memory that kernels reach by a pointer for each tensor.
+
+    `role` is "p", "grad", "state", "new" (a state that the step makes), "temp" (what a region
+    gives to kernels) or "scratch" (a vector, between the phases of a step).
+    """
+
+    name: str
+    role: str
+    dtype: torch.dtype  # as it is stored
+    full: bool  # as many elements as the parameter has; else a vector's, or one
+
+
+@dataclass(slots=True)
+class Phase:
+    """One pass over memory: what it stores and what it reduces."""
+
+    stores: list[tuple[int, Node]] = field(default_factory=list)  # (slot, value)
+    reductions: list[Node] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Region:
+    """What torch computes before phase `before`: `nodes` in order, of which `gives` are needed."""
+
+    before: int
+    nodes: list[Node] = field(default_factory=list)
+    gives: list[Node] = field(default_factory=list)
+
+    @property
+    def draws(self) -> bool:
+        """Whether random numbers are drawn: then the order of parameters counts."""
+        return any(n.attr("serial") for n in self.nodes)
+
+
+@dataclass(slots=True)
+class Vectors:
+    """How the vectors of a plan are made, and where in a tensor's row of sizes the kernel looks.
+
+    Attributes:
+        sizes: the row for the plan's shape, the length of a chunk first; code has places in it only.
+        length: vector -> the place of its number of elements; vectors of one place share a loop.
+        runs: (value, its argument) -> the place of the run that it reads or reduces its vector over;
+            without one, elements correspond.
+        folds: a full value's reduction over a run -> the place of the run and of its partial results.
+        knots: what each knot computes, in order: a scalar alone, or vectors that share a loop.
+        scratch: slot -> how many elements this shape needs.
+    """
+
+    sizes: list[int] = field(default_factory=list)
+    length: dict[int, int] = field(default_factory=dict)
+    runs: dict[tuple[int, int], int] = field(default_factory=dict)
+    folds: dict[int, int] = field(default_factory=dict)
+    knots: dict[int, list[list[Node]]] = field(default_factory=dict)
+    scratch: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a kernel is rendered from, and what a runtime follows.
+
+    Attributes:
+        level: of a full value, the first phase that can compute it; of a scalar or a vector, its
+            knot; of a torch value, the phase before which its region runs.
+        memory: value -> (slot, the last phase that cannot load it from there yet).
+        values: scalar -> its place among the values of a tensor.
+        rows: host scalar -> its place in the row; kernels take the first `scalars`.
+        barriers: phase -> outputs that are combined over all parameters after it.
+        tail: scalars and vectors that the last knot stores, with their slots.
+        copies: torch values that are outputs: torch stores them.
+    """
+
+    graph: Graph
+    shape: tuple[int, ...]
+    vectors: Vectors = field(default_factory=Vectors)
+    slots: list[Slot] = field(default_factory=list)
+    kinds: dict[int, str] = field(default_factory=dict)
+    level: dict[int, int] = field(default_factory=dict)
+    phases: list[Phase] = field(default_factory=list)
+    memory: dict[int, tuple[int, int]] = field(default_factory=dict)
+    values: dict[int, int] = field(default_factory=dict)
+    rows: dict[int, int] = field(default_factory=dict)
+    scalars: int = 0
+    barriers: dict[int, list[Output]] = field(default_factory=dict)
+    regions: list[Region] = field(default_factory=list)
+    tail: list[tuple[int, Node]] = field(default_factory=list)
+    copies: list[Output] = field(default_factory=list)
+
+    def kind(self, n: Node) -> str:
+        """Where the value is computed."""
+        return self.kinds[n.index]
+
+    @property
+    def reductions(self) -> int:
+        """How many partial results a chunk leaves, at most."""
+        return max((len(p.reductions) for p in self.phases), default=0)
+
+    def slot_in(self, n: Node, at: int) -> int | None:
+        """The slot that phase `at` loads a full value from, or None: it is computed."""
+        slot, after = self.memory.get(n.index, (0, at))
+        return slot if after < at else None
+
+    def body(self, at: int) -> list[Node]:
+        """The full values that phase `at` loads or computes, in order."""
+        phase = self.phases[at]
+        todo = [n for _, n in phase.stores] + [r.args[0] for r in phase.reductions]
+        needed: set[int] = set()
+        while todo:
+            n = todo.pop()
+            in_loop = self.kind(n) == FULL or self._comes_full(n)
+            if n.index in needed or not in_loop:
+                continue
+            needed.add(n.index)
+            if self.slot_in(n, at) is None:
+                todo.extend(n.args)
+        return [n for n in self.graph.nodes if n.index in needed]
+
+    def _comes_full(self, n: Node) -> bool:
+        """Whether a torch value is taken element by element."""
+        return self.kind(n) == TORCH and self.slots[self.memory[n.index][0]].full
+
+    def traffic(self, at: int) -> int:
+        """Bytes that phase `at` reads and writes for one element of a parameter."""
+        read = {s for n in self.body(at) if (s := self.slot_in(n, at)) is not None}
+        written = {s for s, _ in self.phases[at].stores}
+        return sum(self.slots[s].dtype.itemsize for s in (*read, *written) if self.slots[s].full)
+
+    def skeleton(self) -> tuple[tuple[object, ...], list[object]]:
+        """What the rendered code depends on, and apart from it the constants, in order.
+
+        Plans of equal skeletons share a kernel, whatever the shapes; constants that differ between
+        them become columns.
+        """
+        place: dict[int, int] = {}
+        nodes: list[object] = []
+        constants: list[object] = []
+        exponents = {n.args[1].index for n in self.graph.nodes if n.op == "pow"}
+        given = {a.index: a for r in self.regions for a in r.gives}
+        by_torch = {a.index for n in self.graph.live() if self.kind(n) == TORCH for a in n.args}
+        for n in self.graph.live():
+            kind = self.kind(n)
+            if kind == TORCH and n.index not in given:
+                continue
+            if kind == HOST and n.op == "const":
+                constants.append(n.attr("value"))
+            place[n.index] = len(place)
+            own: object = ()
+            if kind == TORCH:
+                own = self.memory.get(n.index)
+            elif n.op == "const":
+                own = n.attrs if n.index in exponents else n.index in by_torch
+            elif n.op in ("load", "over") or n.is_host:
+                own = n.attrs
+            op = "torch" if kind == TORCH else n.op
+            args = () if kind == TORCH else tuple(place[a.index] for a in n.args)
+            nodes.append((op, kind, n.dtype, repr(own), self.level[n.index], args))
+        stores = tuple(
+            (
+                tuple((s, place[n.index]) for s, n in p.stores),
+                tuple(place[n.index] for n in p.reductions),
+            )
+            for p in self.phases
+        )
+        memory = tuple((place[i], *m) for i, m in self.memory.items() if i in place)
+        tail = tuple((s, place[n.index]) for s, n in self.tail)
+        outputs = tuple((o.kind, o.name, place[o.node.index]) for o in self.graph.outputs)
+        regions = tuple(r.before for r in self.regions)
+        rows = tuple((place[i], r) for i, r in self.rows.items() if r < self.scalars)
+        v = self.vectors
+        sides = (
+            tuple((place[i], at) for i, at in v.length.items()),
+            tuple((place[i], place[a], at) for (i, a), at in v.runs.items()),
+            tuple((place[i], at) for i, at in v.folds.items()),
+        )
+        key = (tuple(nodes), tuple(self.slots), stores, memory, tail, outputs, regions, rows, sides)
+        return key, constants

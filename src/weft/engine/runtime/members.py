@@ -1,0 +1,197 @@
+"""A parameter as the kernels see it: what chain it runs, and how its memory is laid out."""
+
+from typing import Any
+
+import torch
+
+from weft.engine.backends import for_device
+from weft.engine.backends.base import Backend
+from weft.engine.empty import is_empty
+from weft.engine.fallback import Unsupported
+from weft.engine.host.guards import PLAIN
+from weft.engine.ir.traced import TensorSpec
+from weft.engine.runtime.programs import Family, Library
+from weft.engine.trace import Example
+from weft.groups import NOT_HYPERS, BoundGroup
+
+__all__ = ["EmptySeat", "Seat", "layout", "overlaps_itself", "take_seats"]
+
+LOW = (torch.bfloat16, torch.float16)
+DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+
+
+class Seat:
+    """One parameter that steps.
+
+    Attributes:
+        strides: the layout that kernels see; slots that have another are staged through a copy.
+        staged: names of slots that are.
+    """
+
+    __slots__ = ("bound", "family", "own", "p", "staged", "strides")
+
+    def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], family: Family,
+                 strides: tuple[int, ...], staged: frozenset[str]):  # fmt: skip
+        self.p, self.bound, self.own, self.family = p, bound, own, family
+        self.strides, self.staged = strides, staged
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor in a slot."""
+        if name == "p":
+            return self.p
+        held = self.p.grad if name == "grad" else self.own[name]
+        assert held is not None
+        return held
+
+
+class EmptySeat(Seat):
+    """A parameter without elements: it counts steps, and runs nothing."""
+
+    __slots__ = ()
+
+    def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any]):
+        self.p, self.bound, self.own = p, bound, own
+        self.strides, self.staged = p.stride(), frozenset()
+
+
+def layout(t: torch.Tensor) -> tuple[int, ...]:
+    """The strides of a tensor that fills its memory without gaps or overlaps, else contiguous ones."""
+    strides = t.stride()
+    if t.is_contiguous():
+        return strides
+    expected = 1
+    for stride, size in sorted(zip(strides, t.shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return contiguous(tuple(t.shape))
+            expected *= size
+    return strides
+
+
+def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of a contiguous tensor."""
+    out, step = [], 1
+    for size in reversed(shape):
+        out.append(step)
+        step *= max(1, size)
+    return tuple(reversed(out))
+
+
+def alike(a: tuple[int, ...], b: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether strides put elements in the same places; those of one element say nothing."""
+    return a == b or all(x == y or n == 1 for x, y, n in zip(a, b, shape, strict=True))
+
+
+def fit(t: torch.Tensor, p: torch.Tensor, name: str) -> Backend:
+    """The backend of a parameter, whose kernels can read this tensor of it.
+
+    Raises:
+        Unsupported: says why they cannot.
+    """
+    if type(t) not in PLAIN:
+        raise Unsupported(f"{name} is a {type(t).__name__}")
+    backend = for_device(p.device)
+    if backend is None or t.device != p.device:
+        raise Unsupported(f"{name} is on {t.device}, and there are kernels for the CPU only")
+    if t.layout is not torch.strided:
+        raise Unsupported(f"{name} is {t.layout}")
+    if t.is_neg() or t.is_conj():
+        raise Unsupported(f"{name} is a negated or conjugated view")
+    return backend
+
+
+def reads_grad(p: torch.dtype, grad: torch.dtype) -> bool:
+    """Whether kernels take a grad of another dtype: what has 16 bits is read as it is computed in."""
+    return grad is p or grad in LOW or (p in LOW and grad is torch.float32)
+
+
+def take_seats(groups: list[BoundGroup], state: Any, library: Library, loss: Any) -> list[Seat]:
+    """The parameters with a grad, each with its family.
+
+    Raises:
+        Unsupported: for the first that kernels cannot serve.
+    """
+    seats: list[Seat] = []
+    families: dict[Any, Family] = {}
+    for bound in groups:
+        hypers = {k: v for k, v in bound.group.items() if k not in NOT_HYPERS}
+        for i, p in enumerate(bound.params):
+            if p.grad is not None:
+                own = state[p] if bound.binding.state_names or p in state else {}
+                try:
+                    seats.append(_seat(p, bound, i, own, hypers, library, families, loss))
+                except Unsupported as e:
+                    e.binding = bound.binding
+                    raise
+    return seats
+
+
+def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families, loss) -> Seat:
+    if is_empty(p):
+        return EmptySeat(p, bound, own)
+    name = f"parameter {bound.name_of(i)}"
+    fit(p, p, name)
+    if p.dtype not in DTYPES:
+        raise Unsupported(f"{name} is {p.dtype}")
+    fit(p.grad, p, f"the grad of {name}")
+    if p.grad.shape != p.shape:
+        raise Unsupported(f"the grad of {name} is {tuple(p.grad.shape)}")
+    if not reads_grad(p.dtype, p.grad.dtype):
+        raise Unsupported(f"the grad of {name} is {p.grad.dtype}")
+    strides, shape = layout(p), tuple(p.shape)
+    staged = set()
+    if not alike(p.stride(), strides, shape):
+        staged.add("p")
+    if not alike(p.grad.stride(), strides, shape):
+        staged.add("grad")
+    specs: dict[str, Any] = {}
+    key: list[Any] = [bound.index, shape, p.dtype, p.grad.dtype, type(p), p.requires_grad]
+    for k, v in own.items():
+        if isinstance(v, torch.Tensor):
+            fit(v, p, f"state {k!r} of {name}")
+            specs[k] = TensorSpec(tuple(v.shape), v.dtype)
+            key.append((k, specs[k]))
+            wanted = strides if v.shape == p.shape else contiguous(tuple(v.shape))
+            if not alike(v.stride(), wanted, tuple(v.shape)):
+                staged.add(k)
+        else:
+            specs[k] = v
+            key.append((k, type(v), v if type(v) not in (int, float) else None))
+    for k in staged - {"grad"}:  # a grad may, as long as it is not written
+        if overlaps_itself(p if k == "p" else own[k]):
+            what = name if k == "p" else f"state {k!r} of {name}"
+            raise Unsupported(f"{what} overlaps itself in memory")
+    plain = not staged and alike(strides, contiguous(shape), shape)
+    key.append(plain)
+    family = families.get(tuple(key))
+    if family is None:
+        given = frozenset(k for k in own if k in hypers and bound.is_set(k))
+        step = int(own["step"]) + 1 if bound.binding.keeps_step else 1
+        example = Example(
+            shape,
+            p.dtype,
+            specs,
+            hypers,
+            given,
+            step,
+            loss,
+            p.device,
+            plain,
+            library.norms is not None,
+            None if p.grad.dtype is p.dtype else p.grad.dtype,
+            type(p),
+            p.requires_grad,
+        )
+        family = families[tuple(key)] = library.family(bound.binding, example)
+    return Seat(p, bound, own, family, strides, frozenset(staged))
+
+
+def overlaps_itself(t: torch.Tensor) -> bool:
+    """Whether two elements may share memory."""
+    reach = 0
+    for stride, size in sorted(zip(t.stride(), t.shape, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                return True
+            reach += stride * (size - 1)
+    return False

@@ -1,0 +1,244 @@
+"""The order in which the launches of a step run, and the values that they wait for.
+
+All that can fail comes first: torch's regions, new states, copies of tensors that are laid out in
+another way. Then the phases run, launches side by side where they wait for values over all
+parameters; then what torch stores is stored, and numbers are put back.
+"""
+
+from typing import Any
+
+import torch
+
+from weft.engine.backends.base import WholeStep
+from weft.engine.empty import count
+from weft.engine.fallback import Unsupported
+from weft.engine.plan.plan import Region
+from weft.engine.runtime.active_set import Roster
+from weft.engine.runtime.cohort import Work
+from weft.engine.runtime.interrupts import Uninterrupted
+from weft.engine.runtime.members import EmptySeat
+from weft.engine.runtime.programs import Variant
+from weft.engine.runtime.scalars import Lane, Numbers
+from weft.errors import StepError
+from weft.groups import BoundGroup
+
+__all__ = ["Schedule"]
+
+# torch.autograd.graph.increment_version, of which a third of a microsecond is Python
+increment_version = torch._C._increment_version
+
+
+class Schedule:
+    """The works of one pattern of variants over a roster."""
+
+    def __init__(self, roster: Roster, lanes: list[Lane], which: list[Any]):
+        self.roster = roster
+        by_program: dict[Any, Work] = {}
+        order: list[tuple[int, int, int, Variant]] = []
+        for at, (lane, chosen) in enumerate(zip(lanes, which, strict=True)):
+            for k, i in enumerate(lane.seats):
+                v = roster.seats[i].family.variants[
+                    chosen if isinstance(chosen, int) else chosen[k]
+                ]
+                order.append((i, at, k, v))
+        for i, at, k, v in sorted(order, key=lambda x: x[0]):
+            assert v.program is not None
+            work = by_program.setdefault(id(v.program), Work(v.program, roster))
+            work.seats.append(i)
+            work.variants.append(v)
+            work.sources.append((at, k))
+        self.works = list(by_program.values())
+        for work in self.works:
+            work.finish()
+        self.written = [s.p for w in self.works if "p" in w.writes for s in w.members]
+        self.writes_grads = any("grad" in w.writes for w in self.works)
+        self.drawing = self._drawing()
+        self.counting = [  # their chains keep the count of steps themselves
+            (s.bound, s.p)
+            for s in roster.seats
+            if isinstance(s, EmptySeat) and not s.bound.binding.keeps_step
+        ]
+        simple = all(map(_simple, self.works)) and not self.counting
+        self.steps = self._steps() if simple else None
+
+    def _drawing(self) -> list[tuple[Work, Region]]:
+        """The regions that draw random numbers, where those of several works have to take turns."""
+        every = [(w, r) for w in self.works for r in w.plan.regions if r.draws]
+        if len(every) > 1 and any(r.before for _, r in every):
+            raise Unsupported(
+                "parameters of several kinds draw random numbers after a value over all"
+            )
+        return every if len(every) > 1 else []
+
+    def _steps(self) -> WholeStep | None:
+        """Launches that are all that the step does; None where several backends run them."""
+        backends = {w.program.backend for w in self.works}
+        if len(backends) != 1:
+            return None
+        launches = [w.launch for w in self.works]
+        return backends.pop().whole_step(launches, self.roster.counts.address)
+
+    def run(self, numbers: list[Numbers], groups: list[BoundGroup]) -> None:
+        """One step; `groups` get the shared values that it decides."""
+        for w in self.works:
+            w.take_numbers(numbers)
+            w.point_grads()
+        if self.steps is not None:
+            self.launch()
+            return
+        with Uninterrupted():
+            shared: dict[tuple[int, str], tuple[int, Any]] = {}
+            try:
+                self._run_in_turns()
+                for w in self.works:
+                    w.store(shared)
+            finally:
+                for w in self.works:
+                    w.release()
+            self.roster.counts.advance()
+            count(self.counting, self.roster.state)
+            self._tell_autograd()
+            for (index, name), (_, value) in shared.items():
+                groups[index].group[name] = value
+
+    def launch(self) -> None:
+        """All of a step that is nothing but launches."""
+        assert self.steps is not None
+        self._tell_autograd()  # before: an interrupt comes before or after the one call
+        self.steps.run()
+
+    def _tell_autograd(self) -> None:
+        """Parameters and grads are new versions of themselves."""
+        if self.written:
+            increment_version(self.written)
+        if self.writes_grads:
+            increment_version(
+                [
+                    s.p.grad
+                    for w in self.works
+                    if "grad" in w.writes
+                    for s in w.members
+                    if s.p.grad is not None
+                ]
+            )
+
+    def _run_in_turns(self) -> None:
+        for w in self.works:
+            w.prepare()
+        draws = [draw for w, region in self.drawing for draw in w.draws_of(region)]
+        for _, draw in sorted(draws, key=lambda d: d[0]):
+            draw()
+        for w in self.works:
+            for region in w.plan.regions:
+                if region.before == 0 and (w, region) not in self.drawing:
+                    w.run_region(region, {})
+        for w in self.works:  # here, as several values may wait at the end of the first phase
+            w.passed, w.ran = set(), set()
+            w.launch.tie(0)
+        at = dict.fromkeys(self.works, 0)
+        over: dict[Work, dict[tuple[int, str], torch.Tensor]] = {w: {} for w in self.works}
+        while True:
+            waiting = [w for w in self.works if not _last_stretch(w, at[w])]
+            for w in waiting:
+                at[w] = _advance(w, at[w])
+            if not waiting:
+                break
+            name = _ready(waiting, at)
+            now = [w for w in waiting if name in _names(w, at[w])]
+            _combine(name, now, over)
+            for w in now:
+                w.passed.add(name)
+                if not _names(w, at[w]):
+                    at[w] += 1
+                    w.launch.tie(at[w])
+                    for region in w.plan.regions:
+                        if region.before == at[w]:
+                            w.run_region(region, over[w])
+        for w in self.works:  # they write, when nothing is left that can fail
+            _advance(w, at[w])
+
+
+def _simple(w: Work) -> bool:
+    """Whether a work's kernel is all there is of it."""
+    plan = w.plan
+    made = w.fresh or w.staged or w.variant.numbers or any(v.objects for v in w.variants)
+    return not (made or plan.regions or plan.barriers or plan.copies)
+
+
+def _last_stretch(w: Work, at: int) -> bool:
+    """Whether a work waits for nothing any more, from phase `at` on."""
+    return not any(_names(w, k) for k in range(at, len(w.plan.phases)))
+
+
+def _advance(w: Work, at: int) -> int:
+    """Run a work to its next barrier: the phase that waits at its end, or how many there are."""
+    begin, last = at, len(w.plan.phases)
+    if _names(w, at) and at in w.ran:
+        return at
+    end = begin
+    while end < last and not _names(w, end):
+        end += 1
+    w.launch.run(begin, min(end + 1, last))
+    w.ran.add(end)
+    return end
+
+
+def _names(w: Work, at: int) -> set[str]:
+    """The values that phase `at` of a work waits for at its end."""
+    return {o.name for o in w.plan.barriers.get(at, ())} - w.passed
+
+
+def _ready(waiting: list[Work], at: dict[Work, int]) -> str:
+    """A value that no waiting work has still ahead of the one it waits for."""
+    for w in waiting:
+        for name in sorted(_names(w, at[w])):
+            ahead = (
+                o.name
+                for x in waiting
+                for k, os in x.plan.barriers.items()
+                if k > at[x]
+                for o in os
+            )
+            if name not in ahead:
+                return name
+    names = sorted({n for w in waiting for n in _names(w, at[w])})
+    raise StepError(f"chains of one optimizer combine {names} in opposite orders: make them agree")
+
+
+def _combine(
+    name: str, works: list[Work], over: dict[Work, dict[tuple[int, str], torch.Tensor]]
+) -> None:
+    """Combine the parts of all seats, in double and in their order; give every work the result."""
+    parts: dict[Any, list[tuple[torch.Tensor, torch.Tensor]]] = {}  # of a scope: seats, values
+    wide: set[Any] = set()
+    op = "sum"
+    for w in works:
+        o = next(o for os in w.plan.barriers.values() for o in os if o.name == name)
+        values = w.parts(o)
+        for bound, members in w.by_group:
+            op, scope = _over(bound, name)
+            parts.setdefault(scope, []).append((w.places[members], values[members]))
+            wide |= {scope} if o.node.dtype is torch.float64 else set()
+    combined: dict[Any, torch.Tensor] = {}
+    for scope, several in parts.items():
+        seats, values = map(torch.cat, zip(*several, strict=True))
+        value = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}[op](
+            values[seats.argsort()]
+        )
+        combined[scope] = value.to(torch.float64 if scope in wide else torch.float32)
+    for w in works:
+        places = [
+            w.plan.values[n.index] for n in w.plan.graph.nodes
+            if n.op == "over" and n.attr("name") == name and n.index in w.plan.values
+        ]  # fmt: skip
+        for bound, members in w.by_group:
+            value = combined[_over(bound, name)[1]]
+            over[w][bound.index, name] = value
+            for place in places:
+                w.values[members, place] = value.item()
+
+
+def _over(bound: BoundGroup, name: str) -> tuple[str, int | None]:
+    """How a group's chain combines a value, and over what: the group of this number, or all."""
+    element = next(c.over for c in bound.binding.calls if c.over and c.over.name == name)
+    return element.op, bound.index if element.scope == "group" else None
