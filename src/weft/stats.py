@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from weft.engine.ir.norms import Norms, norms_now
+from weft.engine.eager.norms import Norms, norms_now
 
 __all__ = ["Watched"]
 

@@ -133,7 +133,7 @@ def test_a_verdict_knows_the_kinds_of_hypers():
         opt.param_groups[0]["k"] = k
         p.grad = torch.ones(3)
         opt.step()
-        notes = [n.kernel.entry.notes for n, *_ in opt._engine.fused.plans()]
+        notes = [n.kernel.notes for n, *_ in opt._engine.fused.plans()]
         seen |= {verdict for note in notes for verdicts in note.values() for verdict in verdicts}
     assert len(seen) >= 3
 

@@ -450,16 +450,16 @@ def test_arithmetic_that_fails_eagerly_too_is_the_eager_loops_to_tell():
 
 
 def test_arithmetic_that_fails_for_kernels_only_warns_once(monkeypatch):
-    from weft.engine.runtime.replay import Repeat
-    from weft.engine.runtime.scalars import Lane
+    from weft.engine.runtime.replay import Replay
+    from weft.engine.runtime.scalars import ScalarGroup
 
     def refuse(self, *args):
         raise NoNumber("ZeroDivisionError: by zero")
 
     a, b = make([descend], "eager"), make([descend])
     train(a), train(b, 1)
-    monkeypatch.setattr(Lane, "_one", refuse)
-    monkeypatch.setattr(Repeat, "run", lambda *args: False)  # which computes them itself
+    monkeypatch.setattr(ScalarGroup, "_one", refuse)
+    monkeypatch.setattr(Replay, "run", lambda *args: False)  # which computes them itself
     (said,) = train(b, 2)
     assert "a number of this step cannot be computed (ZeroDivisionError: by zero)" in said
     assert not b.explain().fallbacks

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import weft
 from weft.engine.host.scalar_code import OPS
-from weft.engine.runtime.replay import Repeat
+from weft.engine.runtime.replay import Replay
 
 NAMES = ("lr", "a", "b[0]", "b[1]", "k", "step")
 leaves = st.sampled_from((*NAMES, *NAMES, "2", "0.5", "-1.5", "0", "3", "1e-8"))
@@ -114,8 +114,8 @@ def test_each_instruction_has_a_case():
 def test_each_instruction(op, monkeypatch):
     """Repeated without asking Python: but for a guard, which another outcome does not pass."""
     taken = []
-    real = Repeat.run
-    monkeypatch.setattr(Repeat, "run", lambda *args: taken.append(real(*args)) or taken[-1])
+    real = Replay.run
+    monkeypatch.setattr(Replay, "run", lambda *args: taken.append(real(*args)) or taken[-1])
     steps = [(0.3 + 0.1 * i, 0.7 - 0.05 * i, 0.1, 0.2, 1) for i in range(6)]
     check(EACH[op], steps)
     assert sum(taken) >= 8, taken
@@ -124,8 +124,8 @@ def test_each_instruction(op, monkeypatch):
 @pytest.mark.parametrize("name", ["AdamW", "SGD", "NAdam", "RAdam", "Adan", "LAMB", "Lion"])
 def test_optimizers_repeat(name, monkeypatch):
     taken = []
-    real = Repeat.run
-    monkeypatch.setattr(Repeat, "run", lambda *args: taken.append(real(*args)) or taken[-1])
+    real = Replay.run
+    monkeypatch.setattr(Replay, "run", lambda *args: taken.append(real(*args)) or taken[-1])
     ps = [torch.nn.Parameter(torch.ones(s)) for s in ((3, 2), (4,))]
     for p in ps:
         p.grad = torch.ones_like(p)

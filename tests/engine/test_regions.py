@@ -48,9 +48,9 @@ def batches(monkeypatch):
     sizes = []
     real = regions.TorchRegion.run
 
-    def noted(self, seats, *rest):
-        sizes.append(len(seats))
-        return real(self, seats, *rest)
+    def noted(self, members, *rest):
+        sizes.append(len(members))
+        return real(self, members, *rest)
 
     monkeypatch.setattr(regions.TorchRegion, "run", noted)
     return sizes

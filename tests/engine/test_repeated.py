@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import weft
 from weft.engine.runtime import fused
-from weft.engine.runtime.cohort import Work
+from weft.engine.runtime.cohort import Cohort
 from weft.engine.runtime.schedule import Schedule
 
 SHAPES = [(4, 4), (5,), (3, 2), (), (0,), (2, 3, 2)]
@@ -264,7 +264,10 @@ def interruptible():
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("where", "number"),
-    [((Work, "take_numbers"), torch.tensor), ((Schedule, "launch"), float)],  # long way, short way
+    [
+        ((Cohort, "take_numbers"), torch.tensor),
+        ((Schedule, "launch"), float),
+    ],  # long way, short way
 )
 def test_an_interrupt_before_the_first_write(monkeypatch, where, number):
     params = parameters([(3,)])
@@ -404,9 +407,9 @@ def test_many_random_actions_between_steps(name, plan):
 def test_patterns_of_grads_that_come_back_are_laid_out_once(monkeypatch):
     """Counts keep their places, so that one pattern does not undo what is known of another."""
     made = []
-    real = fused.Roster.__init__
+    real = fused.ActiveSet.__init__
     monkeypatch.setattr(
-        fused.Roster, "__init__", lambda self, *args: (made.append(1), real(self, *args))[1]
+        fused.ActiveSet, "__init__", lambda self, *args: (made.append(1), real(self, *args))[1]
     )
     ends = []
     for engine in ("eager", "fused"):

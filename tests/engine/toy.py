@@ -58,7 +58,7 @@ class ToyLaunch:
                 self._pass(t, plan, at)
                 self._scalars(t, plan, at + 1)
 
-    def tie(self, phase):
+    def run_scalars(self, phase):
         for t, plan in enumerate(self.plans):
             self._scalars(t, plan, phase)
 
@@ -75,7 +75,7 @@ class ToyLaunch:
             self._memory(t, slot, plan.shape).copy_(torch.as_tensor(value))
 
     def _scalars(self, t, plan, at):
-        for n in (n for together in plan.vectors.knots[at] for n in together):
+        for n in (n for together in plan.vectors.stages[at] for n in together):
             if n.op not in REDUCED or plan.kind(n.args[0]) != FULL:
                 self._keep(t, plan, n, self._computed(t, plan, n, self.found[t]))
         if at == len(plan.phases):
@@ -91,7 +91,7 @@ class ToyLaunch:
 
     def _computed(self, t, plan, n, here):
         if n.op == "load":
-            return self._memory(t, plan.memory[n.index][0], n.shape or ()).to(n.dtype)
+            return self._memory(t, plan.loadable_from[n.index][0], n.shape or ()).to(n.dtype)
         args = [self._given(t, plan, a, here) for a in n.args]
         return evaluate(n.op, args) if n.is_host else _tensor(n, args, CPU)
 
@@ -108,7 +108,7 @@ class ToyLaunch:
             return torch.tensor(number, dtype=n.dtype).reshape(n.shape or ())
         if n.index in here:
             return here[n.index]
-        return self._memory(t, plan.memory[n.index][0], n.shape or ()).to(n.dtype)  # torch's
+        return self._memory(t, plan.loadable_from[n.index][0], n.shape or ()).to(n.dtype)  # torch's
 
     def _memory(self, t, slot, shape):
         """The tensor at a slot's address, element after element as it lies there."""

@@ -9,9 +9,9 @@ import torch
 
 from weft.binding import Binding
 from weft.engine.eager import loop as eager
+from weft.engine.eager.norms import Norms
 from weft.engine.empty import norms_of_empty
 from weft.engine.explain.table import Explanation, explain
-from weft.engine.ir.norms import Norms
 from weft.errors import NoNumber, SparseGrads, StepError, WeftWarning, depth_of_user
 from weft.groups import BoundGroup, check_grads
 from weft.sparse import has_sparse
@@ -34,10 +34,10 @@ class Engine:
         self.name = name
         self.fused: Any = None
         self.norms: dict[torch.Tensor, Norms] | None = None
-        self.fallen: dict[Any, tuple[str, str, int, str]] = {}
-        self._unsaid: list[str] = []
-        self._doubted: set[str] = set()  # why single steps ran eagerly
-        self._lost = ""  # why no chain at all runs fused
+        self.fallbacks: dict[Any, tuple[str, str, int, str]] = {}
+        self._pending_warnings: list[str] = []
+        self._warned: set[str] = set()  # why single steps ran eagerly
+        self._disabled_reason = ""  # why no chain at all runs fused
         self._sparse = False  # whether there have been sparse grads, which kernels do not take
 
     @property
@@ -52,10 +52,16 @@ class Engine:
         `reselects` says whether hypers that were replaced select another chain.
         """
         fused = self.fused
-        if fused is None or self.norms is not None or self.fallen or self._lost or self._sparse:
+        if (
+            fused is None
+            or self.norms is not None
+            or self.fallbacks
+            or self._disabled_reason
+            or self._sparse
+        ):
             return False
-        repeated = fused.repeated
-        return repeated is not None and repeated.run(groups, state, reselects)
+        replay = fused.replay
+        return replay is not None and replay.run(groups, state, reselects)
 
     def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
         """One step of every parameter that has a grad; state is made first where it is missing."""
@@ -67,19 +73,21 @@ class Engine:
             eager.init_state(groups, state)
             eager.step(groups, state, loss, self.norms)
             return
-        before = self.fallen.copy(), self._lost
+        before = self.fallbacks.copy(), self._disabled_reason
         slow = self._step_fused(groups, state, loss)
         if slow:
             eager.init_state(slow, state)
             try:
                 eager.step(_only(groups, slow), state, loss, self.norms)
             except Exception:  # what fails eagerly too may run fused once that is mended
-                self.fallen, self._lost = before
-                self._doubted.clear()
-                self._unsaid.clear()
+                self.fallbacks, self._disabled_reason = before
+                self._warned.clear()
+                self._pending_warnings.clear()
                 raise
-        while self._unsaid:  # after the step: a chain that fails eagerly too has an error to tell
-            warnings.warn(WeftWarning(self._unsaid.pop()), stacklevel=depth_of_user())
+        while (
+            self._pending_warnings
+        ):  # after the step: a chain that fails eagerly too has an error to tell
+            warnings.warn(WeftWarning(self._pending_warnings.pop()), stacklevel=depth_of_user())
 
     def _step_fused(
         self, groups: list[BoundGroup], state: MutableMapping, loss: Any
@@ -91,8 +99,8 @@ class Engine:
             self.fused = Fused()
         while True:
             fast = groups
-            if self.fallen or self._lost or self._sparse:
-                fast = [] if self._lost else self._unfallen(groups)
+            if self.fallbacks or self._disabled_reason or self._sparse:
+                fast = [] if self._disabled_reason else self._fused_groups(groups)
                 check_grads(groups)  # all of them: kernels look at their own only
             if not fast:
                 break
@@ -104,25 +112,27 @@ class Engine:
             except NoNumber as e:
                 if self.name == "fused":
                     raise StepError(f"a number of this step cannot be computed: {e}") from e
-                self._doubt(str(e))
+                self._warn_once(str(e))
                 return groups  # the eager loop says which callback it was, or gets by
             except self.fused.reasons as e:
-                self._fall(e, fast)
+                self._record_fallback(e, fast)
         return [g for g in groups if g not in fast]
 
-    def _doubt(self, reason: str) -> None:
+    def _warn_once(self, reason: str) -> None:
         """Have it said, once for each reason, that a step ran eagerly."""
-        if reason not in self._doubted:
-            self._doubted.add(reason)
-            self._unsaid.append(
+        if reason not in self._warned:
+            self._warned.add(reason)
+            self._pending_warnings.append(
                 f"a number of this step cannot be computed ({reason}): it ran eagerly"
             )
 
-    def _unfallen(self, groups: list[BoundGroup]) -> list[BoundGroup]:
+    def _fused_groups(self, groups: list[BoundGroup]) -> list[BoundGroup]:
         """The groups that run fused, and that share no value over all with one that does not."""
-        chain_key, fallen = self.fused.chain_key, self.fallen
+        chain_key, fallbacks = self.fused.chain_key, self.fallbacks
         slow = [
-            g for g in groups if chain_key(g.binding) in fallen or (self._sparse and has_sparse(g))
+            g
+            for g in groups
+            if chain_key(g.binding) in fallbacks or (self._sparse and has_sparse(g))
         ]
         names = {
             c.over.name
@@ -132,7 +142,7 @@ class Engine:
         }
         return [g for g in groups if g not in slow and not names.intersection(g.binding.over)]
 
-    def _fall(self, e: Exception, groups: list[BoundGroup]) -> None:
+    def _record_fallback(self, e: Exception, groups: list[BoundGroup]) -> None:
         """Note why a chain runs eagerly from now on, to be said once."""
         binding: Binding | None = getattr(e, "binding", None)
         first = (binding or groups[0].binding).calls[0].spec
@@ -146,18 +156,18 @@ class Engine:
                 "docs/limits.md#only-on-some-engines"
             ) from e
         if binding is None:
-            self._lost = reason
+            self._disabled_reason = reason
             binding = groups[0].binding
-        self.fallen[self.fused.chain_key(binding)] = (name, file, line, reason)
-        self._unsaid.append(
+        self.fallbacks[self.fused.chain_key(binding)] = (name, file, line, reason)
+        self._pending_warnings.append(
             f"{name} ({file}:{line}) runs eagerly, one parameter at a time: {reason}"
         )
 
     def explain(self, groups: list[BoundGroup], state: MutableMapping) -> Explanation:
         """The plan in words."""
         out = explain(groups, state)
-        out.fallbacks = list(self.fallen.values())
-        out.eager = not self._fuses or bool(self.fallen or self._lost)
+        out.fallbacks = list(self.fallbacks.values())
+        out.eager = not self._fuses or bool(self.fallbacks or self._disabled_reason)
         if self._fuses:
             from weft.engine.explain.kernels import describe  # the eager loop needs none of it
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, MutableMapping
 
 import torch
 
-from weft.engine.ir.norms import Norms
+from weft.engine.eager.norms import Norms
 from weft.groups import BoundGroup
 
 __all__ = ["count", "is_empty", "make_states", "norms_of_empty"]

@@ -66,7 +66,7 @@ class Launch(Protocol):
         """Phases `begin` to `end`, each with the scalars that are known after it."""
         ...
 
-    def tie(self, phase: int) -> None:
+    def run_scalars(self, phase: int) -> None:
         """The scalars that are known before `phase`, again."""
         ...
 

@@ -9,7 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from weft.binding import Call
-from weft.engine.eager.param_step import Barrier, Turn
+from weft.engine.eager.param_step import Barrier, ParamStep
 from weft.engine.storage import LOW
 from weft.errors import StepError
 from weft.hyperparameters import has_history
@@ -27,7 +27,7 @@ CUTS = {
 }
 
 
-class GraphTurn(Turn):
+class GraphTurn(ParamStep):
     """One parameter's way through its chain, out of place; only the parameter is written, at the end.
 
     States are replaced rather than written, so that they keep their graph from step to step, as in

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from weft.declared import scalar_dtype
-from weft.engine.eager.param_step import Barrier, Turn
+from weft.engine.eager.norms import Norms, watched
+from weft.engine.eager.param_step import Barrier, ParamStep
 from weft.engine.empty import count, is_empty, make_states
-from weft.engine.ir.norms import Norms, watched
 from weft.errors import StepError, raised
 from weft.groups import BoundGroup
 
@@ -47,22 +47,22 @@ def step(
         groups[index].group[name] = value
 
 
-def run(turns: list[Turn]) -> None:
+def run(param_steps: list[ParamStep]) -> None:
     """Take all turns, side by side where they wait for values over all parameters."""
-    for turn in turns:
-        turn.check()
-    if any(turn.ahead for turn in turns):
-        _in_rounds(turns)
+    for param_step in param_steps:
+        param_step.check()
+    if any(param_step.ahead for param_step in param_steps):
+        _in_rounds(param_steps)
     else:
-        for done, turn in enumerate(turns):
-            _advance(turn, None, done, turns)
+        for done, param_step in enumerate(param_steps):
+            _advance(param_step, None, done, param_steps)
 
 
 def turn_of(
     bound: BoundGroup, grad: torch.Tensor, norms: MutableMapping[torch.Tensor, Norms] | None
 ) -> Any:
     """What makes the turn of a parameter with this grad."""
-    kind = Turn
+    kind = ParamStep
     if bound.differentiable:
         from weft.engine.eager.differentiable import GraphTurn as kind  # few want it
     elif grad.layout is not torch.strided:
@@ -74,22 +74,22 @@ def turn_of(
     return kind if norms is None else partial(watched(kind), norms)
 
 
-def _in_rounds(turns: list[Turn]) -> None:
+def _in_rounds(param_steps: list[ParamStep]) -> None:
     """Run turns to their barriers, combine, and go on, until all are through."""
-    waiting: list[tuple[Turn, Barrier]] = []
+    waiting: list[tuple[ParamStep, Barrier]] = []
     done = 0
 
-    def go_on(turn: Turn, value: Any) -> None:
+    def go_on(param_step: ParamStep, value: Any) -> None:
         nonlocal done
-        barrier = _advance(turn, value, done, turns)
+        barrier = _advance(param_step, value, done, param_steps)
         if barrier is None:
             done += 1
         else:
-            waiting.append((turn, barrier))
+            waiting.append((param_step, barrier))
 
     try:
-        for turn in turns:
-            go_on(turn, None)
+        for param_step in param_steps:
+            go_on(param_step, None)
         while waiting:
             name = _ready(waiting)
             now = [w for w in waiting if w[1].name == name]
@@ -97,11 +97,11 @@ def _in_rounds(turns: list[Turn]) -> None:
             for scope in dict.fromkeys(b.scope for _, b in now):
                 members = [(t, b) for t, b in now if b.scope == scope]
                 value = combine([b for _, b in members])
-                for turn, _ in members:
-                    go_on(turn, value)
+                for param_step, _ in members:
+                    go_on(param_step, value)
     finally:
-        for turn in turns:
-            turn.close()
+        for param_step in param_steps:
+            param_step.close()
 
 
 def agree_on_order(orders: Iterable[Sequence[str]]) -> None:
@@ -124,7 +124,7 @@ def _opposite(names: Iterable[str]) -> StepError:
     )
 
 
-def _ready(waiting: list[tuple[Turn, Barrier]]) -> str:
+def _ready(waiting: list[tuple[ParamStep, Barrier]]) -> str:
     """A barrier that no waiting turn has still ahead of the one it is at."""
     for name in dict.fromkeys(b.name for _, b in waiting):
         if not any(b.name != name and name in t.ahead for t, b in waiting):
@@ -142,21 +142,24 @@ def combine(barriers: list[Barrier]) -> torch.Tensor:
         return op(both).to(dtype)
 
 
-def _advance(turn: Turn, value: Any, done: int, turns: list[Turn]) -> Barrier | None:
+def _advance(
+    param_step: ParamStep, value: Any, done: int, param_steps: list[ParamStep]
+) -> Barrier | None:
     """Run a turn to its next barrier; None when it is through."""
     try:
-        return turn.advance(value)
+        return param_step.advance(value)
     except StepError:
         raise
     except Exception as e:
-        after = f"{done} of {len(turns)} parameters had already stepped; {_in_between(turn, turns)}"
-        raise raised(turn.at.spec.where, turn.name, e, after) from e
+        between = _in_between(param_step, param_steps)
+        after = f"{done} of {len(param_steps)} parameters had already stepped; {between}"
+        raise raised(param_step.at.spec.where, param_step.name, e, after) from e
 
 
-def _in_between(failed: Turn, turns: list[Turn]) -> str:
+def _in_between(failed: ParamStep, param_steps: list[ParamStep]) -> str:
     """Which parameters are neither as they were nor through, in words."""
     waits = lambda t: getattr(t.path, "gi_frame", None) is not None
-    others = [t for t in turns if t is not failed and t.wrote and waits(t)]
+    others = [t for t in param_steps if t is not failed and t.wrote and waits(t)]
     also = f", and so may {len(others)} that wait for it" if others else ""
     if failed.wrote:
         return f"this one may be half-written{also}"

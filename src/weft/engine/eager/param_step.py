@@ -13,7 +13,7 @@ from weft.groups import NOT_HYPERS, BoundGroup
 from weft.hyperparameters import as_read
 from weft.slips import check_result, check_shape
 
-__all__ = ["Barrier", "Turn"]
+__all__ = ["Barrier", "ParamStep"]
 
 USERS = "the user's grad"
 
@@ -27,7 +27,7 @@ class Barrier(NamedTuple):
     value: torch.Tensor
 
 
-class Turn:
+class ParamStep:
     """One parameter's way through its chain in one step.
 
     `work` is what callbacks see as the parameter: itself, or its values as float32 where it or its

@@ -7,7 +7,7 @@ from weft.engine.explain.reductions import reductions
 from weft.engine.explain.table import Explanation, callback_rows, counted
 from weft.engine.ir.graph import Graph
 from weft.engine.plan.plan import Plan, Slot
-from weft.engine.runtime.preview import ahead, state_bytes
+from weft.engine.runtime.preview import preview, state_bytes
 from weft.engine.runtime.programs import chain_key
 from weft.groups import BoundGroup
 
@@ -21,17 +21,17 @@ def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, 
 
     `fused` has stepped, or is None.
     """
-    if fused is not None and fused.library.families:
-        out.builds, out.variants = fused.library.builds, fused.library.outcomes()
-        families = fused.library.families.items()
-        traced = [(k, v.traced.graph, v.shape) for (k, _), f in families for v in f.variants]
+    if fused is not None and fused.cache.variant_sets:
+        out.builds, out.variants = fused.cache.builds, fused.cache.outcomes()
+        variant_sets = fused.cache.variant_sets.items()
+        traced = [(k, v.traced.graph, v.shape) for (k, _), f in variant_sets for v in f.variants]
         plans = [(plan, elements) for _, plan, elements in fused.plans()]
         out.kernels = [
             f"{number}:{program.kernel.key[:12]}"
             for number, (program, *_) in enumerate(fused.plans())
         ]
     else:
-        found = [] if out.fallbacks else ahead(groups, state)
+        found = [] if out.fallbacks else preview(groups, state)
         traced = [(chain_key(b.binding), v.traced.graph, v.shape) for b, v, _ in found]
         alike: dict[Any, tuple[Plan, int]] = {}
         for bound, v, elements in found:

@@ -19,8 +19,19 @@ import torch
 from weft.engine.host.native import Watched, native
 
 __all__ = [
-    "ANY", "CHANGED", "MOVED", "OTHER", "PLAIN", "REPLACED",
-    "Grads", "Still", "StillFromC", "data_ptr", "span", "watch_all", "watch_grads",
+    "ANY",
+    "CHANGED",
+    "MOVED",
+    "OTHER",
+    "PLAIN",
+    "REPLACED",
+    "Grads",
+    "GuardSnapshot",
+    "NativeSnapshot",
+    "data_ptr",
+    "span",
+    "watch_all",
+    "watch_grads",
 ]  # fmt: skip
 
 Base = torch._C.TensorBase
@@ -81,7 +92,7 @@ class GradsFromC(Grads):
         return True
 
 
-class Still:
+class GuardSnapshot:
     """All that a step looks at, as it was when this was made.
 
     Args:
@@ -184,7 +195,7 @@ class Still:
         self.hypers[:] = self._hypers()
 
 
-class StillFromC(Still):
+class NativeSnapshot(GuardSnapshot):
     """The same, from C."""
 
     def __init__(self, lists, groups, dicts, kept, tensors, offset: int):
@@ -328,13 +339,13 @@ def watch_all(
     dicts: Sequence[Mapping[Any, Any]],
     kept: Sequence[Sequence[Any]],
     tensors: Sequence[torch.Tensor],
-) -> Still:
+) -> GuardSnapshot:
     """Look at all of this from now on."""
     offset = _from_c([*tensors, *chain.from_iterable(lists)])
     known = all(isinstance(x, list) for x in lists) and all(isinstance(d, dict) for d in dicts)
     if offset is None or not known:
-        return Still(lists, groups, dicts, kept, tensors)
-    return StillFromC(lists, groups, dicts, kept, tensors, offset)
+        return GuardSnapshot(lists, groups, dicts, kept, tensors)
+    return NativeSnapshot(lists, groups, dicts, kept, tensors, offset)
 
 
 def watch_grads(params: Sequence[torch.Tensor]) -> Grads:

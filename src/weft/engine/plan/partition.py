@@ -148,20 +148,20 @@ def _levels(plan: Plan, live: list[Node]) -> None:
     given = {o.name: o.node for o in plan.graph.outputs if o.kind == "over"}
     combined: dict[int, int] = {}  # the last phase whose combined values a node comes from
     for n in live:
-        at = max((plan.level[a.index] for a in n.args), default=0)
+        at = max((plan.ready_in[a.index] for a in n.args), default=0)
         last = max((combined[a.index] for a in n.args), default=0)
         if n.op == "over":
             own = given.get(n.attr("name"))
             if own is None:
                 raise Unplannable(f"nothing contributes to {n.attr('name')!r}")
-            if own.index not in plan.level:  # the sum of one element, added behind
-                plan.level[own.index] = plan.level[own.args[0].index] + 1
-            at = plan.level[own.index] + 1
+            if own.index not in plan.ready_in:  # the sum of one element, added behind
+                plan.ready_in[own.index] = plan.ready_in[own.args[0].index] + 1
+            at = plan.ready_in[own.index] + 1
         elif _from_pass(plan, n):
             at += 1
         elif plan.kind(n) == TORCH:  # a region is computed as soon as what was combined is there
             at = last
-        plan.level[n.index] = at
+        plan.ready_in[n.index] = at
         combined[n.index] = at if n.op == "over" else last
 
 
@@ -189,19 +189,21 @@ def _number(plan: Plan, live: list[Node], columns: Collection[int]) -> None:
     plan.scalars = len(first)
     for o in plan.graph.outputs:
         if o.kind == "over":
-            plan.barriers.setdefault(plan.level[o.node.index], []).append(o)
+            plan.barriers.setdefault(plan.ready_in[o.node.index], []).append(o)
 
 
 def _count_phases(plan: Plan, live: list[Node]) -> None:
-    passes = [plan.level[o.node.index] + 1 for o in plan.graph.outputs if plan.kind(o.node) == FULL]
-    knots = [plan.level[n.index] for n in live if plan.kind(n) in (SCALAR, VECTOR, TORCH)]
-    # the knots at the beginning and behind a barrier are tied twice: none of them stores a vector
+    passes = [
+        plan.ready_in[o.node.index] + 1 for o in plan.graph.outputs if plan.kind(o.node) == FULL
+    ]
+    stages = [plan.ready_in[n.index] for n in live if plan.kind(n) in (SCALAR, VECTOR, TORCH)]
+    # the scalar stages at the beginning and behind a barrier run twice: none of them stores a vector
     once = VECTOR in plan.kinds.values()
     barriers = [at + 1 + once for at in plan.barriers]
-    plan.phases = [Phase() for _ in range(max([once, *passes, *knots, *barriers]))]
+    plan.phases = [Phase() for _ in range(max([once, *passes, *stages, *barriers]))]
     for n in live:
         if _from_pass(plan, n):
-            plan.phases[plan.level[n.args[0].index]].reductions.append(n)
+            plan.phases[plan.ready_in[n.args[0].index]].reductions.append(n)
 
 
 # ---------------------------------------------------------------- slots and stores
@@ -220,7 +222,7 @@ def _load_slots(plan: Plan, live: list[Node], held: Mapping[str, Spec]) -> None:
             name = n.attr("slot")
             role = name if name in ("p", "grad") else "state"
             slot = _slot(plan, name, role, held[name][1], plan.kind(n) == FULL)
-            plan.memory[n.index] = (slot, -1)
+            plan.loadable_from[n.index] = (slot, -1)
 
 
 def _place_stores(plan: Plan, held: Mapping[str, Spec], stores: Mapping[str, Spec]) -> None:
@@ -243,7 +245,7 @@ def _place_stores(plan: Plan, held: Mapping[str, Spec], stores: Mapping[str, Spe
         (kept if full else plan.tail).append((slot, o.node))
     if kept:
         passes = [r.args[0] for p in plan.phases for r in p.reductions] + [n for _, n in kept]
-        last = max(plan.level[n.index] for n in passes)
+        last = max(plan.ready_in[n.index] for n in passes)
         plan.phases += [Phase() for _ in range(last + 1 - len(plan.phases))]
         plan.phases[last].stores = kept
 
@@ -254,9 +256,9 @@ def _store_early(plan: Plan) -> None:
     if not last or plan.regions:
         return
     before = sum(map(plan.traffic, range(len(plan.phases))))
-    stores, memory = list(plan.phases[last].stores), dict(plan.memory)
+    stores, memory = list(plan.phases[last].stores), dict(plan.loadable_from)
     for slot, node in stores:
-        at, s = plan.level[node.index], plan.slots[slot]
+        at, s = plan.ready_in[node.index], plan.slots[slot]
         is_kept_as_computed = s.role in ("state", "new") and s.dtype == node.dtype
         if (
             plan.kind(node) == FULL
@@ -266,11 +268,11 @@ def _store_early(plan: Plan) -> None:
         ):
             plan.phases[at].stores.append((slot, node))
             plan.phases[last].stores.remove((slot, node))
-            plan.memory[node.index] = (slot, at)
+            plan.loadable_from[node.index] = (slot, at)
     if _overwritten(plan) or sum(map(plan.traffic, range(len(plan.phases)))) >= before:
         for p in plan.phases[:last]:
             p.stores = []
-        plan.phases[last].stores, plan.memory = stores, memory
+        plan.phases[last].stores, plan.loadable_from = stores, memory
 
 
 def _overwritten(plan: Plan) -> bool:
@@ -294,8 +296,8 @@ def _place_regions(plan: Plan, live: list[Node]) -> None:
     wanted |= {a.index for n in live if plan.kind(n) != TORCH for a in n.args}
     gives = [n for n in live if plan.kind(n) == TORCH and n.index in wanted and n.op != "load"]
     gives += [n for n in live if plan.kind(n) == TORCH and n.index in wanted and n.op == "load"]
-    for at in sorted({plan.level[n.index] for n in gives}):
-        here = [n for n in gives if plan.level[n.index] == at]
+    for at in sorted({plan.ready_in[n.index] for n in gives}):
+        here = [n for n in gives if plan.ready_in[n.index] == at]
         plan.regions.append(Region(at, _closure(plan, here), here))
     if sum(any(n.attr("serial") for n in r.nodes) for r in plan.regions) > 1:
         raise Unplannable("random numbers are drawn before and after a value over all parameters")
@@ -303,7 +305,7 @@ def _place_regions(plan: Plan, live: list[Node]) -> None:
     for n in gives:
         if n.index in taken:
             slot = _slot(plan, f"t{len(plan.slots)}", "temp", n.dtype, n.shape == plan.shape)
-            plan.memory[n.index] = (slot, plan.level[n.index] - 1)
+            plan.loadable_from[n.index] = (slot, plan.ready_in[n.index] - 1)
 
 
 def _closure(plan: Plan, wanted: list[Node]) -> list[Node]:

@@ -1,12 +1,12 @@
 """A plan: what one pass over memory does, and what is computed between two of them.
 
 Every node is of a kind. A *full* value has the parameter's elements and lives in registers while a
-phase passes over them. A *scalar* has one element and is computed once a tensor, in the *knot*
+phase passes over them. A *scalar* has one element and is computed once a tensor, in the *scalar stage*
 before a phase, and so is a *vector*, which a reduction over some dims has left. A *torch* value is
 what kernels cannot compute: a region of torch calls makes it, one tensor at a time, from slots and
 combined values. A *host* value is a number of the row.
 
-    knot 0 | phase 0 | knot 1 | phase 1 | ... | knot n       (the last knot stores the scalars)
+    scalars 0 | phase 0 | scalars 1 | phase 1 | ... | scalars n   (the last stage stores them)
 """
 
 from dataclasses import dataclass, field
@@ -86,7 +86,7 @@ class Vectors:
         runs: (value, its argument) -> the place of the run that it reads or reduces its vector over;
             without one, elements correspond.
         folds: a full value's reduction over a run -> the place of the run and of its partial results.
-        knots: what each knot computes, in order: a scalar alone, or vectors that share a loop.
+        stages: what each scalar stage computes, in order: a scalar alone, or vectors that share a loop.
         scratch: slot -> how many elements this shape needs.
     """
 
@@ -94,7 +94,7 @@ class Vectors:
     length: dict[int, int] = field(default_factory=dict)
     runs: dict[tuple[int, int], int] = field(default_factory=dict)
     folds: dict[int, int] = field(default_factory=dict)
-    knots: dict[int, list[list[Node]]] = field(default_factory=dict)
+    stages: dict[int, list[list[Node]]] = field(default_factory=dict)
     scratch: dict[int, int] = field(default_factory=dict)
 
 
@@ -103,13 +103,13 @@ class Plan:
     """What a kernel is rendered from, and what a runtime follows.
 
     Attributes:
-        level: of a full value, the first phase that can compute it; of a scalar or a vector, its
-            knot; of a torch value, the phase before which its region runs.
-        memory: value -> (slot, the last phase that cannot load it from there yet).
+        ready_in: of a full value, the first phase that can compute it; of a scalar or a vector, its
+            scalar stage; of a torch value, the phase before which its region runs.
+        loadable_from: value -> (slot, the last phase that cannot load it from there yet).
         values: scalar -> its place among the values of a tensor.
         rows: host scalar -> its place in the row; kernels take the first `scalars`.
         barriers: phase -> outputs that are combined over all parameters after it.
-        tail: scalars and vectors that the last knot stores, with their slots.
+        tail: scalars and vectors that the last scalar stage stores, with their slots.
         copies: torch values that are outputs: torch stores them.
     """
 
@@ -118,9 +118,9 @@ class Plan:
     vectors: Vectors = field(default_factory=Vectors)
     slots: list[Slot] = field(default_factory=list)
     kinds: dict[int, str] = field(default_factory=dict)
-    level: dict[int, int] = field(default_factory=dict)
+    ready_in: dict[int, int] = field(default_factory=dict)
     phases: list[Phase] = field(default_factory=list)
-    memory: dict[int, tuple[int, int]] = field(default_factory=dict)
+    loadable_from: dict[int, tuple[int, int]] = field(default_factory=dict)
     values: dict[int, int] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
     scalars: int = 0
@@ -140,7 +140,7 @@ class Plan:
 
     def slot_in(self, n: Node, at: int) -> int | None:
         """The slot that phase `at` loads a full value from, or None: it is computed."""
-        slot, after = self.memory.get(n.index, (0, at))
+        slot, after = self.loadable_from.get(n.index, (0, at))
         return slot if after < at else None
 
     def body(self, at: int) -> list[Node]:
@@ -160,7 +160,7 @@ class Plan:
 
     def _comes_full(self, n: Node) -> bool:
         """Whether a torch value is taken element by element."""
-        return self.kind(n) == TORCH and self.slots[self.memory[n.index][0]].full
+        return self.kind(n) == TORCH and self.slots[self.loadable_from[n.index][0]].full
 
     def traffic(self, at: int) -> int:
         """Bytes that phase `at` reads and writes for one element of a parameter."""
@@ -189,14 +189,14 @@ class Plan:
             place[n.index] = len(place)
             own: object = ()
             if kind == TORCH:
-                own = self.memory.get(n.index)
+                own = self.loadable_from.get(n.index)
             elif n.op == "const":
                 own = n.attrs if n.index in exponents else n.index in by_torch
             elif n.op in ("load", "over") or n.is_host:
                 own = n.attrs
             op = "torch" if kind == TORCH else n.op
             args = () if kind == TORCH else tuple(place[a.index] for a in n.args)
-            nodes.append((op, kind, n.dtype, repr(own), self.level[n.index], args))
+            nodes.append((op, kind, n.dtype, repr(own), self.ready_in[n.index], args))
         stores = tuple(
             (
                 tuple((s, place[n.index]) for s, n in p.stores),
@@ -204,7 +204,7 @@ class Plan:
             )
             for p in self.phases
         )
-        memory = tuple((place[i], *m) for i, m in self.memory.items() if i in place)
+        memory = tuple((place[i], *m) for i, m in self.loadable_from.items() if i in place)
         tail = tuple((s, place[n.index]) for s, n in self.tail)
         outputs = tuple((o.kind, o.name, place[o.node.index]) for o in self.graph.outputs)
         regions = tuple(r.before for r in self.regions)

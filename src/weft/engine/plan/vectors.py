@@ -1,8 +1,8 @@
-"""Vectors: which values of a graph are one number a row or a column, and how the knots make them.
+"""Vectors: which values of a graph are one number a row or a column, and how the scalar stages make them.
 
 A *vector* has the elements that a reduction of the parameter over a run of dims leaves. Chunks of a
-pass reduce into partial results of their own; the knot adds these up in the order of chunks. Other
-vectors are computed in the knot, in loops that vectors of one length and descent share.
+pass reduce into partial results of their own; the scalar stage adds these up in the order of chunks. Other
+vectors are computed in the scalar stage, in loops that vectors of one length and descent share.
 """
 
 import math
@@ -65,7 +65,7 @@ def _run(n: Node, a: Node) -> Run | None:
 
 
 def place(plan: Plan, live: Sequence[Node]) -> None:
-    """Give each vector its sizes, its memory and its turn in a knot."""
+    """Give each vector its sizes, its memory and its place in a scalar stage."""
     v = plan.vectors
     if VECTOR in plan.kinds.values():
         sizes = _Sizes(v)
@@ -81,7 +81,7 @@ def place(plan: Plan, live: Sequence[Node]) -> None:
         if n.index in v.folds:
             _keep_partials(plan, n)
     for at in range(len(plan.phases) + 1):
-        v.knots[at] = _turns(plan, live, at)
+        v.stages[at] = _turns(plan, live, at)
     _keep(plan, live)
 
 
@@ -142,7 +142,7 @@ def _read(plan: Plan, n: Node, a: Node, sizes: _Sizes) -> None:
 def _scratch(plan: Plan, n: Node, dtype: torch.dtype, elements: int) -> None:
     slot = len(plan.slots)
     plan.slots.append(Slot(f"v{slot}", "scratch", dtype, False))
-    plan.memory[n.index] = (slot, -1)
+    plan.loadable_from[n.index] = (slot, -1)
     plan.vectors.scratch[slot] = elements
 
 
@@ -166,7 +166,7 @@ def _keep(plan: Plan, live: Sequence[Node]) -> None:
     """Memory for the vectors that are read outside of the loop that makes them."""
     turn = {
         n.index: (at, i)
-        for at, turns in plan.vectors.knots.items()
+        for at, turns in plan.vectors.stages.items()
         for i, nodes in enumerate(turns)
         for n in nodes
     }
@@ -179,7 +179,7 @@ def _keep(plan: Plan, live: Sequence[Node]) -> None:
                 wanted.add(n.index)
             wanted.update(a.index for a in n.args if alone or turn.get(a.index) != mine)
     for n in live:
-        if plan.kind(n) == VECTOR and n.index in wanted and n.index not in plan.memory:
+        if plan.kind(n) == VECTOR and n.index in wanted and n.index not in plan.loadable_from:
             _scratch(plan, n, n.dtype, n.numel)
 
 
@@ -187,13 +187,13 @@ def _keep(plan: Plan, live: Sequence[Node]) -> None:
 
 
 def _turns(plan: Plan, live: Sequence[Node], at: int) -> list[list[Node]]:
-    """What knot `at` computes, in order; a vector joins the last loop of its length, if it can."""
+    """What scalar stage `at` computes, in order; a vector joins the last loop of its length, if it can."""
     turns: list[list[Node]] = []
     when: dict[int, int] = {}
     last: dict[int, int] = {}  # length -> its last loop
     for n in live:
         kind = plan.kind(n)
-        if kind not in (SCALAR, VECTOR) or plan.level[n.index] != at or n.op == "over":
+        if kind not in (SCALAR, VECTOR) or plan.ready_in[n.index] != at or n.op == "over":
             continue
         if n.op == "load" and kind == VECTOR:
             continue

@@ -23,13 +23,13 @@ from weft.engine.host.guards import (
     span,
     watch_all,
 )  # fmt: skip
-from weft.engine.runtime.members import Seat
+from weft.engine.runtime.members import Member
 from weft.groups import NOT_HYPERS, BoundGroup
 
-__all__ = ["Roster"]
+__all__ = ["ActiveSet"]
 
 
-class Roster:
+class ActiveSet:
     """The seats of a step, and what they looked like.
 
     Attributes:
@@ -38,14 +38,14 @@ class Roster:
         fixed: no hyper of its groups can become another number and stay the same object.
     """
 
-    def __init__(self, seats: list[Seat], groups: list[BoundGroup], state: MutableMapping):
+    def __init__(self, members: list[Member], groups: list[BoundGroup], state: MutableMapping):
         """`groups` are all that step, with or without seats."""
-        self.seats = seats
-        self.params = [s.p for s in seats]
-        self.owns = [s.own for s in seats]
+        self.members = members
+        self.params = [s.p for s in members]
+        self.owns = [s.own for s in members]
         self.state = state
         self.sizes = [p.numel() for p in self.params]
-        self.counted = [i for i, s in enumerate(seats) if s.bound.binding.keeps_step]
+        self.counted = [i for i, s in enumerate(members) if s.bound.binding.keeps_step]
         self.counts = Counts([self.owns[i] for i in self.counted])
         self.p_at = list(map(data_ptr, self.params))
         self.columns: dict[str, list[torch.Tensor]] = {}
@@ -54,7 +54,7 @@ class Roster:
         self.fixed = all(
             _fixed(v) for b in groups for k, v in b.group.items() if k not in NOT_HYPERS
         )
-        both = {(s.bound, k) for s in seats for k in s.own if k in s.bound.group}
+        both = {(s.bound, k) for s in members for k in s.own if k in s.bound.group}
         self.set = [(bound, k, bound.is_set(k)) for bound, k in both]
         self.plain = [
             (own, k, type(v), v if type(v) not in (int, float) else None)
@@ -72,16 +72,16 @@ class Roster:
         for i, own in enumerate(self.owns):
             for k, v in own.items():
                 if isinstance(v, torch.Tensor) and not (
-                    k == "step" and self.seats[i].bound.binding.keeps_step
+                    k == "step" and self.members[i].bound.binding.keeps_step
                 ):
                     names.setdefault(k, []).append(i)
         for name, at in names.items():
             # kept: an address stays theirs as long as they live
             held = self.columns[name] = [self.owns[i][name] for i in at]
-            addresses = self.addresses[name] = [0] * len(self.seats)
+            addresses = self.addresses[name] = [0] * len(self.members)
             for i, ptr in zip(at, map(data_ptr, held), strict=True):
                 addresses[i] = ptr
-        step = self.addresses.setdefault("step", [0] * len(self.seats))
+        step = self.addresses.setdefault("step", [0] * len(self.members))
         for i, view in zip(self.counted, self.counts.tensors, strict=True):
             step[i] = view.data_ptr()
 
@@ -89,23 +89,23 @@ class Roster:
         """What each step looks at again: numbers among the states are looked at on their own."""
         dicts = [self.state, *self.owns]
         kept = [[v if _held(v) else ANY for v in d.values()] for d in dicts]
-        self.still = watch_all(
+        self.snapshot = watch_all(
             [b.group["params"] for b in groups],
             [b.group for b in groups],
             dicts,
             kept,
             [*self.params, *chain(*self.columns.values()), *self.counts.tensors],
         )
-        self.grad_at = self.addresses["grad"] = self.still.was
+        self.grad_at = self.addresses["grad"] = self.snapshot.was
 
     def _written(self) -> None:
         """The memory that steps write; what overlaps with it cannot be run by kernels."""
         held = [*self.params, *chain(*self.columns.values()), *self.counts.tensors]
         spans = sorted(span(t) for t in held if t.numel())
-        self.still.keep_apart(spans)
-        read = [s.tensor("grad") for s in self.seats]
+        self.snapshot.keep_apart(spans)
+        read = [s.tensor("grad") for s in self.members]
         read += [v for b in self.bounds for v in b.group.values() if isinstance(v, torch.Tensor)]
-        apart = (self.still.is_apart(*span(t)) for t in read)
+        apart = (self.snapshot.is_apart(*span(t)) for t in read)
         self.overlap = any(a[1] > b[0] for a, b in pairwise(spans)) or not all(apart)
 
     # ------------------------------------------------------------ at each step
@@ -125,7 +125,7 @@ class Roster:
         if not same or not self.serves([b.group for b in groups], state):
             return False
         try:
-            seen = self.still.look()
+            seen = self.snapshot.look()
             if seen == CHANGED or (self.plain and self._other_plain()):
                 return False
             if seen & OTHER and not self._same_kinds([b.group for b in groups]):
@@ -136,7 +136,7 @@ class Roster:
                 return False
         except (KeyError, TypeError, AttributeError, ValueError):
             return False
-        return not seen & MOVED or self.still.take_grads()
+        return not seen & MOVED or self.snapshot.take_grads()
 
     def _other_plain(self) -> bool:
         """Whether a state that is no tensor is of another kind, or another one where that matters."""
@@ -148,27 +148,27 @@ class Roster:
     def _same_kinds(self, groups: list[dict[str, Any]]) -> bool:
         """Whether hypers have the types that they had, and what is no number its value."""
         now = chain.from_iterable(group.values() for group in groups)
-        for old, new in zip(self.still.hypers, now, strict=True):
+        for old, new in zip(self.snapshot.hypers, now, strict=True):
             if old is not new and (type(old) is not type(new) or not _same_kind(old, new)):
                 return False
-        self.still.take()
+        self.snapshot.take()
         return True
 
     def steps(self) -> int | list[int]:
         """The step that all seats take now, 1 where no chain counts, or that of each seat."""
         if (
-            len(self.counts) in (0, len(self.seats))
+            len(self.counts) in (0, len(self.members))
             and (common := self.counts.common()) is not None
         ):
             return common + 1
-        out = [1] * len(self.seats)
+        out = [1] * len(self.members)
         for i, count in zip(self.counted, self.counts.each(), strict=True):
             out[i] = count + 1
         return out
 
     def keeps_states(self) -> bool:
         """Whether all states are the objects that they were."""
-        kept = zip(self.params, self.owns, self.still.kept[1:], strict=True)
+        kept = zip(self.params, self.owns, self.snapshot.kept[1:], strict=True)
         return all(self.state.get(p) is own and _same(own.values(), then) for p, own, then in kept)
 
 

@@ -8,34 +8,34 @@ from typing import Any
 
 import torch
 
+from weft.engine.eager.norms import Norms
 from weft.engine.fallback import Unsupported
 from weft.engine.host.guards import span
 from weft.engine.ir.graph import Node, Output
-from weft.engine.ir.norms import Norms
 from weft.engine.ir.traced import TensorSpec
 from weft.engine.plan.plan import TORCH, Region, Slot
-from weft.engine.runtime.active_set import Roster
-from weft.engine.runtime.members import Seat, alike, overlaps_itself
+from weft.engine.runtime.active_set import ActiveSet
+from weft.engine.runtime.members import Member, alike, overlaps_itself
 from weft.engine.runtime.programs import Program, Variant
 from weft.engine.runtime.regions import Failed, Given, TorchRegion, Workspace
-from weft.engine.runtime.scalars import Numbers
+from weft.engine.runtime.scalars import Scalars
 from weft.errors import StepError, raised
 
-__all__ = ["Work"]
+__all__ = ["Cohort"]
 
 
-class Work:
+class Cohort:
     """The seats of one program in one step, and their launch.
 
     Attributes:
-        seats: their places in the roster; `variants` and `sources` go with them.
+        indices: their places in the active set; `variants` and `sources` go with them.
     """
 
-    def __init__(self, program: Program, roster: Roster):
-        self.program, self.roster = program, roster
+    def __init__(self, program: Program, active: ActiveSet):
+        self.program, self.active = program, active
         self.passed: set[str] = set()
         self.ran: set[int] = set()
-        self.seats: list[int] = []
+        self.indices: list[int] = []
         self.variants: list[Variant] = []
         self.sources: list[tuple[int, int]] = []  # (lane, seat's place in it)
         self.torchs: dict[int, list[TorchRegion]] = {}  # of each region, one a seat
@@ -43,33 +43,33 @@ class Work:
 
     def finish(self) -> None:
         """All seats are here: lay out the launch."""
-        roster, self.variant = self.roster, self.variants[0]
+        active, self.variant = self.active, self.variants[0]
         plan = self.plan = self.variant.plan
-        self.members = [roster.seats[i] for i in self.seats]
+        self.members = [active.members[i] for i in self.indices]
         by_group: dict[int, list[int]] = {}
-        for k, seat in enumerate(self.members):
-            by_group.setdefault(seat.bound.index, []).append(k)
-        self.firsts = [members[0] for members in by_group.values()]  # they decide shared values
+        for k, member in enumerate(self.members):
+            by_group.setdefault(member.bound.index, []).append(k)
+        self.firsts = [which[0] for which in by_group.values()]  # they decide shared values
         self.by_group = [
-            (self.members[members[0]].bound, torch.tensor(members, device="cpu"))
-            for members in by_group.values()
+            (self.members[which[0]].bound, torch.tensor(which, device="cpu"))
+            for which in by_group.values()
         ]
-        self.whole = self.seats == list(range(len(roster.seats)))
-        sizes = [roster.sizes[i] for i in self.seats]
+        self.whole = self.indices == list(range(len(active.members)))
+        sizes = [active.sizes[i] for i in self.indices]
         backend, plans = self.program.backend, [v.plan for v in self.variants]
         self.launch = backend.launch(self.program.kernel, plans, sizes)
         self.objects = [
             (s, v.objects) for s, v in zip(self.members, self.variants, strict=True) if v.objects
         ]
-        self.stateless = [s for s in self.members if s.p not in roster.state]
+        self.stateless = [s for s in self.members if s.p not in active.state]
         self.values = self.launch.values
-        self.places = torch.tensor(self.seats, device="cpu")
+        self.places = torch.tensor(self.indices, device="cpu")
         self.grad_slot: int | None = None
         self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == "new"]
         for slot, s in enumerate(plan.slots):
             if s.role in ("p", "grad", "state"):
                 self.launch.point(
-                    slot, self._column(roster.addresses[s.name if s.role == "state" else s.role])
+                    slot, self._column(active.addresses[s.name if s.role == "state" else s.role])
                 )
             if s.role == "grad":
                 self.grad_slot = slot
@@ -79,30 +79,30 @@ class Work:
         self._refuse_memory()
         self.written = set(stores) | {slot for slot, _ in plan.tail}
         self.staged = [
-            (k, slot) for k, seat in enumerate(self.members) if seat.staged
+            (k, slot) for k, member in enumerate(self.members) if member.staged
             for slot, s in enumerate(plan.slots)
-            if s.name in seat.staged and s.role in ("p", "grad", "state")
+            if s.name in member.staged and s.role in ("p", "grad", "state")
         ]  # fmt: skip
-        self.grads_seen: array | None = roster.grad_at[:]
-        lanes = dict.fromkeys(lane for lane, _ in self.sources)
-        self.lane_order = list(lanes)
-        place = {lane: i for i, lane in enumerate(self.lane_order)}
-        self.static_rows = [place[lane] for lane, _ in self.sources]
+        self.grads_seen: array | None = active.grad_at[:]
+        scalar_groups = dict.fromkeys(scalar_group for scalar_group, _ in self.sources)
+        self.group_order = list(scalar_groups)
+        place = {scalar_group: i for i, scalar_group in enumerate(self.group_order)}
+        self.static_rows = [place[scalar_group] for scalar_group, _ in self.sources]
         self.row_of: list[int] = self.static_rows
         self.rows: list[tuple[Any, ...]] = []
         self.launch.set_rows([], self.static_rows)
 
     def _refuse_memory(self) -> None:
         """Refuse grads that cannot be written, and captured tensors that the step writes."""
-        for seat in self.members if "grad" in self.writes else ():
-            if "grad" in seat.staged and overlaps_itself(seat.tensor("grad")):
+        for member in self.members if "grad" in self.writes else ():
+            if "grad" in member.staged and overlaps_itself(member.tensor("grad")):
                 raise Unsupported(
                     "the grad of a parameter overlaps itself in memory, and is written",
-                    seat.bound.binding,
+                    member.bound.binding,
                 )
         for v in {id(v): v for v in self.variants}.values():
             for n in v.traced.graph.live():
-                if n.op == "external" and not self.roster.still.is_apart(
+                if n.op == "external" and not self.active.snapshot.is_apart(
                     *span(n.attr("tensor").tensor)
                 ):
                     raise Unsupported(
@@ -111,22 +111,22 @@ class Work:
                     )
 
     def _column(self, column: Sequence[int]) -> Sequence[int]:
-        return column if self.whole else [column[i] for i in self.seats]
+        return column if self.whole else [column[i] for i in self.indices]
 
-    def take_numbers(self, numbers: list[Numbers]) -> None:
+    def take_numbers(self, numbers: list[Scalars]) -> None:
         """The rows of this step."""
-        taken = [numbers[lane] for lane in self.lane_order]
+        taken = [numbers[scalar_group] for scalar_group in self.group_order]
         if all(n.row_of is None for n in taken):
             self.rows = [n.rows[0] for n in taken]
             row_of = self.static_rows
         else:
             begins, self.rows = {}, []
-            for lane in self.lane_order:
-                begins[lane] = len(self.rows)
-                self.rows += numbers[lane].rows
+            for scalar_group in self.group_order:
+                begins[scalar_group] = len(self.rows)
+                self.rows += numbers[scalar_group].rows
             row_of = [
-                begins[lane] + (numbers[lane].row_of or [0] * (k + 1))[k]
-                for lane, k in self.sources
+                begins[scalar_group] + (numbers[scalar_group].row_of or [0] * (k + 1))[k]
+                for scalar_group, k in self.sources
             ]
         changed = row_of is not self.row_of
         self.row_of = [] if changed else row_of
@@ -135,28 +135,28 @@ class Work:
 
     def point_grads(self) -> None:
         """Take up the grads' addresses of this step."""
-        if self.grad_slot is not None and self.grads_seen != self.roster.grad_at:
-            self.launch.point(self.grad_slot, self._column(self.roster.grad_at))
-            self.grads_seen = self.roster.grad_at[:]
+        if self.grad_slot is not None and self.grads_seen != self.active.grad_at:
+            self.launch.point(self.grad_slot, self._column(self.active.grad_at))
+            self.grads_seen = self.active.grad_at[:]
 
     # ------------------------------------------------------------ what a step makes
 
     def prepare(self) -> None:
         """Allocate what the step makes, and copy what is laid out in another way."""
         for slot, s in self.fresh:
-            for k, seat in enumerate(self.members):
+            for k, member in enumerate(self.members):
                 spec = self.variants[k].traced.stores[s.name]
                 t = (
-                    _like(seat, s.dtype)
+                    _like(member, s.dtype)
                     if s.full
-                    else torch.empty(spec.shape, dtype=s.dtype, device=seat.p.device)
+                    else torch.empty(spec.shape, dtype=s.dtype, device=member.p.device)
                 )
                 self.launch.point_one(slot, k, t.data_ptr())
                 self.made.append((k, s.name, t))
         for k, slot in self.staged:
-            seat, s = self.members[k], self.plan.slots[slot]
-            held = seat.tensor(s.name).detach()
-            t = _like(seat, held.dtype)
+            member, s = self.members[k], self.plan.slots[slot]
+            held = member.tensor(s.name).detach()
+            t = _like(member, held.dtype)
             t.copy_(held)
             self.launch.point_one(slot, k, t.data_ptr())
             self.copies.append((held, t, slot))
@@ -164,29 +164,29 @@ class Work:
     def run_region(self, region: Region, over: dict[tuple[int, str], torch.Tensor]) -> None:
         """Let torch compute a region for all seats, batch by batch."""
         at, space = self.plan.regions.index(region), Workspace(self.members[0].p.device)
-        for torchs, members in self._batches(at, over):
-            self._compute(torchs, members, over, space)
+        for torchs, which in self._batches(at, over):
+            self._compute(torchs, which, over, space)
 
     def draws_of(self, region: Region) -> Iterator[tuple[int, Callable[[], None]]]:
         """For each seat, its place in the roster and what computes a region that draws."""
         at, space = self.plan.regions.index(region), Workspace(self.members[0].p.device)
         for k, torchs in enumerate(self._torchs(at)):
-            yield self.seats[k], partial(self._compute, torchs, [k], {}, space)
+            yield self.indices[k], partial(self._compute, torchs, [k], {}, space)
 
     def _compute(
-        self, torchs: TorchRegion, members: list[int], over: Mapping[Any, Any], space: Workspace
+        self, torchs: TorchRegion, which: list[int], over: Mapping[Any, Any], space: Workspace
     ) -> None:
-        first = members[0]
+        first = which[0]
         row, index = self.rows[self.row_of[first]], self.members[first].bound.index
-        seats = [self.members[k] for k in members]
+        members = [self.members[k] for k in which]
         try:
-            for given in torchs.run(seats, row, lambda name: over[index, name], space):
-                for k, value in zip(members, given.values, strict=True):
+            for given in torchs.run(members, row, lambda name: over[index, name], space):
+                for k, value in zip(which, given.values, strict=True):
                     self._take(k, given, value)
         except Failed as e:
-            if len(members) == 1:
-                raise _raised(seats[0], e) from e.__cause__
-            for k in members:  # one by one, to find out which it is
+            if len(which) == 1:
+                raise _raised(members[0], e) from e.__cause__
+            for k in which:  # one by one, to find out which it is
                 self._compute(torchs, [k], over, space)
 
     def _batches(self, at: int, over: Any) -> Iterator[tuple[TorchRegion, list[int]]]:
@@ -204,9 +204,9 @@ class Work:
                 row = self.rows[self.row_of[k]]
                 apart[like] = t.apart(row, lambda name, index=index: over[index, name])
             alike.setdefault((id(t), apart[like]), (t, []))[1].append(k)
-        for t, members in alike.values():
-            for begin in range(0, len(members), t.most):
-                yield t, members[begin : begin + t.most]
+        for t, which in alike.values():
+            for begin in range(0, len(which), t.most):
+                yield t, which[begin : begin + t.most]
 
     def _torchs(self, at: int) -> list[TorchRegion]:
         """Region `at` of each seat's variant."""
@@ -219,19 +219,19 @@ class Work:
 
     def _take(self, k: int, given: Given, value: torch.Tensor) -> None:
         """Keep what a region gives where kernels find it, and so that storing it cannot fail."""
-        seat, variant = self.members[k], self.variants[k]
-        if given.node.index in variant.plan.memory:
-            slot, _ = variant.plan.memory[given.node.index]
+        member, variant = self.members[k], self.variants[k]
+        if given.node.index in variant.plan.loadable_from:
+            slot, _ = variant.plan.loadable_from[given.node.index]
             s = self.plan.slots[slot]
-            t = value if given.own and _lies(value, seat, s) else _room(seat, s).copy_(value)
+            t = value if given.own and _lies(value, member, s) else _room(member, s).copy_(value)
             self.temps.append(t)
             self.launch.point_one(slot, k, t.data_ptr())
         for o in given.outputs:
             spec = variant.traced.stores.get(o.name) if o.kind == "state" else None
             if o.kind in ("p", "grad"):
-                held: Any = seat.tensor(o.kind).detach()
+                held: Any = member.tensor(o.kind).detach()
             elif isinstance(spec, TensorSpec):
-                held = seat.own.get(o.name)
+                held = member.own.get(o.name)
                 kept = isinstance(held, torch.Tensor) and held.shape == value.shape
                 if not kept or held.dtype != spec.dtype:
                     self.born.append((k, o.name, value.to(spec.dtype, copy=True)))
@@ -279,22 +279,22 @@ class Work:
             o = next(o for o in self.plan.graph.outputs if (o.kind, o.name) == (kind, name))
             place = self.plan.rows.get(o.node.index)
             if kind == "state" and place is not None:  # of one row the same object for all
-                for seat, at in zip(self.members, self.row_of, strict=True):
-                    seat.own[name] = self.rows[at][place]
+                for member, at in zip(self.members, self.row_of, strict=True):
+                    member.own[name] = self.rows[at][place]
                 continue
             for k in range(len(self.members)) if kind == "state" else self.firsts:
-                seat, value = self.members[k], self._number(k, o.node)
+                member, value = self.members[k], self._number(k, o.node)
                 if kind == "state":
-                    seat.own[name] = value
+                    member.own[name] = value
                 else:
-                    key, at = (seat.bound.index, name), self.seats[k]
+                    key, at = (member.bound.index, name), self.indices[k]
                     if key not in shared or at < shared[key][0]:
                         shared[key] = (at, value)
-        for seat, objects in self.objects:
-            seat.own.update(objects)
-        for seat in self.stateless:
-            if seat.own:  # its first state
-                self.roster.state[seat.p] = seat.own
+        for member, objects in self.objects:
+            member.own.update(objects)
+        for member in self.stateless:
+            if member.own:  # its first state
+                self.active.state[member.p] = member.own
 
     def release(self) -> None:
         """Let go of what was made for this step."""
@@ -309,36 +309,38 @@ class Work:
         """Each parameter with its norms, where the kernel has computed them."""
         values, value = self.plan.values, self.launch.value
         at = [values[o.node.index] for o in self.plan.graph.outputs if o.kind == "norm"]
-        for k, seat in enumerate(self.members):
-            yield seat.p, Norms(*(math.sqrt(value(k, i)) for i in at))
+        for k, member in enumerate(self.members):
+            yield member.p, Norms(*(math.sqrt(value(k, i)) for i in at))
 
 
-def _raised(seat: Seat, e: Failed) -> StepError:
+def _raised(member: Member, e: Failed) -> StepError:
     """What to say of a region that failed: which callback, and for which parameter."""
     assert e.__cause__ is not None
-    calls = seat.bound.binding.calls
+    calls = member.bound.binding.calls
     where = next((c.spec.where for c in calls if c.name == e.callback), e.callback)
-    at = next(i for i, p in enumerate(seat.bound.params) if p is seat.p)
-    return raised(where, seat.bound.name_of(at), e.__cause__, "No parameter has been stepped")
+    at = next(i for i, p in enumerate(member.bound.params) if p is member.p)
+    return raised(where, member.bound.name_of(at), e.__cause__, "No parameter has been stepped")
 
 
 def _python(dtype: torch.dtype) -> type:
     return bool if dtype is torch.bool else float if dtype.is_floating_point else int
 
 
-def _room(seat: Seat, s: Slot) -> torch.Tensor:
+def _room(member: Member, s: Slot) -> torch.Tensor:
     """Memory for a slot of a seat, in the layout that kernels see."""
-    return _like(seat, s.dtype) if s.full else torch.empty((), dtype=s.dtype, device=seat.p.device)
+    return (
+        _like(member, s.dtype) if s.full else torch.empty((), dtype=s.dtype, device=member.p.device)
+    )
 
 
-def _lies(value: torch.Tensor, seat: Seat, s: Slot) -> bool:
+def _lies(value: torch.Tensor, member: Member, s: Slot) -> bool:
     """Whether kernels can read a value where it is."""
     if value.dtype is not s.dtype or not s.full:
         return value.dtype is s.dtype and value.shape == ()
-    shape = tuple(seat.p.shape)
-    return tuple(value.shape) == shape and alike(value.stride(), seat.strides, shape)
+    shape = tuple(member.p.shape)
+    return tuple(value.shape) == shape and alike(value.stride(), member.strides, shape)
 
 
-def _like(seat: Seat, dtype: torch.dtype) -> torch.Tensor:
+def _like(member: Member, dtype: torch.dtype) -> torch.Tensor:
     """Memory in the layout that kernels see."""
-    return torch.empty_strided(seat.p.shape, seat.strides, dtype=dtype, device=seat.p.device)
+    return torch.empty_strided(member.p.shape, member.strides, dtype=dtype, device=member.p.device)

@@ -10,22 +10,22 @@ from typing import Any
 import torch
 
 from weft.engine.eager import loop as eager
+from weft.engine.eager.norms import Norms
 from weft.engine.fallback import Fallback, KernelMismatch, Unsupported
 from weft.engine.host.guards import Grads, watch_grads
-from weft.engine.ir.norms import Norms
 from weft.engine.ir.traced import static
 from weft.engine.plan.plan import Plan
-from weft.engine.runtime.active_set import Roster
-from weft.engine.runtime.members import Seat, take_seats
+from weft.engine.runtime.active_set import ActiveSet
+from weft.engine.runtime.members import Member, take_members
 from weft.engine.runtime.programs import (
-    Family,
-    Library,
     Program,
+    ProgramCache,
     Variant,
+    VariantSet,
     chain_key,
 )
-from weft.engine.runtime.replay import Repeat, repeat_of
-from weft.engine.runtime.scalars import Lane, Numbers, Untold, make_lanes
+from weft.engine.runtime.replay import Replay, replay_of
+from weft.engine.runtime.scalars import NoVariant, ScalarGroup, Scalars, scalar_groups_of
 from weft.engine.runtime.schedule import Schedule
 from weft.engine.runtime.verify import disagreement
 from weft.engine.trace import Example
@@ -50,12 +50,12 @@ class Fused:
     reasons = Fallback
 
     def __init__(self) -> None:
-        self.library = Library()
-        self.rosters: OrderedDict[Any, _Cast] = OrderedDict()
+        self.cache = ProgramCache()
+        self.active_sets: OrderedDict[Any, CompiledStep] = OrderedDict()
         self.params: list[torch.Tensor] = []
         self.grads = Grads([])
-        self.last: tuple[Any, _Cast] | None = None
-        self.repeated: Repeat | None = None
+        self.last: tuple[Any, CompiledStep] | None = None
+        self.replay: Replay | None = None
 
     def step(
         self,
@@ -71,181 +71,191 @@ class Fused:
             reasons: why a chain cannot; nothing has been written.
             NoNumber: why this step cannot; neither.
         """
-        self.library.norms, self.repeated = norms, None
-        cast = self._cast(groups, state, loss)
-        if cast is None:
+        self.cache.norms, self.replay = norms, None
+        compiled = self._compiled(groups, state, loss)
+        if compiled is None:
             return
-        numbers = self._numbers(cast, cast.roster.steps(), loss)
-        schedule = cast.schedule([n.which for n in numbers])
+        numbers = self._numbers(compiled, compiled.active.steps(), loss)
+        schedule = compiled.schedule([n.which for n in numbers])
         schedule.run(numbers, every)
         if norms is not None:
-            for work in schedule.works:
+            for work in schedule.cohorts:
                 norms.update(work.norms())
         elif loss is None and len(groups) == len(every):
-            self.repeated = cast.repeat(numbers)
+            self.replay = compiled.replay_of(numbers)
 
-    def _cast(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> "_Cast | None":
+    def _compiled(
+        self, groups: list[BoundGroup], state: MutableMapping, loss: Any
+    ) -> "CompiledStep | None":
         """The roster of this step: the one that is there, if it holds, or a new one."""
-        asked = (static(loss), self.library.norms is None, torch.get_default_dtype())
+        asked = (static(loss), self.cache.norms is None, torch.get_default_dtype())
         last = self.last
-        if last is not None and last[0] == asked and last[1].roster.holds_for(groups, state):
+        if last is not None and last[0] == asked and last[1].active.holds_for(groups, state):
             return last[1]
-        cast, self.last = self._other_cast(groups, state, loss, asked), None
-        if cast is not None:
-            self.last = asked, cast
-        return cast
+        compiled, self.last = self._other_compiled(groups, state, loss, asked), None
+        if compiled is not None:
+            self.last = asked, compiled
+        return compiled
 
-    def _other_cast(
+    def _other_compiled(
         self, groups: list[BoundGroup], state: MutableMapping, loss: Any, asked: tuple[Any, ...]
-    ) -> "_Cast | None":
+    ) -> "CompiledStep | None":
         """One of the last few rosters, for a pattern of grads that is back; or a new one."""
         params = list(chain.from_iterable([g.group["params"] for g in groups]))
         if len(params) != len(self.params) or not all(map(is_, params, self.params)):
             self.params, self.grads = params, watch_grads(params)
-            self.rosters.clear()
+            self.active_sets.clear()
         grads = self.grads
         have_memory = grads.look()
         key = (grads.which, *asked)
-        cast = self.rosters.get(key)
-        if have_memory and cast is not None and cast.roster.holds_for(groups, state):
-            self.rosters.move_to_end(key)
-            return cast
+        compiled = self.active_sets.get(key)
+        if have_memory and compiled is not None and compiled.active.holds_for(groups, state):
+            self.active_sets.move_to_end(key)
+            return compiled
         check_grads(groups)
         if not have_memory and any(map(has_sparse, groups)):
             raise SparseGrads
         eager.init_state(groups, state)
-        seats = take_seats(groups, state, self.library, loss)
-        if not seats:
+        members = take_members(groups, state, self.cache, loss)
+        if not members:
             return None
         if not have_memory:
             raise Unsupported("a grad has no memory of its own")
-        eager.agree_on_order({s.bound.binding.over for s in seats})
-        for stale in [k for k, c in self.rosters.items() if not c.roster.keeps_states()]:
-            del self.rosters[stale]  # not to keep the states that it holds
-        cast = self.rosters[key] = _Cast(Roster(seats, groups, state))
-        while len(self.rosters) > KEPT:
-            self.rosters.popitem(last=False)
-        if cast.roster.overlap:
-            self.rosters.clear()
+        eager.agree_on_order({s.bound.binding.over for s in members})
+        for stale in [k for k, c in self.active_sets.items() if not c.active.keeps_states()]:
+            del self.active_sets[stale]  # not to keep the states that it holds
+        compiled = self.active_sets[key] = CompiledStep(ActiveSet(members, groups, state))
+        while len(self.active_sets) > KEPT:
+            self.active_sets.popitem(last=False)
+        if compiled.active.overlap:
+            self.active_sets.clear()
             raise Unsupported("parameters, grads or states share memory")
-        return cast
+        return compiled
 
-    def _numbers(self, cast: "_Cast", steps: int | list[int], loss: Any) -> list[Numbers]:
+    def _numbers(
+        self, compiled: "CompiledStep", steps: int | list[int], loss: Any
+    ) -> list[Scalars]:
         """The numbers of every lane; what has no variant yet is traced first."""
         while True:
-            untold: dict[Any, Any] = {}
-            out: list[Numbers] = []
-            for lane in cast.lanes:
+            missing: dict[Any, Any] = {}
+            out: list[Scalars] = []
+            for scalar_group in compiled.scalar_groups:
                 try:
-                    out.append(lane.numbers(cast.roster, steps, loss))
-                except Untold as e:
-                    for seat, step in e.seats:
-                        untold.setdefault(seat.family, (seat, _example(seat, step, loss)))
-            if not untold:
-                _at_one_step(cast.lanes, steps)
+                    out.append(scalar_group.numbers(compiled.active, steps, loss))
+                except NoVariant as e:
+                    for member, step in e.members:
+                        missing.setdefault(
+                            member.variant_set, (member, _example(member, step, loss))
+                        )
+            if not missing:
+                _at_one_step(compiled.scalar_groups, steps)
                 return out
-            fresh = self.library.trace({f: example for f, (_, example) in untold.items()})
-            self.check(fresh, {f: seat for f, (seat, _) in untold.items()}, loss)
-            cast.arrange()
+            fresh = self.cache.trace({f: example for f, (_, example) in missing.items()})
+            self.check(fresh, {f: member for f, (member, _) in missing.items()}, loss)
+            compiled.arrange()
 
     def check(
-        self, fresh: list[tuple[Family, Variant]], seats: dict[Family, Seat], loss: Any
+        self, fresh: list[tuple[VariantSet, Variant]], members: dict[VariantSet, Member], loss: Any
     ) -> None:
         """Compare each new program with the eager loop, on the smallest parameter that it serves.
 
         Raises:
             KernelMismatch: where they disagree.
         """
-        smallest: dict[Any, tuple[Family, Variant]] = {}
-        for family, v in fresh:
-            key = (chain_key(family.binding), id(v.program))
+        smallest: dict[Any, tuple[VariantSet, Variant]] = {}
+        for variant_set, v in fresh:
+            key = (chain_key(variant_set.binding), id(v.program))
             held = smallest.get(key)
-            if held is None or _suits(seats[family]) < _suits(seats[held[0]]):
-                smallest[key] = (family, v)
-        for family, v in smallest.values():
-            seat = seats[family]
-            why = disagreement(seat, v, family.steps[-1], loss)
+            if held is None or _suits(members[variant_set]) < _suits(members[held[0]]):
+                smallest[key] = (variant_set, v)
+        for variant_set, v in smallest.values():
+            member = members[variant_set]
+            why = disagreement(member, v, variant_set.steps[-1], loss)
             if why is not None:
                 for f, variant in fresh:
                     f.variants.remove(variant)
-                raise KernelMismatch(why, seat.bound.binding)
+                raise KernelMismatch(why, member.bound.binding)
 
     # ------------------------------------------------------------ looking
 
     def plans(self) -> list[tuple[Program, Plan, int]]:
         """The programs that the last steps ran, and how many elements each served."""
         found: dict[int, tuple[Program, Plan, int]] = {}
-        for cast in self.rosters.values():
-            for schedule in cast.schedules.values():
-                for w in schedule.works:
+        for compiled in self.active_sets.values():
+            for schedule in compiled.schedules.values():
+                for w in schedule.cohorts:
                     found[id(w.program)] = (w.program, w.plan, w.launch.elements)
         return list(found.values())
 
     def source(self) -> str:
         """The C of all programs."""
-        return "\n".join(p.kernel.source for p in self.library.programs.values())
+        return "\n".join(p.kernel.source for p in self.cache.programs.values())
 
 
-def _at_one_step(lanes: list[Lane], steps: int | list[int]) -> None:
+def _at_one_step(scalar_groups: list[ScalarGroup], steps: int | list[int]) -> None:
     """Refuse what kernels compute for each parameter, where the first is to decide for its group."""
     if isinstance(steps, int):
         return
     taken: dict[int, set[int]] = {}
-    for lane in lanes:
-        if any(v.traced.same_step for v in lane.variants):
-            own = taken.setdefault(lane.first.bound.index, set())
-            own.update(steps[i] for i in lane.seats)
+    for scalar_group in scalar_groups:
+        if any(v.traced.same_step for v in scalar_group.variants):
+            own = taken.setdefault(scalar_group.first.bound.index, set())
+            own.update(steps[i] for i in scalar_group.indices)
     if any(len(own) > 1 for own in taken.values()):
         raise NoNumber("a shared value follows from the step, and parameters are at different ones")
 
 
-def _example(seat: Seat, step: int, loss: Any) -> Example:
+def _example(member: Member, step: int, loss: Any) -> Example:
     """The seat's example with the numbers that it has now."""
-    hypers = {k: v for k, v in seat.bound.group.items() if k not in NOT_HYPERS}
-    own = {k: v for k, v in seat.own.items() if not isinstance(v, torch.Tensor)}
+    hypers = {k: v for k, v in member.bound.group.items() if k not in NOT_HYPERS}
+    own = {k: v for k, v in member.own.items() if not isinstance(v, torch.Tensor)}
     return replace(
-        seat.family.example,
+        member.variant_set.example,
         hypers=hypers,
         step=step,
         loss=loss,
-        state={**seat.family.example.state, **own},
+        state={**member.variant_set.example.state, **own},
     )
 
 
-def _suits(seat: Seat) -> tuple[bool, int]:
+def _suits(member: Member) -> tuple[bool, int]:
     """How well a parameter suits a comparison, the best first: small, and yet of some elements."""
-    n = seat.p.numel()
+    n = member.p.numel()
     return (n < ENOUGH, n if n >= ENOUGH else -n)
 
 
-class _Cast:
+class CompiledStep:
     """A roster with its lanes and the schedules of its last patterns of variants."""
 
-    def __init__(self, roster: Roster):
-        self.roster = roster
+    def __init__(self, active: ActiveSet):
+        self.active = active
         self.arrange()
 
     def arrange(self) -> None:
         """Lanes anew: families have got variants."""
-        self.lanes: list[Lane] = make_lanes(self.roster.seats)
-        variants = {id(lane.variants): lane.variants for lane in self.lanes}.values()
-        self.roster.asked = any(v.traced.asked for held in variants for v in held)
+        self.scalar_groups: list[ScalarGroup] = scalar_groups_of(self.active.members)
+        variants = {
+            id(scalar_group.variants): scalar_group.variants for scalar_group in self.scalar_groups
+        }.values()
+        self.active.asked = any(v.traced.asked for held in variants for v in held)
         self.schedules: OrderedDict[Any, Schedule] = OrderedDict()
-        self.repeats: dict[Any, Repeat | None] = {}
+        self.replays: dict[Any, Replay | None] = {}
 
     def schedule(self, which: list[Any]) -> Schedule:
         """The schedule of one pattern of variants."""
         key = tuple(which)
         found = self.schedules.get(key)
         if found is None:
-            found = self.schedules[key] = Schedule(self.roster, self.lanes, which)
+            found = self.schedules[key] = Schedule(self.active, self.scalar_groups, which)
             while len(self.schedules) > KEPT:
-                self.repeats.pop(self.schedules.popitem(last=False)[0], None)
+                self.replays.pop(self.schedules.popitem(last=False)[0], None)
         return found
 
-    def repeat(self, numbers: list[Numbers]) -> Repeat | None:
+    def replay_of(self, numbers: list[Scalars]) -> Replay | None:
         """How a step that took such numbers is repeated."""
         key = tuple(n.which for n in numbers)
-        if key not in self.repeats:
-            self.repeats[key] = repeat_of(self.roster, self.schedules[key], self.lanes, numbers)
-        return self.repeats[key]
+        if key not in self.replays:
+            self.replays[key] = replay_of(
+                self.active, self.schedules[key], self.scalar_groups, numbers
+            )
+        return self.replays[key]

@@ -10,17 +10,17 @@ from weft.engine.empty import is_empty
 from weft.engine.fallback import Unsupported
 from weft.engine.host.guards import PLAIN
 from weft.engine.ir.traced import TensorSpec
-from weft.engine.runtime.programs import Family, Library
+from weft.engine.runtime.programs import ProgramCache, VariantSet
 from weft.engine.trace import Example
 from weft.groups import NOT_HYPERS, BoundGroup
 
-__all__ = ["EmptySeat", "Seat", "layout", "overlaps_itself", "take_seats"]
+__all__ = ["EmptyMember", "Member", "layout", "overlaps_itself", "take_members"]
 
 LOW = (torch.bfloat16, torch.float16)
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
 
-class Seat:
+class Member:
     """One parameter that steps.
 
     Attributes:
@@ -28,11 +28,11 @@ class Seat:
         staged: names of slots that are.
     """
 
-    __slots__ = ("bound", "family", "own", "p", "staged", "strides")
+    __slots__ = ("bound", "own", "p", "staged", "strides", "variant_set")
 
-    def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], family: Family,
+    def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], variant_set: VariantSet,
                  strides: tuple[int, ...], staged: frozenset[str]):  # fmt: skip
-        self.p, self.bound, self.own, self.family = p, bound, own, family
+        self.p, self.bound, self.own, self.variant_set = p, bound, own, variant_set
         self.strides, self.staged = strides, staged
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -44,7 +44,7 @@ class Seat:
         return held
 
 
-class EmptySeat(Seat):
+class EmptyMember(Member):
     """A parameter without elements: it counts steps, and runs nothing."""
 
     __slots__ = ()
@@ -105,30 +105,34 @@ def reads_grad(p: torch.dtype, grad: torch.dtype) -> bool:
     return grad is p or grad in LOW or (p in LOW and grad is torch.float32)
 
 
-def take_seats(groups: list[BoundGroup], state: Any, library: Library, loss: Any) -> list[Seat]:
+def take_members(
+    groups: list[BoundGroup], state: Any, cache: ProgramCache, loss: Any
+) -> list[Member]:
     """The parameters with a grad, each with its family.
 
     Raises:
         Unsupported: for the first that kernels cannot serve.
     """
-    seats: list[Seat] = []
-    families: dict[Any, Family] = {}
+    members: list[Member] = []
+    variant_sets: dict[Any, VariantSet] = {}
     for bound in groups:
         hypers = {k: v for k, v in bound.group.items() if k not in NOT_HYPERS}
         for i, p in enumerate(bound.params):
             if p.grad is not None:
                 own = state[p] if bound.binding.state_names or p in state else {}
                 try:
-                    seats.append(_seat(p, bound, i, own, hypers, library, families, loss))
+                    members.append(_member(p, bound, i, own, hypers, cache, variant_sets, loss))
                 except Unsupported as e:
                     e.binding = bound.binding
                     raise
-    return seats
+    return members
 
 
-def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families, loss) -> Seat:
+def _member(
+    p, bound: BoundGroup, i: int, own, hypers, cache: ProgramCache, variant_sets, loss
+) -> Member:
     if is_empty(p):
-        return EmptySeat(p, bound, own)
+        return EmptyMember(p, bound, own)
     name = f"parameter {bound.name_of(i)}"
     fit(p, p, name)
     if p.dtype not in DTYPES:
@@ -163,8 +167,8 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
             raise Unsupported(f"{what} overlaps itself in memory")
     plain = not staged and alike(strides, contiguous(shape), shape)
     key.append(plain)
-    family = families.get(tuple(key))
-    if family is None:
+    variant_set = variant_sets.get(tuple(key))
+    if variant_set is None:
         given = frozenset(k for k in own if k in hypers and bound.is_set(k))
         step = int(own["step"]) + 1 if bound.binding.keeps_step else 1
         example = Example(
@@ -177,13 +181,13 @@ def _seat(p, bound: BoundGroup, i: int, own, hypers, library: Library, families,
             loss,
             p.device,
             plain,
-            library.norms is not None,
+            cache.norms is not None,
             None if p.grad.dtype is p.dtype else p.grad.dtype,
             type(p),
             p.requires_grad,
         )
-        family = families[tuple(key)] = library.family(bound.binding, example)
-    return Seat(p, bound, own, family, strides, frozenset(staged))
+        variant_set = variant_sets[tuple(key)] = cache.variant_set(bound.binding, example)
+    return Member(p, bound, own, variant_set, strides, frozenset(staged))
 
 
 def overlaps_itself(t: torch.Tensor) -> bool:

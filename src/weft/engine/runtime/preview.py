@@ -15,10 +15,12 @@ from weft.engine.runtime.programs import Variant, planned
 from weft.engine.trace import Example
 from weft.groups import NOT_HYPERS, BoundGroup
 
-__all__ = ["ahead", "state_bytes"]
+__all__ = ["preview", "state_bytes"]
 
 
-def ahead(groups: list[BoundGroup], state: MutableMapping) -> list[tuple[BoundGroup, Variant, int]]:
+def preview(
+    groups: list[BoundGroup], state: MutableMapping
+) -> list[tuple[BoundGroup, Variant, int]]:
     """For each chain and shape of parameter, what it will run, and for how many elements.
 
     Empty where that cannot be told before there is a step.

@@ -1,6 +1,6 @@
 """Programs: what is traced, planned and compiled once, and shared by all parameters that can.
 
-A `Family` is one chain for one signature of parameter. It holds a `Variant` for each outcome of the
+A `VariantSet` is one chain for one signature of parameter. It holds a `Variant` for each outcome of the
 chain's conditions; variants of different shapes whose plans have the same skeleton share a `Program`,
 so a launch serves them together.
 """
@@ -15,10 +15,10 @@ import torch
 from weft.binding import Binding, Call
 from weft.engine.backends import for_device
 from weft.engine.backends.base import Backend, Kernel
+from weft.engine.eager.norms import Norms
 from weft.engine.fallback import EngineBug, Fallback, TooManyVariants, Unavailable
 from weft.engine.host.python_scalars import host_function, host_source
 from weft.engine.ir.graph import Node
-from weft.engine.ir.norms import Norms
 from weft.engine.ir.ops import HOST_SCOPE
 from weft.engine.ir.passes import uses_apart
 from weft.engine.ir.traced import Kept, TensorSpec
@@ -33,10 +33,10 @@ from weft.errors import NoNumber
 
 __all__ = [
     "MOST_VARIANTS",
-    "Family",
-    "Library",
     "Program",
+    "ProgramCache",
     "Variant",
+    "VariantSet",
     "chain_key",
     "planned",
 ]
@@ -172,7 +172,7 @@ def _number(x: Any) -> Any:
     return x if type(x) is float or type(x) is int else x.item() if hasattr(x, "item") else x
 
 
-class Family:
+class VariantSet:
     """One chain for one signature of parameter, and its variants so far."""
 
     def __init__(self, binding: Binding, example: Example):
@@ -181,7 +181,7 @@ class Family:
         self.steps: list[int] = []  # for which each was traced
 
 
-class Library:
+class ProgramCache:
     """The families and programs of one optimizer.
 
     Attributes:
@@ -192,48 +192,48 @@ class Library:
     norms: MutableMapping[torch.Tensor, Norms] | None = None
 
     def __init__(self) -> None:
-        self.families: dict[Any, Family] = {}
+        self.variant_sets: dict[Any, VariantSet] = {}
         self.programs: dict[Any, Program] = {}
         self.builds = 0
 
     def outcomes(self) -> int:
         """How many outcomes of conditions there were, shapes not counted."""
         most: dict[Any, int] = {}
-        for (chain, _), family in self.families.items():
-            most[chain] = max(most.get(chain, 0), len(family.variants))
+        for (chain, _), variant_set in self.variant_sets.items():
+            most[chain] = max(most.get(chain, 0), len(variant_set.variants))
         return sum(most.values())
 
-    def family(self, binding: Binding, example: Example) -> Family:
+    def variant_set(self, binding: Binding, example: Example) -> VariantSet:
         """The family of this signature."""
         key = (chain_key(binding), example.key())
-        found = self.families.get(key)
+        found = self.variant_sets.get(key)
         if found is None:
-            found = self.families[key] = Family(binding, example)
+            found = self.variant_sets[key] = VariantSet(binding, example)
         return found
 
-    def trace(self, wanted: Mapping[Family, Example]) -> list[tuple[Family, Variant]]:
+    def trace(self, wanted: Mapping[VariantSet, Example]) -> list[tuple[VariantSet, Variant]]:
         """Trace a variant of each family for its example, and build what is new, shapes together.
 
         Raises:
             Fallback: with the `binding` that it is about; nothing is kept of what was traced.
         """
-        fresh: list[tuple[Family, Variant]] = []
+        fresh: list[tuple[VariantSet, Variant]] = []
         alike: dict[Any, list[tuple[Variant, list[Any]]]] = {}
         binding_of: dict[Any, Binding] = {}
-        for family, example in wanted.items():
-            with _building(family.binding):
-                v = _variant(family, example)
+        for variant_set, example in wanted.items():
+            with _building(variant_set.binding):
+                v = _variant(variant_set, example)
                 skeleton, constants = v.plan.skeleton()
-            fresh.append((family, v))
-            key = v.backend, chain_key(family.binding), skeleton
-            binding_of[key] = family.binding
+            fresh.append((variant_set, v))
+            key = v.backend, chain_key(variant_set.binding), skeleton
+            binding_of[key] = variant_set.binding
             alike.setdefault(key, []).append((v, constants))
         for key, members in alike.items():
             with _building(binding_of[key]):
                 self._program(key, members)
-        for family, v in fresh:
-            family.variants.append(v)
-            family.steps.append(wanted[family].step)
+        for variant_set, v in fresh:
+            variant_set.variants.append(v)
+            variant_set.steps.append(wanted[variant_set].step)
         return fresh
 
     def _program(self, key: Any, members: list[tuple[Variant, list[Any]]]) -> None:
@@ -273,10 +273,10 @@ def _building(binding: Binding) -> Iterator[None]:
         raise EngineBug(f"building its kernel raised {type(e).__name__}: {e}", binding) from e
 
 
-def _variant(family: Family, example: Example) -> Variant:
-    if len(family.variants) >= MOST_VARIANTS:
+def _variant(variant_set: VariantSet, example: Example) -> Variant:
+    if len(variant_set.variants) >= MOST_VARIANTS:
         raise TooManyVariants(f"its conditions have more than {MOST_VARIANTS} outcomes")
-    return planned(family.binding, example)
+    return planned(variant_set.binding, example)
 
 
 def planned(binding: Binding, example: Example) -> Variant:

@@ -16,7 +16,7 @@ from weft.engine.ir.graph import Node, Output
 from weft.engine.ir.ops import evaluate
 from weft.engine.ir.vmap import Batch
 from weft.engine.plan.plan import Plan, Region
-from weft.engine.runtime.members import Seat
+from weft.engine.runtime.members import Member
 
 __all__ = ["BATCH", "Failed", "Given", "TorchRegion", "Workspace"]
 
@@ -98,17 +98,17 @@ class TorchRegion:
 
     def run(
         self,
-        seats: Sequence[Seat],
+        members: Sequence[Member],
         row: Sequence[Any],
         over: Callable[[str], torch.Tensor],
         space: Workspace,
     ) -> Iterator[Given]:
         """Compute the region for seats that nothing sets apart."""
-        many = len(seats)
+        many = len(members)
         recipe = self._recipes.get(many)
         if recipe is None:
             recipe = self._recipes[many] = _Recipe(self.plan, self.region, many)
-        values, lent = recipe.run(seats, row, over, space)
+        values, lent = recipe.run(members, row, over, space)
         for node, outputs, place in zip(
             self.region.gives, self.outputs, recipe.results, strict=True
         ):
@@ -165,13 +165,13 @@ class _Recipe:
 
     def run(
         self,
-        seats: Sequence[Seat],
+        members: Sequence[Member],
         row: Sequence[Any],
         over: Callable[[str], torch.Tensor],
         space: Workspace,
     ) -> tuple[dict[int, Any], set[int]]:
         """The values that are left, and the addresses of memory that others have too."""
-        device = seats[0].p.device
+        device = members[0].p.device
         lent: set[int] = set()
         values: dict[int, Any] = {
             i: value if place is None else row[place] for i, place, value in self.given
@@ -180,7 +180,7 @@ class _Recipe:
         for n, places, gone, back in self.steps:
             args = [values[i] for i in places]
             if n.op == "load":
-                value: Any = _load(n, seats)
+                value: Any = _load(n, members)
             elif n.op == "over":
                 value = over(n.attr("name"))
                 value = value.item() if n.is_host else value.to(n.dtype)
@@ -196,7 +196,7 @@ class _Recipe:
                     raise  # of nobody's making
                 except Exception as e:
                     raise Failed(n.source) from e
-            others = n.op in ("over", "external") or (n.op == "load" and len(seats) == 1)
+            others = n.op in ("over", "external") or (n.op == "load" and len(members) == 1)
             if others and not n.is_host:
                 lent.add(value.untyped_storage().data_ptr())
             values[n.index] = value
@@ -224,8 +224,8 @@ def _fills_buffer(n: Node, args: list[Any]) -> bool:
     return isinstance(args[0], torch.Tensor) and all(t.is_contiguous() for t in tensors)
 
 
-def _load(n: Node, seats: Sequence[Seat]) -> torch.Tensor:
+def _load(n: Node, members: Sequence[Member]) -> torch.Tensor:
     """A slot of all seats; of a single one as it is, as nothing in a region writes."""
     slot = n.attr("slot")
-    held = [seat.tensor(slot).detach() for seat in seats]
+    held = [member.tensor(slot).detach() for member in members]
     return (held[0] if len(held) == 1 else torch.stack(held)).to(n.dtype)

@@ -13,52 +13,52 @@ from typing import Any
 import torch
 
 from weft.engine.host import native as c
-from weft.engine.host.guards import MOVED, REPLACED, StillFromC
+from weft.engine.host.guards import MOVED, REPLACED, NativeSnapshot
 from weft.engine.host.scalar_code import Code, assemble
-from weft.engine.runtime.active_set import Roster
-from weft.engine.runtime.scalars import Lane, Numbers
+from weft.engine.runtime.active_set import ActiveSet
+from weft.engine.runtime.scalars import ScalarGroup, Scalars
 from weft.engine.runtime.schedule import Schedule
 
-__all__ = ["Repeat", "repeat_of"]
+__all__ = ["Replay", "replay_of"]
 
 
-class Repeat:
+class Replay:
     """One step's schedule, to be run again."""
 
     def __init__(
         self,
-        roster: Roster,
-        still: StillFromC,
+        active: ActiveSet,
+        snapshot: NativeSnapshot,
         schedule: Schedule,
         codes: Sequence[tuple[int, int, Code]],
     ):
         """`codes`: for each row its work, its place in that work's table, and what computes it."""
-        self.roster, self.schedule = roster, schedule
+        self.active, self.schedule = active, schedule
         self.floats = torch.get_default_dtype()
-        works = schedule.works
+        cohorts = schedule.cohorts
         self.kept: list[Any] = [code for *_, code in codes]
         rows = [
             c.ScalarRow(
-                inputs=works[w].launch.inputs, row=row, step=code.step, leaves=len(code.leaves) // 3,
+                inputs=cohorts[w].launch.inputs, row=row, step=code.step, leaves=len(code.leaves) // 3,
                 codes=len(code.codes) // 6, outputs=len(code.output), leaf=_at(code.leaves),
                 code=_at(code.codes), output=_at(code.output), reg=_at(code.registers),
             )
             for w, row, code in codes
         ]  # fmt: skip
-        reading = [w for w in works if w.grad_slot is not None]
-        which = [array("q", w.seats) for w in reading]
+        reading = [w for w in cohorts if w.grad_slot is not None]
+        which = [array("q", w.indices) for w in reading]
         columns = [
             c.Column(inputs=w.launch.inputs, slot=w.grad_slot, which=_at(at))
             for w, at in zip(reading, which, strict=True)
         ]
         numbers, column = (c.ScalarRow * len(rows))(*rows), (c.Column * len(columns))(*columns)
         self.c = c.Replay(
-            watched=still.address, rows=len(rows), columns=len(columns), counts=roster.counts.address,
+            watched=snapshot.address, rows=len(rows), columns=len(columns), counts=active.counts.address,
             scalar_row=ctypes.addressof(numbers), column=ctypes.addressof(column),
         )  # fmt: skip
         self.kept += [which, numbers, column]
         self.address, self.ready = ctypes.addressof(self.c), c.native().ready
-        traced = {id(v): v.traced for w in works for v in w.variants}.values()
+        traced = {id(v): v.traced for w in cohorts for v in w.variants}.values()
         self.captures = [capture for t in traced for capture in t.captures]
 
     def run(
@@ -68,14 +68,14 @@ class Repeat:
 
         `reselects` says whether hypers that were replaced select another chain.
         """
-        if torch.get_default_dtype() is not self.floats or not self.roster.serves(groups, state):
+        if torch.get_default_dtype() is not self.floats or not self.active.serves(groups, state):
             return False
         for capture in self.captures:
             if not capture.holds():
                 return False
         seen = self.ready(self.address, torch.get_num_threads())
         if seen & MOVED:
-            for w in self.schedule.works:
+            for w in self.schedule.cohorts:
                 w.grads_seen = None  # whether they were taken up is not told
         if seen and (seen & ~(MOVED | REPLACED) or (seen & REPLACED and reselects())):
             return False
@@ -83,29 +83,32 @@ class Repeat:
         return True
 
 
-def repeat_of(
-    roster: Roster, schedule: Schedule, lanes: Sequence[Lane], numbers: Sequence[Numbers]
-) -> Repeat | None:
+def replay_of(
+    active: ActiveSet,
+    schedule: Schedule,
+    scalar_groups: Sequence[ScalarGroup],
+    numbers: Sequence[Scalars],
+) -> Replay | None:
     """The repetition of a step that took these numbers; None where more than C can tell goes into it."""
-    still = roster.still
-    uniform = len(roster.counts) in (0, len(roster.seats)) and all(
+    snapshot = active.snapshot
+    uniform = len(active.counts) in (0, len(active.members)) and all(
         n.row_of is None for n in numbers
     )
-    simple = schedule.steps is not None and roster.fixed and not roster.set and not roster.plain
-    if roster.asked or not (simple and uniform and isinstance(still, StillFromC)):
+    simple = schedule.steps is not None and active.fixed and not active.set and not active.plain
+    if active.asked or not (simple and uniform and isinstance(snapshot, NativeSnapshot)):
         return None
-    if any(w.launch.inputs is None for w in schedule.works):
+    if any(w.launch.inputs is None for w in schedule.cohorts):
         return None
     codes: list[tuple[int, int, Code]] = []
-    for w, work in enumerate(schedule.works):
-        for row, lane in enumerate(work.lane_order):
-            variant = lanes[lane].variants[numbers[lane].which]
-            place = still.places(lanes[lane].first.bound.group)
+    for w, work in enumerate(schedule.cohorts):
+        for row, scalar_group in enumerate(work.group_order):
+            variant = scalar_groups[scalar_group].variants[numbers[scalar_group].which]
+            place = snapshot.places(scalar_groups[scalar_group].first.bound.group)
             code = assemble(variant.traced, variant.row, place.get)
             if code is None:
                 return None
             codes.append((w, row, code))
-    return Repeat(roster, still, schedule, codes)
+    return Replay(active, snapshot, schedule, codes)
 
 
 def _at(a: array) -> int:

@@ -13,12 +13,12 @@ from weft.engine.backends.base import WholeStep
 from weft.engine.empty import count
 from weft.engine.fallback import Unsupported
 from weft.engine.plan.plan import Region
-from weft.engine.runtime.active_set import Roster
-from weft.engine.runtime.cohort import Work
+from weft.engine.runtime.active_set import ActiveSet
+from weft.engine.runtime.cohort import Cohort
 from weft.engine.runtime.interrupts import Uninterrupted
-from weft.engine.runtime.members import EmptySeat
+from weft.engine.runtime.members import EmptyMember
 from weft.engine.runtime.programs import Variant
-from weft.engine.runtime.scalars import Lane, Numbers
+from weft.engine.runtime.scalars import ScalarGroup, Scalars
 from weft.errors import StepError
 from weft.groups import BoundGroup
 
@@ -31,39 +31,39 @@ increment_version = torch._C._increment_version
 class Schedule:
     """The works of one pattern of variants over a roster."""
 
-    def __init__(self, roster: Roster, lanes: list[Lane], which: list[Any]):
-        self.roster = roster
-        by_program: dict[Any, Work] = {}
+    def __init__(self, active: ActiveSet, scalar_groups: list[ScalarGroup], which: list[Any]):
+        self.active = active
+        by_program: dict[Any, Cohort] = {}
         order: list[tuple[int, int, int, Variant]] = []
-        for at, (lane, chosen) in enumerate(zip(lanes, which, strict=True)):
-            for k, i in enumerate(lane.seats):
-                v = roster.seats[i].family.variants[
+        for at, (scalar_group, chosen) in enumerate(zip(scalar_groups, which, strict=True)):
+            for k, i in enumerate(scalar_group.indices):
+                v = active.members[i].variant_set.variants[
                     chosen if isinstance(chosen, int) else chosen[k]
                 ]
                 order.append((i, at, k, v))
         for i, at, k, v in sorted(order, key=lambda x: x[0]):
             assert v.program is not None
-            work = by_program.setdefault(id(v.program), Work(v.program, roster))
-            work.seats.append(i)
+            work = by_program.setdefault(id(v.program), Cohort(v.program, active))
+            work.indices.append(i)
             work.variants.append(v)
             work.sources.append((at, k))
-        self.works = list(by_program.values())
-        for work in self.works:
+        self.cohorts = list(by_program.values())
+        for work in self.cohorts:
             work.finish()
-        self.written = [s.p for w in self.works if "p" in w.writes for s in w.members]
-        self.writes_grads = any("grad" in w.writes for w in self.works)
+        self.written = [s.p for w in self.cohorts if "p" in w.writes for s in w.members]
+        self.writes_grads = any("grad" in w.writes for w in self.cohorts)
         self.drawing = self._drawing()
         self.counting = [  # their chains keep the count of steps themselves
             (s.bound, s.p)
-            for s in roster.seats
-            if isinstance(s, EmptySeat) and not s.bound.binding.keeps_step
+            for s in active.members
+            if isinstance(s, EmptyMember) and not s.bound.binding.keeps_step
         ]
-        simple = all(map(_simple, self.works)) and not self.counting
+        simple = all(map(_simple, self.cohorts)) and not self.counting
         self.steps = self._steps() if simple else None
 
-    def _drawing(self) -> list[tuple[Work, Region]]:
+    def _drawing(self) -> list[tuple[Cohort, Region]]:
         """The regions that draw random numbers, where those of several works have to take turns."""
-        every = [(w, r) for w in self.works for r in w.plan.regions if r.draws]
+        every = [(w, r) for w in self.cohorts for r in w.plan.regions if r.draws]
         if len(every) > 1 and any(r.before for _, r in every):
             raise Unsupported(
                 "parameters of several kinds draw random numbers after a value over all"
@@ -72,15 +72,15 @@ class Schedule:
 
     def _steps(self) -> WholeStep | None:
         """Launches that are all that the step does; None where several backends run them."""
-        backends = {w.program.backend for w in self.works}
+        backends = {w.program.backend for w in self.cohorts}
         if len(backends) != 1:
             return None
-        launches = [w.launch for w in self.works]
-        return backends.pop().whole_step(launches, self.roster.counts.address)
+        launches = [w.launch for w in self.cohorts]
+        return backends.pop().whole_step(launches, self.active.counts.address)
 
-    def run(self, numbers: list[Numbers], groups: list[BoundGroup]) -> None:
+    def run(self, numbers: list[Scalars], groups: list[BoundGroup]) -> None:
         """One step; `groups` get the shared values that it decides."""
-        for w in self.works:
+        for w in self.cohorts:
             w.take_numbers(numbers)
             w.point_grads()
         if self.steps is not None:
@@ -90,13 +90,13 @@ class Schedule:
             shared: dict[tuple[int, str], tuple[int, Any]] = {}
             try:
                 self._run_in_turns()
-                for w in self.works:
+                for w in self.cohorts:
                     w.store(shared)
             finally:
-                for w in self.works:
+                for w in self.cohorts:
                     w.release()
-            self.roster.counts.advance()
-            count(self.counting, self.roster.state)
+            self.active.counts.advance()
+            count(self.counting, self.active.state)
             self._tell_autograd()
             for (index, name), (_, value) in shared.items():
                 groups[index].group[name] = value
@@ -115,7 +115,7 @@ class Schedule:
             increment_version(
                 [
                     s.p.grad
-                    for w in self.works
+                    for w in self.cohorts
                     if "grad" in w.writes
                     for s in w.members
                     if s.p.grad is not None
@@ -123,22 +123,22 @@ class Schedule:
             )
 
     def _run_in_turns(self) -> None:
-        for w in self.works:
+        for w in self.cohorts:
             w.prepare()
         draws = [draw for w, region in self.drawing for draw in w.draws_of(region)]
         for _, draw in sorted(draws, key=lambda d: d[0]):
             draw()
-        for w in self.works:
+        for w in self.cohorts:
             for region in w.plan.regions:
                 if region.before == 0 and (w, region) not in self.drawing:
                     w.run_region(region, {})
-        for w in self.works:  # here, as several values may wait at the end of the first phase
+        for w in self.cohorts:  # here, as several values may wait at the end of the first phase
             w.passed, w.ran = set(), set()
-            w.launch.tie(0)
-        at = dict.fromkeys(self.works, 0)
-        over: dict[Work, dict[tuple[int, str], torch.Tensor]] = {w: {} for w in self.works}
+            w.launch.run_scalars(0)
+        at = dict.fromkeys(self.cohorts, 0)
+        over: dict[Cohort, dict[tuple[int, str], torch.Tensor]] = {w: {} for w in self.cohorts}
         while True:
-            waiting = [w for w in self.works if not _last_stretch(w, at[w])]
+            waiting = [w for w in self.cohorts if not _last_stretch(w, at[w])]
             for w in waiting:
                 at[w] = _advance(w, at[w])
             if not waiting:
@@ -150,27 +150,27 @@ class Schedule:
                 w.passed.add(name)
                 if not _names(w, at[w]):
                     at[w] += 1
-                    w.launch.tie(at[w])
+                    w.launch.run_scalars(at[w])
                     for region in w.plan.regions:
                         if region.before == at[w]:
                             w.run_region(region, over[w])
-        for w in self.works:  # they write, when nothing is left that can fail
+        for w in self.cohorts:  # they write, when nothing is left that can fail
             _advance(w, at[w])
 
 
-def _simple(w: Work) -> bool:
+def _simple(w: Cohort) -> bool:
     """Whether a work's kernel is all there is of it."""
     plan = w.plan
     made = w.fresh or w.staged or w.variant.numbers or any(v.objects for v in w.variants)
     return not (made or plan.regions or plan.barriers or plan.copies)
 
 
-def _last_stretch(w: Work, at: int) -> bool:
+def _last_stretch(w: Cohort, at: int) -> bool:
     """Whether a work waits for nothing any more, from phase `at` on."""
     return not any(_names(w, k) for k in range(at, len(w.plan.phases)))
 
 
-def _advance(w: Work, at: int) -> int:
+def _advance(w: Cohort, at: int) -> int:
     """Run a work to its next barrier: the phase that waits at its end, or how many there are."""
     begin, last = at, len(w.plan.phases)
     if _names(w, at) and at in w.ran:
@@ -183,59 +183,59 @@ def _advance(w: Work, at: int) -> int:
     return end
 
 
-def _names(w: Work, at: int) -> set[str]:
+def _names(w: Cohort, at: int) -> set[str]:
     """The values that phase `at` of a work waits for at its end."""
     return {o.name for o in w.plan.barriers.get(at, ())} - w.passed
 
 
-def _ready(waiting: list[Work], at: dict[Work, int]) -> str:
+def _ready(waiting: list[Cohort], at: dict[Cohort, int]) -> str:
     """A value that no waiting work has still ahead of the one it waits for."""
     for w in waiting:
         for name in sorted(_names(w, at[w])):
-            ahead = (
+            preview = (
                 o.name
                 for x in waiting
                 for k, os in x.plan.barriers.items()
                 if k > at[x]
                 for o in os
             )
-            if name not in ahead:
+            if name not in preview:
                 return name
     names = sorted({n for w in waiting for n in _names(w, at[w])})
     raise StepError(f"chains of one optimizer combine {names} in opposite orders: make them agree")
 
 
 def _combine(
-    name: str, works: list[Work], over: dict[Work, dict[tuple[int, str], torch.Tensor]]
+    name: str, cohorts: list[Cohort], over: dict[Cohort, dict[tuple[int, str], torch.Tensor]]
 ) -> None:
     """Combine the parts of all seats, in double and in their order; give every work the result."""
     parts: dict[Any, list[tuple[torch.Tensor, torch.Tensor]]] = {}  # of a scope: seats, values
     wide: set[Any] = set()
     op = "sum"
-    for w in works:
+    for w in cohorts:
         o = next(o for os in w.plan.barriers.values() for o in os if o.name == name)
         values = w.parts(o)
-        for bound, members in w.by_group:
+        for bound, which in w.by_group:
             op, scope = _over(bound, name)
-            parts.setdefault(scope, []).append((w.places[members], values[members]))
+            parts.setdefault(scope, []).append((w.places[which], values[which]))
             wide |= {scope} if o.node.dtype is torch.float64 else set()
     combined: dict[Any, torch.Tensor] = {}
     for scope, several in parts.items():
-        seats, values = map(torch.cat, zip(*several, strict=True))
+        members, values = map(torch.cat, zip(*several, strict=True))
         value = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}[op](
-            values[seats.argsort()]
+            values[members.argsort()]
         )
         combined[scope] = value.to(torch.float64 if scope in wide else torch.float32)
-    for w in works:
+    for w in cohorts:
         places = [
             w.plan.values[n.index] for n in w.plan.graph.nodes
             if n.op == "over" and n.attr("name") == name and n.index in w.plan.values
         ]  # fmt: skip
-        for bound, members in w.by_group:
+        for bound, which in w.by_group:
             value = combined[_over(bound, name)[1]]
             over[w][bound.index, name] = value
             for place in places:
-                w.values[members, place] = value.item()
+                w.values[which, place] = value.item()
 
 
 def _over(bound: BoundGroup, name: str) -> tuple[str, int | None]:

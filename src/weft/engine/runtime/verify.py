@@ -10,10 +10,10 @@ import torch
 from weft.callback import function_of
 from weft.engine.eager import loop as eager
 from weft.engine.rng import reseed, undrawn
-from weft.engine.runtime.active_set import Roster
-from weft.engine.runtime.members import Seat
+from weft.engine.runtime.active_set import ActiveSet
+from weft.engine.runtime.members import Member
 from weft.engine.runtime.programs import Variant
-from weft.engine.runtime.scalars import make_lanes
+from weft.engine.runtime.scalars import scalar_groups_of
 from weft.engine.runtime.schedule import Schedule
 from weft.groups import NOT_HYPERS, BoundGroup
 
@@ -24,21 +24,21 @@ FLIPS = 0.02  # the share of elements that may differ: a sign, a rounding at the
 NOTE = "agrees with eager, by the second rules"  # other rules, other words: a verdict outlives them
 
 
-def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | None:
+def disagreement(member: Member, variant: Variant, step: int, loss: Any) -> str | None:
     """How a kernel differs from the eager loop for a parameter like this one; None where it agrees.
 
     The verdict is kept with the kernel, so that it is reached once for each chain and machine.
     """
     assert variant.program is not None
     kernel = variant.program.kernel
-    chain = fingerprint(seat, variant, loss)
+    chain = fingerprint(member, variant, loss)
     if chain is not None and chain in kernel.notes.get(NOTE, ()):
         return None
-    held = {id(g): (g, g.get_state()) for g in _generators(seat, variant)}
+    held = {id(g): (g, g.get_state()) for g in _generators(member, variant)}
     try:
-        with torch.no_grad(), seat.p.device, undrawn():  # not the user's default device
+        with torch.no_grad(), member.p.device, undrawn():  # not the user's default device
             reseed()  # a number that was drawn for the trace is not drawn again
-            found = _compare(seat, variant, step, loss, [g for g, _ in held.values()])
+            found = _compare(member, variant, step, loss, [g for g, _ in held.values()])
     finally:
         for generator, state in held.values():
             generator.set_state(state)
@@ -47,23 +47,23 @@ def disagreement(seat: Seat, variant: Variant, step: int, loss: Any) -> str | No
     return found
 
 
-def _generators(seat: Seat, variant: Variant) -> list[torch.Generator]:
+def _generators(member: Member, variant: Variant) -> list[torch.Generator]:
     """Whatever random numbers the chain may draw from."""
     known = [c.value for c in variant.traced.captures]
-    known += [*seat.bound.group.values(), *seat.own.values()]
+    known += [*member.bound.group.values(), *member.own.values()]
     return [torch.default_generator, *(g for g in known if isinstance(g, torch.Generator))]
 
 
 def _compare(
-    seat: Seat, variant: Variant, step: int, loss: Any, sources: list[torch.Generator]
+    member: Member, variant: Variant, step: int, loss: Any, sources: list[torch.Generator]
 ) -> str | None:
     """Both engines on the furthest from what is that takes this variant, and that says something.
 
     Whatever the tracer took for constant shows where it moves: hypers, the step, the loss, states
     that are zero as yet.
     """
-    hypers = {k: v for k, v in seat.bound.group.items() if k not in NOT_HYPERS}
-    moved = {k: v if k in seat.own else _perturbed(v) for k, v in hypers.items()}
+    hypers = {k: v for k, v in member.bound.group.items() if k not in NOT_HYPERS}
+    moved = {k: v if k in member.own else _perturbed(v) for k, v in hypers.items()}
     trials = [
         (moved, True, step + 2, _perturbed(loss)),
         (moved, True, step, loss),
@@ -72,9 +72,9 @@ def _compare(
     ]
     for at, (values, filled, now, cost) in enumerate(trials):
         last = at == len(trials) - 1
-        if not last and not _takes(variant, values, seat, now, cost):
+        if not last and not _takes(variant, values, member, now, cost):
             continue
-        a, b = (_clone(seat, values, filled, now) for _ in range(2))
+        a, b = (_clone(member, values, filled, now) for _ in range(2))
         states = _states(a)
         _seed(sources)
         try:
@@ -99,24 +99,24 @@ def _seed(sources: list[torch.Generator]) -> None:
         g.manual_seed(0)
 
 
-def _takes(variant: Variant, hypers: dict[str, Any], seat: Seat, step: int, loss: Any) -> bool:
+def _takes(variant: Variant, hypers: dict[str, Any], member: Member, step: int, loss: Any) -> bool:
     """Whether these numbers lead to the variant."""
     try:
-        return variant.host(*variant.leaves(hypers, seat.own, step, loss)) is not None
+        return variant.host(*variant.leaves(hypers, member.own, step, loss)) is not None
     except (ArithmeticError, ValueError):
         return False
 
 
-def _held_to(a: Seat, b: Seat, variant: Variant, step: int, loss: Any) -> str | None:
+def _held_to(a: Member, b: Member, variant: Variant, step: int, loss: Any) -> str | None:
     """How the kernel differs on `b` from what the eager loop has made of `a`."""
-    which = b.family.variants.index(variant)
+    which = b.variant_set.variants.index(variant)
     before = b.p.detach().clone()
-    roster = Roster([b], [b.bound], _states(b))
-    lanes = make_lanes([b])
-    numbers = [lane.numbers(roster, step, loss) for lane in lanes]
+    active = ActiveSet([b], [b.bound], _states(b))
+    scalar_groups = scalar_groups_of([b])
+    numbers = [scalar_group.numbers(active, step, loss) for scalar_group in scalar_groups]
     if numbers[0].which != which:
         return None  # the guards of another variant hold too; it is checked when it is taken
-    Schedule(roster, lanes, [which]).run(numbers, [b.bound])
+    Schedule(active, scalar_groups, [which]).run(numbers, [b.bound])
     return _difference(a, b, before, _tolerance(variant, before.dtype))
 
 
@@ -126,34 +126,34 @@ def _tolerance(variant: Variant, dtype: torch.dtype) -> float:
     return max(TOLERANCE.get(d, 0.0) for d in (dtype, *used))
 
 
-def _clone(seat: Seat, hypers: dict[str, Any], filled: bool, step: int) -> Seat:
+def _clone(member: Member, hypers: dict[str, Any], filled: bool, step: int) -> Member:
     """The parameter with its state on other memory, with a grad that is not zero.
 
     `filled`: nor are the states that look like the parameter; `step` is the one it takes next.
     """
     noise = torch.Generator().manual_seed(1)
-    p = _copy(seat.p)
-    p = torch.nn.Parameter(p) if type(seat.p) is torch.nn.Parameter else p
-    p.requires_grad_(seat.p.requires_grad)
-    assert seat.p.grad is not None
-    if seat.p.grad.dtype is not p.dtype:
-        p.grad_dtype = seat.p.grad.dtype
-    p.grad = _copy(seat.p.grad)
+    p = _copy(member.p)
+    p = torch.nn.Parameter(p) if type(member.p) is torch.nn.Parameter else p
+    p.requires_grad_(member.p.requires_grad)
+    assert member.p.grad is not None
+    if member.p.grad.dtype is not p.dtype:
+        p.grad_dtype = member.p.grad.dtype
+    p.grad = _copy(member.p.grad)
     scale = float(p.grad.abs().mean()) if p.numel() else 1.0
     size = scale if 0 < scale < 1e4 else 1.0
     random = torch.randn(p.shape, generator=noise, dtype=torch.float64)
-    if "grad" in seat.staged and 0 in p.grad.stride():
-        p.grad = torch.empty_strided(p.shape, seat.strides, dtype=p.grad.dtype, device=p.device)
+    if "grad" in member.staged and 0 in p.grad.stride():
+        p.grad = torch.empty_strided(p.shape, member.strides, dtype=p.grad.dtype, device=p.device)
     p.grad.copy_(random * size)
-    own = {k: _copy(v) if isinstance(v, torch.Tensor) else v for k, v in seat.own.items()}
+    own = {k: _copy(v) if isinstance(v, torch.Tensor) else v for k, v in member.own.items()}
     for value in own.values():
         if filled and isinstance(value, torch.Tensor) and value.shape == p.shape:
             _fill(value, random.abs() * size)
-    if seat.bound.binding.keeps_step:
+    if member.bound.binding.keeps_step:
         own["step"] = torch.full_like(own["step"], step - 1)
     group = {**hypers, "params": [p]}
-    bound = BoundGroup(0, group, seat.bound.binding, set(seat.bound.given))
-    return Seat(p, bound, own, seat.family, seat.strides, seat.staged)
+    bound = BoundGroup(0, group, member.bound.binding, set(member.bound.given))
+    return Member(p, bound, own, member.variant_set, member.strides, member.staged)
 
 
 def _fill(state: torch.Tensor, positive: torch.Tensor) -> None:
@@ -172,10 +172,10 @@ def _copy(t: torch.Tensor) -> torch.Tensor:
     return t.clone()
 
 
-def _states(seat: Seat) -> defaultdict:
+def _states(member: Member) -> defaultdict:
     out: defaultdict = defaultdict(dict)
-    if seat.own or seat.bound.binding.state_names:
-        out[seat.p] = seat.own
+    if member.own or member.bound.binding.state_names:
+        out[member.p] = member.own
     return out
 
 
@@ -190,7 +190,7 @@ def _perturbed(value: Any) -> Any:
     return value
 
 
-def _difference(a: Seat, b: Seat, before: torch.Tensor, least: float) -> str | None:
+def _difference(a: Member, b: Member, before: torch.Tensor, least: float) -> str | None:
     exact = before.double()
     rounding = 4 * torch.finfo(before.dtype).eps * exact.abs()
     # a rate is small beside what it moves
@@ -247,9 +247,9 @@ def _distance(x: Any, y: Any) -> str:
 # ---------------------------------------------------------------- the verdict's key
 
 
-def fingerprint(seat: Seat, variant: Variant, loss: Any) -> str | None:
+def fingerprint(member: Member, variant: Variant, loss: Any) -> str | None:
     """What the chain's code and its numbers' are, and of what kind; None where that cannot be seen."""
-    binding, group = seat.bound.binding, seat.bound.group
+    binding, group = member.bound.binding, member.bound.group
     kinds = [(name, _kind(group[name])) for name in sorted(binding.hyper_names & group.keys())]
     parts: list[Any] = [torch.__version__, *variant.identity[1:], kinds, _kind(loss)]
     for call in binding.calls:

@@ -1,4 +1,4 @@
-"""Running a chain on proxies, by the rules of the eager loop: `weft.engine.eager.loop.Turn`, in symbols."""
+"""Running a chain on proxies, by the rules of the eager loop: `ParamStep`, in symbols."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 class ChainTrace:
-    """One trace of a chain: the values of its names, as `Turn` holds them."""
+    """One trace of a chain: the values of its names, as `ParamStep` holds them."""
 
     def __init__(self, binding: Binding, example: Example):
         self.binding, self.example = binding, example

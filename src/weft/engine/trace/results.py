@@ -7,8 +7,8 @@ import torch
 
 from weft.binding import Binding
 from weft.declared import scalar_dtype
+from weft.engine.eager.norms import Norms
 from weft.engine.ir.graph import Node
-from weft.engine.ir.norms import Norms
 from weft.engine.ir.traced import Example, Kept, TensorSpec, Traced, Untraceable
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy

@@ -29,7 +29,7 @@ typedef struct {
 } weft_table;
 
 typedef void weft_chunk_fn(const weft_table *, int phase, int64_t t, int64_t start, int64_t n, double *partial);
-typedef void weft_knot_fn(const weft_table *, int phase, int64_t t, const double *partial, int64_t chunks);
+typedef void weft_scalars_fn(const weft_table *, int phase, int64_t t, const double *partial, int64_t chunks);
 
 #define WEFT_BLOCK 512 /* elements between two looks at the reductions */
 #define WEFT_LANES 16

@@ -37,7 +37,7 @@ class Planned(ctypes.Structure):
     """`weft_launch` of phases.c."""
 
     _fields_ = (
-        *((n, POINTER) for n in ("table", "chunk", "knot")),
+        *((n, POINTER) for n in ("table", "chunk", "scalars")),
         *((n, LONG) for n in ("phases", "alone")),
     )
 
@@ -61,10 +61,10 @@ def phases() -> Any:
     lib = library(text.replace('#include "kernel.h"', header())).lib
     check_sizes(lib, {c.__name__: c for c in (Table, Planned, WholeStep)})
     lib.weft_run.argtypes = [POINTER, POINTER, POINTER, ctypes.c_int, ctypes.c_int, ctypes.c_int]
-    lib.weft_tie.argtypes = [POINTER, POINTER, ctypes.c_int]
+    lib.weft_run_scalars.argtypes = [POINTER, POINTER, ctypes.c_int]
     lib.weft_step.argtypes = [POINTER, ctypes.c_int]
     lib.weft_borrow.argtypes = [POINTER, POINTER]
-    lib.weft_run.restype = lib.weft_tie.restype = lib.weft_step.restype = None
+    lib.weft_run.restype = lib.weft_run_scalars.restype = lib.weft_step.restype = None
     host = native().lib
     lib.weft_borrow(*(ctypes.cast(f, POINTER) for f in (host.weft_parallel_for, host.weft_count)))
     return lib
@@ -77,13 +77,13 @@ class Kernel:
         source: the generated part of the C.
         key: of the library.
         entry: the library, with its notes.
-        chunk, knot: the addresses of its two functions.
+        chunk, scalars: the addresses of its two functions.
     """
 
     def __init__(self, source: str, entry: Entry):
         self.source, self.entry, self.key = source, entry, entry.key
         self.chunk = ctypes.cast(entry.lib.weft_chunk, POINTER).value
-        self.knot = ctypes.cast(entry.lib.weft_knot, POINTER).value
+        self.scalars = ctypes.cast(entry.lib.weft_scalars, POINTER).value
         phases()  # what cannot run is not built either
 
     @property

@@ -108,7 +108,7 @@ class CLaunch:
         )  # fmt: skip
         self.inputs = ctypes.addressof(self.c)
         lib = phases()
-        self._run, self._tie = lib.weft_run, lib.weft_tie
+        self._run, self._run_scalars = lib.weft_run, lib.weft_run_scalars
 
     def _make_scratch(self, plans: Sequence[Plan]) -> None:
         """Memory for the vectors of all tensors, each at the beginning of a cache line."""
@@ -136,13 +136,13 @@ class CLaunch:
         return self._value[tensor * self.c.values + place]
 
     def run(self, begin: int, end: int) -> None:
-        """Phases `begin` to `end`, each with the knot after it."""
+        """Phases `begin` to `end`, each with the scalars after it."""
         threads = 1 if self.alone else torch.get_num_threads()
-        self._run(self.inputs, self.kernel.chunk, self.kernel.knot, begin, end, threads)
+        self._run(self.inputs, self.kernel.chunk, self.kernel.scalars, begin, end, threads)
 
-    def tie(self, phase: int) -> None:
-        """The knot before `phase`, again."""
-        self._tie(self.inputs, self.kernel.knot, phase)
+    def run_scalars(self, phase: int) -> None:
+        """The scalars before `phase`, again."""
+        self._run_scalars(self.inputs, self.kernel.scalars, phase)
 
     def set_rows(self, rows: Sequence[Sequence[float]], row_of: Sequence[int] | None) -> None:
         """Set the host scalars: a row for each group and step, and which tensor has which."""
@@ -167,7 +167,8 @@ class CStep:
         """`counts` is the address of those that go on."""
         self._step = phases().weft_step
         rows = [
-            (x.inputs, x.kernel.chunk, x.kernel.knot, len(x.plan.phases), x.alone) for x in launches
+            (x.inputs, x.kernel.chunk, x.kernel.scalars, len(x.plan.phases), x.alone)
+            for x in launches
         ]
         self._launch = (Planned * len(rows))(*rows)
         self._all = WholeStep(ctypes.addressof(self._launch), len(rows), counts)

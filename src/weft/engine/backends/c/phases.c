@@ -20,7 +20,7 @@ void weft_borrow(parallel_for_fn *threads, count_fn *counter) { parallel_for = t
 typedef struct {
     const weft_table *table;
     weft_chunk_fn *chunk;
-    weft_knot_fn *knot;
+    weft_scalars_fn *scalars;
     int from, to, at;
     int64_t wholes;
 } job;
@@ -30,10 +30,10 @@ static void run_chunk(const job *j, int phase, int64_t a, int64_t c) {
     j->chunk(T, phase, T->which[a], T->start[c], T->length[c], T->partial + c * T->reductions);
 }
 
-static void tie(const job *j, int phase, int64_t a) {
+static void run_scalars(const job *j, int phase, int64_t a) {
     const weft_table *T = j->table;
     int64_t c = T->first[a];
-    j->knot(T, phase, T->which[a], T->partial + c * T->reductions, T->first[a + 1] - c);
+    j->scalars(T, phase, T->which[a], T->partial + c * T->reductions, T->first[a + 1] - c);
 }
 
 static void run_unit(void *ctx, int64_t u) {
@@ -45,7 +45,7 @@ static void run_unit(void *ctx, int64_t u) {
                 int64_t first = T->first[a], last = T->first[a + 1] - 1;
                 int back = (phase - j->from) % 2; /* begin with what is in the cache still */
                 for (int64_t c = 0; c <= last - first; c++) run_chunk(j, phase, a, back ? last - c : first + c);
-                tie(j, phase + 1, a);
+                run_scalars(j, phase + 1, a);
             }
     } else {
         u -= j->wholes;
@@ -53,20 +53,20 @@ static void run_unit(void *ctx, int64_t u) {
     }
 }
 
-static void tie_unit(void *ctx, int64_t u) {
+static void scalars_unit(void *ctx, int64_t u) {
     const job *j = ctx;
-    tie(j, j->at + 1, j->table->split_from + u);
+    run_scalars(j, j->at + 1, j->table->split_from + u);
 }
 
-/* The knot of phase 0 is tied first, that of each phase after it: those of vectors by all threads. */
-void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_knot_fn *knot, int from, int to, int threads) {
-    job j = {T, chunk, knot, from, to, from, T->wholes};
+/* The scalars before phase 0 come first, those behind each phase after it: with vectors by all threads. */
+void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_scalars_fn *scalars, int from, int to, int threads) {
+    job j = {T, chunk, scalars, from, to, from, T->wholes};
     if (from == 0)
-        for (int64_t a = 0; a < T->active; a++) tie(&j, 0, a);
+        for (int64_t a = 0; a < T->active; a++) run_scalars(&j, 0, a);
     for (j.at = from; j.at < to; j.at++) {
         parallel_for(run_unit, &j, j.wholes, T->splits, threads);
         j.wholes = 0; /* they are through all phases already */
-        parallel_for(tie_unit, &j, 0, T->active - T->split_from, T->dims ? threads : 1);
+        parallel_for(scalars_unit, &j, 0, T->active - T->split_from, T->dims ? threads : 1);
     }
 }
 
@@ -74,7 +74,7 @@ void weft_run(const weft_table *T, weft_chunk_fn *chunk, weft_knot_fn *knot, int
 typedef struct {
     const weft_table *table;
     weft_chunk_fn *chunk;
-    weft_knot_fn *knot;
+    weft_scalars_fn *scalars;
     int64_t phases, alone;
 } weft_launch;
 
@@ -87,15 +87,15 @@ typedef struct {
 void weft_step(const weft_launches *all, int threads) {
     for (int64_t i = 0; i < all->n; i++) {
         const weft_launch *l = &all->launch[i];
-        weft_run(l->table, l->chunk, l->knot, 0, (int)l->phases, l->alone ? 1 : threads);
+        weft_run(l->table, l->chunk, l->scalars, 0, (int)l->phases, l->alone ? 1 : threads);
     }
     count(all->counts);
 }
 
-/* The knot of a phase alone: after a value over all parameters has come in. */
-void weft_tie(const weft_table *T, weft_knot_fn *knot, int phase) {
-    job j = {T, 0, knot, 0, 0, 0, 0};
-    for (int64_t a = 0; a < T->active; a++) tie(&j, phase, a);
+/* The scalars before a phase alone: after a value over all parameters has come in. */
+void weft_run_scalars(const weft_table *T, weft_scalars_fn *scalars, int phase) {
+    job j = {T, 0, scalars, 0, 0, 0, 0};
+    for (int64_t a = 0; a < T->active; a++) run_scalars(&j, phase, a);
 }
 
 #define SIZE_OF(NAME, TYPE) const int64_t weft_size_of_##NAME = sizeof(TYPE);

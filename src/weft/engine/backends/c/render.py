@@ -1,7 +1,7 @@
-"""A plan as C: a function for each phase and each knot, over the table of `kernel.h`.
+"""A plan as C: a function for each phase and each scalar stage, over the table of `kernel.h`.
 
 void weft_chunk(table, phase, tensor, start, n, partial)    one pass over a chunk of a tensor
-void weft_knot(table, phase, tensor, partial, chunks)       the scalars of a tensor before a phase
+void weft_scalars(table, phase, tensor, partial, chunks)       the scalars of a tensor before a phase
 """
 
 import re
@@ -25,11 +25,11 @@ def render(plan: Plan, title: str = "") -> str:
     """The C source of a plan."""
     out = [comment(title), '#include "kernel.h"', ""]
     for at in range(len(plan.phases) + 1):
-        out += _Knot(plan, at).render()
+        out += _ScalarStage(plan, at).render()
     for at in range(len(plan.phases)):
         out += _Pass(plan, at).render()
     out += _switch(
-        "knot", "const double *partial, int64_t chunks", "partial, chunks", len(plan.phases) + 1
+        "scalars", "const double *partial, int64_t chunks", "partial, chunks", len(plan.phases) + 1
     )
     out += _switch(
         "chunk", "int64_t start, int64_t n, double *partial", "start, n, partial", len(plan.phases)
@@ -75,7 +75,7 @@ class _Scope:
         return self.declare(f"h{n.index}_{_identifier(ctype)}", ctype, text, host_words(n))
 
     def scalar(self, n: Node) -> str:
-        """A scalar of this tensor that an earlier knot has left."""
+        """A scalar of this tensor that an earlier stage has left."""
         ctype = ops.CTYPE[n.dtype]
         return self.declare(
             f"s{n.index}", ctype, f"({ctype})value[{self.plan.values[n.index]}]", scalar_words(n)
@@ -96,7 +96,7 @@ class _Scope:
 
     def element(self, a: Node, index: str) -> str:
         """An element of a vector, from where it is kept."""
-        slot = self.plan.memory[a.index][0]
+        slot = self.plan.loadable_from[a.index][0]
         kept = self.plan.slots[slot].dtype
         return ops.loaded(f"{self.pointer(slot)}[{index}]", kept, a.dtype)
 
@@ -113,7 +113,7 @@ class _Scope:
             return self.host(a, dtype)
         here = local(n, a)
         if here is None and plan.kind(a) == TORCH:  # a region's result of one element
-            slot = plan.memory[a.index][0]
+            slot = plan.loadable_from[a.index][0]
             text = ops.loaded(f"{self.pointer(slot)}[0]", plan.slots[slot].dtype, a.dtype)
             here = self.declare(f"t{a.index}", ops.CTYPE[a.dtype], text)
         elif here is None:
@@ -136,7 +136,7 @@ class _Scope:
         )
 
 
-class _Knot(_Scope):
+class _ScalarStage(_Scope):
     """The scalars of a tensor that are known before phase `at`."""
 
     def __init__(self, plan: Plan, at: int):
@@ -146,7 +146,7 @@ class _Knot(_Scope):
     def render(self) -> list[str]:
         """The lines of the function."""
         plan, body = self.plan, []
-        for turn in plan.vectors.knots[self.at]:
+        for turn in plan.vectors.stages[self.at]:
             n = turn[0]
             if plan.kind(n) == VECTOR:
                 body += vectors.turn(self, turn, self._local)
@@ -164,7 +164,7 @@ class _Knot(_Scope):
                 to = plan.slots[slot].dtype
                 body.append(f"    {self.pointer(slot)}[0] = {ops.stored(text, n.dtype, to)};")
         return [
-            f"static void knot_{self.at}(const weft_table *T, int64_t t, const double *partial, "
+            f"static void scalars_{self.at}(const weft_table *T, int64_t t, const double *partial, "
             "int64_t chunks) {",
             "    const double *row = T->rows + T->row_of[t] * T->scalars;",
             "    double *value = T->value + t * T->values;",
@@ -173,13 +173,13 @@ class _Knot(_Scope):
         ]  # fmt: skip
 
     def _local(self, n: Node, a: Node) -> str | None:
-        known = self.plan.level[a.index] == self.at and a.op != "over"
+        known = self.plan.ready_in[a.index] == self.at and a.op != "over"
         return f"k{a.index}" if self.plan.kind(a) == SCALAR and known else None
 
     def _text(self, n: Node) -> str:
         plan = self.plan
         if n.op == "load":
-            slot = plan.memory[n.index][0]
+            slot = plan.loadable_from[n.index][0]
             return ops.loaded(f"{self.pointer(slot)}[0]", plan.slots[slot].dtype, n.dtype)
         if n.op in REDUCED:
             a = n.args[0]

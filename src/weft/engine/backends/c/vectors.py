@@ -1,4 +1,4 @@
-"""The C of vectors: their loops in knots, and how passes read them and reduce to them.
+"""The C of vectors: their loops in scalar stages, and how passes read them and reduce to them.
 
 `dim` is the tensor's row of sizes. A pass reads a vector through a *window*: a block's elements of
 it, one for each element of the parameter, so that the loop over them divides nothing.
@@ -15,7 +15,7 @@ from weft.engine.plan.plan import VECTOR, Plan
 __all__ = ["begin_fold", "fill", "fold", "stored", "total", "turn", "window", "windows"]
 
 
-# ---------------------------------------------------------------- knots
+# ---------------------------------------------------------------- scalar stages
 
 
 def turn(scope: Any, nodes: Sequence[Node], outer: Callable[[Node, Node], str | None]) -> list[str]:
@@ -24,11 +24,11 @@ def turn(scope: Any, nodes: Sequence[Node], outer: Callable[[Node, Node], str | 
     length = f"dim[{plan.vectors.length[n.index]}]"
     if n.index in plan.vectors.folds:
         how, start = ops.COMBINE[n.op]
-        to = scope.pointer(plan.memory[n.index][0])
+        to = scope.pointer(plan.loadable_from[n.index][0])
         at = plan.vectors.folds[n.index]
         return [f"    weft_gather_{how}({to}, {length}, dim + {at}, dim[0], chunks, {start});"]
     if n.op in REDUCED:
-        slot = plan.memory[n.index][0]
+        slot = plan.loadable_from[n.index][0]
         text = ops.stored(ops.cast(f"a{n.index}", float, n.dtype), n.dtype, plan.slots[slot].dtype)
         return _loop(length, [*total(scope, n, "i"), f"{scope.pointer(slot)}[i] = {text};"])
     inside = {x.index for x in nodes}
@@ -43,8 +43,8 @@ def turn(scope: Any, nodes: Sequence[Node], outer: Callable[[Node, Node], str | 
     lines = []
     for x in nodes:
         lines.append(f"const {ops.CTYPE[x.dtype]} x{x.index} = {scope.compute(x, local)};")
-        if x.index in plan.memory:
-            slot = plan.memory[x.index][0]
+        if x.index in plan.loadable_from:
+            slot = plan.loadable_from[x.index][0]
             text = ops.stored(f"x{x.index}", x.dtype, plan.slots[slot].dtype)
             lines.append(f"{scope.pointer(slot)}[i] = {text};")
     return _loop(length, lines)
@@ -73,7 +73,7 @@ def total(scope: Any, n: Node, result: str = "0") -> list[str]:
 
 
 def stored(scope: Any, slot: int, n: Node) -> str:
-    """The last knot's copy of a vector into a state."""
+    """The last scalar stage's copy of a vector into a state."""
     text = ops.stored(scope.element(n, "i"), n.dtype, scope.plan.slots[slot].dtype)
     length = f"dim[{scope.plan.vectors.length[n.index]}]"
     return f"    for (int64_t i = 0; i < {length}; i++) {scope.pointer(slot)}[i] = {text};"
@@ -111,7 +111,7 @@ def fill(scope: Any, n: Node, a: Node) -> str:
 def begin_fold(scope: Any, n: Node) -> list[str]:
     """The partial results of this chunk, at their start."""
     at = scope.plan.vectors.folds[n.index]
-    memory = scope.pointer(scope.plan.memory[n.index][0])
+    memory = scope.pointer(scope.plan.loadable_from[n.index][0])
     start = ops.COMBINE[n.op][1]
     return [
         f"    double *f{n.index} = {memory} + dim[{at + 3}] + start / dim[0] * dim[{at + 2}];",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from weft.engine.eager.param_step import Barrier, Turn
+from weft.engine.eager.param_step import Barrier, ParamStep
 
 __all__ = ["Norms", "norm", "norms_now", "watched"]
 
@@ -36,12 +36,12 @@ def norms_now(p: torch.Tensor) -> Norms:
 
 
 @functools.cache
-def watched(turn: type[Turn]) -> type["WatchedTurn"]:
+def watched(param_step: type[ParamStep]) -> type["WatchedStep"]:
     """A kind of turn that is watched."""
-    return type(f"Watched{turn.__name__}", (WatchedTurn, turn), {"__slots__": ()})
+    return type(f"Watched{param_step.__name__}", (WatchedStep, param_step), {"__slots__": ()})
 
 
-class WatchedTurn(Turn):
+class WatchedStep(ParamStep):
     """A turn that leaves the norms of its parameter in `seen`; it keeps a copy for that."""
 
     __slots__ = ("seen",)
