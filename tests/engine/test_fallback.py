@@ -516,13 +516,13 @@ def test_a_kernel_that_fails_on_a_clone(monkeypatch, tmp_path):
     def never_seen_before(update):
         return {"update": update * 0.98765 + update.abs() * 0.0123}
 
-    from weft.engine import check
+    from weft.engine.runtime import verify
 
     def broken(*args):
         raise RuntimeError("a mistake")
 
     monkeypatch.setenv("WEFT_CACHE_DIR", str(tmp_path))  # no verdict is kept there
-    monkeypatch.setattr(check.Schedule, "run", broken)
+    monkeypatch.setattr(verify.Schedule, "run", broken)
     (said,) = train(make([never_seen_before, descend]))
     assert "on a clone its kernel raised RuntimeError: a mistake" in said
 

@@ -8,7 +8,7 @@ import torch
 from corpus import Chain, all_chains
 
 import weft
-from weft.engine.eager import loop as eager
+from weft.engine.eager import loop
 from weft.engine.eager.loop import Barrier, combine
 from weft.engine.host.python_scalars import host_function
 from weft.engine.ir.interpret import interpret
@@ -113,7 +113,7 @@ def run(chain: Chain, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
     """9 steps of eager and of the trace, side by side; gives the largest difference and the count."""
     p, opt = make(chain, shape, dtype)
     bound = opt._current()[0]
-    eager.init_state([bound], opt.state)
+    loop.init_state([bound], opt.state)
     q = p.detach().clone()
     state = copy.deepcopy(dict(opt.state[p]))
     traces = Traces(opt, q)
@@ -128,7 +128,7 @@ def run(chain: Chain, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
         group = dict(bound.group)
         torch.manual_seed(100 + k)
         with torch.no_grad():
-            eager.step([bound], opt.state, loss)
+            loop.step([bound], opt.state, loss)
         after = {k: v for k, v in bound.group.items() if group.get(k) is not v}
         bound.group.update(group)
         torch.manual_seed(100 + k)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_trace_corpus import Traces, difference
 
 import weft
-from weft.engine.eager import loop as eager
+from weft.engine.eager import loop
 from weft.engine.trace import Untraceable
 from weft.errors import StepError
 
@@ -203,7 +203,7 @@ def check(shape, first, second, picks, layout, dtype=torch.float32) -> str:
         [p], callbacks(tuple(first), tuple(second), tuple(picks)), engine="eager", lr=0.1
     )
     bound = opt._current()[0]
-    eager.init_state([bound], opt.state)
+    loop.init_state([bound], opt.state)
     q = laid_out(p.detach().clone(), layout % 3)
     state = {k: laid_out(copy.deepcopy(v), layout % 3) for k, v in opt.state[p].items()}
     traces = Traces(opt, q)
@@ -213,7 +213,7 @@ def check(shape, first, second, picks, layout, dtype=torch.float32) -> str:
         p.grad, q.grad = laid_out(grad.clone(), layout // 3), laid_out(grad.clone(), layout // 3)
         try:
             with torch.no_grad():
-                eager.step([bound], opt.state, None)
+                loop.step([bound], opt.state, None)
         except (StepError, RuntimeError):
             return "raises"
         try:

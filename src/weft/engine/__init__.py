@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from weft.binding import Binding
-from weft.engine.eager import loop as eager
+from weft.engine.eager import loop
 from weft.engine.eager.norms import Norms
 from weft.engine.empty import norms_of_empty
 from weft.engine.explain.table import Explanation, explain
@@ -70,15 +70,15 @@ class Engine:
             self.norms.update(norms_of_empty(groups))
         if not self._fuses or any(g.differentiable for g in groups):
             check_grads(groups)
-            eager.init_state(groups, state)
-            eager.step(groups, state, loss, self.norms)
+            loop.init_state(groups, state)
+            loop.step(groups, state, loss, self.norms)
             return
         before = self.fallbacks.copy(), self._disabled_reason
         slow = self._step_fused(groups, state, loss)
         if slow:
-            eager.init_state(slow, state)
+            loop.init_state(slow, state)
             try:
-                eager.step(_only(groups, slow), state, loss, self.norms)
+                loop.step(_only(groups, slow), state, loss, self.norms)
             except Exception:  # what fails eagerly too may run fused once that is mended
                 self.fallbacks, self._disabled_reason = before
                 self._warned.clear()

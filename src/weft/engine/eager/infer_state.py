@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.eager import loop as eager
+from weft.engine.eager import loop
 from weft.engine.eager.param_step import ParamStep
 from weft.engine.storage import LOW
 from weft.groups import BoundGroup
@@ -41,8 +41,8 @@ def _after_a_step(bound: BoundGroup, p: torch.Tensor, shape: tuple[int, ...]) ->
         alone = BoundGroup(0, group, bound.binding, set(bound.given))
         state: defaultdict[torch.Tensor, dict[str, Any]] = defaultdict(dict)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            eager.init_state([alone], state)
-            eager.run([ParamStep(alone, 0, like, state, torch.ones((), dtype=dtype), {})])
+            loop.init_state([alone], state)
+            loop.run([ParamStep(alone, 0, like, state, torch.ones((), dtype=dtype), {})])
     except Exception:  # of the user's code, on tensors that it was not written for
         return {}
     return state[like]

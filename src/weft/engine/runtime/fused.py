@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.eager import loop as eager
+from weft.engine.eager import loop
 from weft.engine.eager.norms import Norms
 from weft.engine.fallback import Fallback, KernelMismatch, Unsupported
 from weft.engine.host.guards import Grads, watch_grads
@@ -115,13 +115,13 @@ class Fused:
         check_grads(groups)
         if not have_memory and any(map(has_sparse, groups)):
             raise SparseGrads
-        eager.init_state(groups, state)
+        loop.init_state(groups, state)
         members = take_members(groups, state, self.cache, loss)
         if not members:
             return None
         if not have_memory:
             raise Unsupported("a grad has no memory of its own")
-        eager.agree_on_order({s.bound.binding.over for s in members})
+        loop.agree_on_order({s.bound.binding.over for s in members})
         for stale in [k for k, c in self.active_sets.items() if not c.active.keeps_states()]:
             del self.active_sets[stale]  # not to keep the states that it holds
         compiled = self.active_sets[key] = CompiledStep(ActiveSet(members, groups, state))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from weft.callback import function_of
-from weft.engine.eager import loop as eager
+from weft.engine.eager import loop
 from weft.engine.rng import reseed, undrawn
 from weft.engine.runtime.active_set import ActiveSet
 from weft.engine.runtime.members import Member
@@ -78,7 +78,7 @@ def _compare(
         states = _states(a)
         _seed(sources)
         try:
-            eager.step([a.bound], states, cost)
+            loop.step([a.bound], states, cost)
         except Exception as e:
             if not last:
                 continue
