@@ -25,7 +25,6 @@ __all__ = [
     "Hypers",
     "as_groups",
     "check_complex",
-    "check_grads",
     "check_loss",
     "check_rank",
     "describe",
@@ -246,18 +245,6 @@ ALIASES: dict[str, tuple[tuple[str, int | None], ...]] = {
 }
 
 
-def check_grad(bound: BoundGroup, i: int, p: torch.Tensor) -> None:
-    """Refuse a grad that no chain can use, before anything is written."""
-    if p.grad is not None and p.grad.layout != torch.strided:
-        from weft.sparse import refusal  # it is rare, and reads groups
-
-        if why := refusal(bound, p.grad):
-            raise StepError(
-                f"parameter {bound.name_of(i)} has a sparse grad ({p.grad.layout}): {why}; "
-                "see docs/limits.md#sparse-grads. No parameter has been stepped"
-            )
-
-
 def refuse_twice(group: dict[str, Any], index: int) -> None:
     """Refuse a parameter that a new group holds twice: a step would move it twice.
 
@@ -318,13 +305,6 @@ def check_complex(bound: BoundGroup) -> None:
                     f"or units, and parameter {bound.name_of(i)} is complex: give "
                     "torch.view_as_real of it; see docs/limits.md#complex-parameters"
                 )
-
-
-def check_grads(groups: list[BoundGroup]) -> None:
-    """Refuse grads that no chain can use, before the first write of a step."""
-    for bound in groups:
-        for i, p in enumerate(bound.params):
-            check_grad(bound, i, p)
 
 
 def check_loss(groups: list[BoundGroup], loss: Any) -> None:

@@ -16,12 +16,12 @@ from weft.errors import StepError
 from weft.groups import (
     BoundGroup,
     as_groups,
-    check_grads,
     check_loss,
 )
 from weft.hooks import hooked
 from weft.original import Original
 from weft.roles import check_wrappers
+from weft.sparse import check_grads
 from weft.state_dict import load
 from weft.stats import Watched
 from weft.wrapper import TRAIN_MODE, Wrapper, around, in_words

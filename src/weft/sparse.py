@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from weft.errors import StepError
 from weft.groups import BoundGroup
 
-__all__ = ["has_sparse", "manner", "refusal"]
+__all__ = ["check_grads", "has_sparse", "manner", "refusal"]
 
 TAKEN_BY = (
     "weft.SGD and weft.Adagrad, without weight_decay, take them, and so does torch.optim.SparseAdam; "
@@ -46,6 +47,22 @@ def refusal(bound: BoundGroup, grad: torch.Tensor) -> str:
         if hyper and bound.group.get(hyper):
             return f"the {hyper} option is not compatible with sparse gradients; {TAKEN_BY}"
     return ""
+
+
+def check_grads(groups: list[BoundGroup]) -> None:
+    """Refuse grads that no chain can use, before the first write of a step."""
+    for bound in groups:
+        for i, p in enumerate(bound.params):
+            _check_grad(bound, i, p)
+
+
+def _check_grad(bound: BoundGroup, i: int, p: torch.Tensor) -> None:
+    """Refuse a grad that no chain can use, before anything is written."""
+    if p.grad is not None and p.grad.layout != torch.strided and (why := refusal(bound, p.grad)):
+        raise StepError(
+            f"parameter {bound.name_of(i)} has a sparse grad ({p.grad.layout}): {why}; "
+            "see docs/limits.md#sparse-grads. No parameter has been stepped"
+        )
 
 
 def _word(cb: Any) -> str | None:

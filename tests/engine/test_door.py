@@ -49,3 +49,45 @@ def test_no_room_imports_a_backend_but_the_door():
 
 def test_a_device_that_has_no_backend(monkeypatch):
     assert backends.for_device(torch.device("meta")) is None
+
+
+# ---------------------------------------------------------------- circles
+
+
+def module_of(path):
+    parts = path.relative_to(SOURCES.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path, modules):
+    """The modules of weft that a file imports, at its top or within a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{a.name}" for a in node.names]
+        else:
+            continue
+        for name in names:
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            if name not in ("", "weft", module_of(path)):
+                yield name
+
+
+def for_types_only(path):
+    """What only a type checker imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from (n.module for n in node.body if isinstance(n, ast.ImportFrom))
+
+
+def test_no_circle_of_imports_early_or_late():
+    files = {module_of(path): path for path in SOURCES.rglob("*.py")}
+    left = {
+        name: set(imported(path, files)) - set(for_types_only(path)) for name, path in files.items()
+    }
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        for name in free:
+            del left[name]
+    assert not left, "in a circle, or behind one: " + ", ".join(sorted(left))

@@ -9,6 +9,7 @@ from corpus import Chain, all_chains
 
 import weft
 from weft.engine.eager import loop
+from weft.engine.eager.infer_state import init_state
 from weft.engine.eager.loop import Barrier, combine
 from weft.engine.host.python_scalars import host_function
 from weft.engine.ir.interpret import interpret
@@ -113,7 +114,7 @@ def run(chain: Chain, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
     """9 steps of eager and of the trace, side by side; gives the largest difference and the count."""
     p, opt = make(chain, shape, dtype)
     bound = opt._current()[0]
-    loop.init_state([bound], opt.state)
+    init_state([bound], opt.state)
     q = p.detach().clone()
     state = copy.deepcopy(dict(opt.state[p]))
     traces = Traces(opt, q)

@@ -12,6 +12,7 @@ from test_trace_corpus import Traces, difference
 
 import weft
 from weft.engine.eager import loop
+from weft.engine.eager.infer_state import init_state
 from weft.engine.trace import Untraceable
 from weft.errors import StepError
 
@@ -203,7 +204,7 @@ def check(shape, first, second, picks, layout, dtype=torch.float32) -> str:
         [p], callbacks(tuple(first), tuple(second), tuple(picks)), engine="eager", lr=0.1
     )
     bound = opt._current()[0]
-    loop.init_state([bound], opt.state)
+    init_state([bound], opt.state)
     q = laid_out(p.detach().clone(), layout % 3)
     state = {k: laid_out(copy.deepcopy(v), layout % 3) for k, v in opt.state[p].items()}
     traces = Traces(opt, q)

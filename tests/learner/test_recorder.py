@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import weft
-from weft.learner.recorder import smooth
+from weft.learner.smoothing import smooth
 
 
 def test_one_record_a_batch_and_a_row_an_epoch(make):

@@ -31,10 +31,10 @@ def first_step(name: str, parameters: int, distinct: int) -> dict[str, float]:
     import weft
     from weft.bench.measure import parameters as make
     from weft.bench.shapes import some_shapes
-    from weft.engine.eager import loop
+    from weft.engine.eager.infer_state import init_state
 
     opt = getattr(weft, name)(make(some_shapes(parameters, distinct)), lr=1e-4, engine="fused")
-    loop.init_state(opt._current(), opt.state)
+    init_state(opt._current(), opt.state)
     begin = time.perf_counter()
     opt.step()
     first = time.perf_counter() - begin

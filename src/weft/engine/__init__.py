@@ -9,12 +9,13 @@ import torch
 
 from weft.binding import Binding
 from weft.engine.eager import loop
+from weft.engine.eager.infer_state import init_state
 from weft.engine.eager.norms import Norms
 from weft.engine.empty import norms_of_empty
 from weft.engine.explain.table import Explanation, explain
 from weft.errors import NoNumber, SparseGrads, StepError, WeftWarning, depth_of_user
-from weft.groups import BoundGroup, check_grads
-from weft.sparse import has_sparse
+from weft.groups import BoundGroup
+from weft.sparse import check_grads, has_sparse
 
 __all__ = ["Engine", "Explanation", "engine_named"]
 
@@ -70,13 +71,13 @@ class Engine:
             self.norms.update(norms_of_empty(groups))
         if not self._fuses or any(g.differentiable for g in groups):
             check_grads(groups)
-            loop.init_state(groups, state)
+            init_state(groups, state)
             loop.step(groups, state, loss, self.norms)
             return
         before = self.fallbacks.copy(), self._disabled_reason
         slow = self._step_fused(groups, state, loss)
         if slow:
-            loop.init_state(slow, state)
+            init_state(slow, state)
             try:
                 loop.step(_only(groups, slow), state, loss, self.norms)
             except Exception:  # what fails eagerly too may run fused once that is mended

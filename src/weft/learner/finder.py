@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from weft.learner.callbacks import StopFit
 from weft.learner.checkpoint import Snapshot
-from weft.learner.recorder import smooth, trend
 from weft.learner.schedules import exponential
+from weft.learner.smoothing import smooth, trend
 
 if TYPE_CHECKING:
     from weft.learner.learner import Learner

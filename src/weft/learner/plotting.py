@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weft.learner.extras import need
-from weft.learner.recorder import trend
+from weft.learner.smoothing import trend
 
 if TYPE_CHECKING:
     from weft.learner.recorder import Recorder

@@ -14,7 +14,7 @@ from weft.engine.storage import LOW
 from weft.errors import StepError
 from weft.hyperparameters import has_history
 
-__all__ = ["GraphTurn"]
+__all__ = ["GraphStep"]
 
 # what takes a tensor's number, or its memory, out of the graph; a comparison's outcome has no derivative
 CUTS = {
@@ -27,7 +27,7 @@ CUTS = {
 }
 
 
-class GraphTurn(ParamStep):
+class GraphStep(ParamStep):
     """One parameter's way through its chain, out of place; only the parameter is written, at the end.
 
     States are replaced rather than written, so that they keep their graph from step to step, as in

@@ -1,16 +1,62 @@
-"""What state a chain makes for itself: one eager step on the meta device, where nothing is computed."""
+"""The states of a parameter before its first step: those declared, and what a chain will make itself.
+
+What a chain makes is found by one eager step on the meta device, where nothing is computed.
+"""
 
 from collections import defaultdict
+from collections.abc import MutableMapping
 from typing import Any
 
 import torch
 
-from weft.engine.eager import loop
+from weft.declared import scalar_dtype
+from weft.engine.eager.loop import run
 from weft.engine.eager.param_step import ParamStep
+from weft.engine.empty import is_empty
 from weft.engine.storage import LOW
 from weft.groups import BoundGroup
 
-__all__ = ["states_made"]
+__all__ = ["init_state", "states_made"]
+
+
+def init_state(
+    groups: list[BoundGroup], state: MutableMapping[torch.Tensor, dict[str, Any]]
+) -> None:
+    """Make the declared state of every parameter that requires a grad or has one."""
+    for bound in groups:
+        states, counted = bound.binding.states, bound.binding.keeps_step
+        for p in bound.params:
+            if not (p.requires_grad or p.grad is not None):
+                continue
+            if is_empty(p) and p.grad is not None:
+                _states_of_empty(bound, p, state)
+            if not states and not counted:
+                continue
+            own = state[p]
+            if counted and "step" not in own:
+                own["step"] = torch.zeros((), dtype=scalar_dtype(), device="cpu")
+            for name, declared in states.items():
+                if name not in own:
+                    with torch.set_grad_enabled(bound.differentiable):
+                        own[name] = declared.make(
+                            p, bound.binding.state_dtype, graph=bound.differentiable
+                        )
+
+
+def _states_of_empty(bound: BoundGroup, p: torch.Tensor, state: MutableMapping) -> None:
+    """The states of an empty parameter that callbacks make themselves in their first step."""
+    binding = bound.binding
+    if not binding.made or state.get(p) or p.is_meta:  # those are what states_made steps
+        return
+    made = {k: v for k, v in states_made(bound, p).items() if k in binding.made}
+    for name, value in made.items():
+        state[p][name] = _zeros(bound, name, value, p) if isinstance(value, torch.Tensor) else value
+
+
+def _zeros(bound: BoundGroup, name: str, like: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """A state of this shape, in the dtype that the chain keeps it in."""
+    dtype = bound.binding.dtype_of(name, like.dtype, like.ndim, p.dtype, p.ndim)
+    return torch.zeros(like.shape, dtype=dtype, device=p.device)
 
 
 def states_made(bound: BoundGroup, p: torch.Tensor) -> dict[str, Any]:
@@ -41,8 +87,8 @@ def _after_a_step(bound: BoundGroup, p: torch.Tensor, shape: tuple[int, ...]) ->
         alone = BoundGroup(0, group, bound.binding, set(bound.given))
         state: defaultdict[torch.Tensor, dict[str, Any]] = defaultdict(dict)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            loop.init_state([alone], state)
-            loop.run([ParamStep(alone, 0, like, state, torch.ones((), dtype=dtype), {})])
+            init_state([alone], state)
+            run([ParamStep(alone, 0, like, state, torch.ones((), dtype=dtype), {})])
     except Exception:  # of the user's code, on tensors that it was not written for
         return {}
     return state[like]

@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 
-from weft.declared import scalar_dtype
 from weft.engine.eager.norms import Norms, watched
 from weft.engine.eager.param_step import Barrier, ParamStep
-from weft.engine.empty import count, is_empty, make_states
+from weft.engine.empty import count, is_empty
 from weft.errors import StepError, raised
 from weft.groups import BoundGroup
 
-__all__ = ["agree_on_order", "init_state", "run", "step"]
+__all__ = ["agree_on_order", "run", "step"]
 
 
 def step(
@@ -37,7 +36,7 @@ def step(
     ]
     run(
         [
-            turn_of(bound, grad, norms)(bound, i, p, state, loss, shared)
+            step_of(bound, grad, norms)(bound, i, p, state, loss, shared)
             for bound, i, p, grad in stepped
             if not is_empty(p)
         ]
@@ -58,19 +57,19 @@ def run(param_steps: list[ParamStep]) -> None:
             _advance(param_step, None, done, param_steps)
 
 
-def turn_of(
+def step_of(
     bound: BoundGroup, grad: torch.Tensor, norms: MutableMapping[torch.Tensor, Norms] | None
 ) -> Any:
     """What makes the turn of a parameter with this grad."""
     kind = ParamStep
     if bound.differentiable:
-        from weft.engine.eager.differentiable import GraphTurn as kind  # few want it
+        from weft.engine.eager.differentiable import GraphStep as kind  # few want it
     elif grad.layout is not torch.strided:
-        from weft.engine.eager.sparse import DenseTurn, EntriesTurn
+        from weft.engine.eager.sparse import DenseStep, EntriesStep
         from weft.sparse import manner
 
         watched_or_dense = norms is not None or manner(bound) == "dense"
-        kind = DenseTurn if watched_or_dense else EntriesTurn
+        kind = DenseStep if watched_or_dense else EntriesStep
     return kind if norms is None else partial(watched(kind), norms)
 
 
@@ -166,30 +165,3 @@ def _in_between(failed: ParamStep, param_steps: list[ParamStep]) -> str:
     return (
         f"nothing of this one was written{also and f'; {len(others)} others may be half-written'}"
     )
-
-
-# ---------------------------------------------------------------- state
-
-
-def init_state(
-    groups: list[BoundGroup], state: MutableMapping[torch.Tensor, dict[str, Any]]
-) -> None:
-    """Make the declared state of every parameter that requires a grad or has one."""
-    for bound in groups:
-        states, counted = bound.binding.states, bound.binding.keeps_step
-        for p in bound.params:
-            if not (p.requires_grad or p.grad is not None):
-                continue
-            if is_empty(p) and p.grad is not None:
-                make_states(bound, p, state)
-            if not states and not counted:
-                continue
-            own = state[p]
-            if counted and "step" not in own:
-                own["step"] = torch.zeros((), dtype=scalar_dtype(), device="cpu")
-            for name, declared in states.items():
-                if name not in own:
-                    with torch.set_grad_enabled(bound.differentiable):
-                        own[name] = declared.make(
-                            p, bound.binding.state_dtype, graph=bound.differentiable
-                        )

@@ -8,10 +8,10 @@ import torch
 from weft.engine.eager.param_step import ParamStep
 from weft.groups import BoundGroup
 
-__all__ = ["DenseTurn", "EntriesTurn"]
+__all__ = ["DenseStep", "EntriesStep"]
 
 
-class DenseTurn(ParamStep):
+class DenseStep(ParamStep):
     """A turn on the gradient made dense, for chains that move what has none."""
 
     __slots__ = ()
@@ -26,7 +26,7 @@ class DenseTurn(ParamStep):
             self.p.grad = grad
 
 
-class EntriesTurn(ParamStep):
+class EntriesStep(ParamStep):
     """A turn of the entries that have a gradient, as a parameter of their own.
 
     Only where state is filled, in the first step, is it a turn of the whole: of the parameter, then,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from weft.engine.eager import loop
+from weft.engine.eager.infer_state import init_state
 from weft.engine.eager.norms import Norms
 from weft.engine.fallback import Fallback, KernelMismatch, Unsupported
 from weft.engine.host.guards import Grads, watch_grads
@@ -30,8 +31,8 @@ from weft.engine.runtime.schedule import Schedule
 from weft.engine.runtime.verify import disagreement
 from weft.engine.trace import Example
 from weft.errors import NoNumber, SparseGrads
-from weft.groups import NOT_HYPERS, BoundGroup, check_grads
-from weft.sparse import has_sparse
+from weft.groups import NOT_HYPERS, BoundGroup
+from weft.sparse import check_grads, has_sparse
 
 __all__ = ["Fused"]
 
@@ -115,7 +116,7 @@ class Fused:
         check_grads(groups)
         if not have_memory and any(map(has_sparse, groups)):
             raise SparseGrads
-        loop.init_state(groups, state)
+        init_state(groups, state)
         members = take_members(groups, state, self.cache, loss)
         if not members:
             return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.eager import loop
+from weft.engine.eager.infer_state import init_state
 from weft.engine.fallback import Unsupported
 from weft.engine.ir.traced import TensorSpec
 from weft.engine.runtime.members import DTYPES, fit
@@ -80,5 +80,5 @@ def _declared(bound: BoundGroup, p: torch.Tensor) -> dict[str, Any]:
     alone = BoundGroup(0, {**bound.group, "params": [like]}, bound.binding, set(bound.given))
     state: defaultdict[torch.Tensor, dict[str, Any]] = defaultdict(dict)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        loop.init_state([alone], state)
+        init_state([alone], state)
     return state[like]

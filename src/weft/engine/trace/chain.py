@@ -9,14 +9,14 @@ from weft.engine.ir.graph import Node
 from weft.engine.ir.traced import Example, TensorSpec, Traced, Untraceable, is_numpys, static
 from weft.engine.rng import undrawn
 from weft.engine.trace.branches import MISSING, explore
-from weft.engine.trace.dispatch import Mode
+from weft.engine.trace.dispatch import Mode, dispatch
 from weft.engine.trace.factories import item
 from weft.engine.trace.parameter import Owner
 from weft.engine.trace.rebind import Rebinder
 from weft.engine.trace.results import Results
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy
-from weft.engine.trace.tracer import Tracer
+from weft.engine.trace.tracer import Calls, Tracer
 from weft.hyperparameters import as_read
 from weft.slips import check_result, check_shape
 
@@ -46,12 +46,21 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in LOW else dtype
 
 
+def _of_numpy(ufunc: Any, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """A ufunc of NumPy's on numbers of a trace."""
+    from weft.engine.trace.ufuncs import apply  # NumPy is there, since it calls
+
+    if method != "__call__":
+        raise Untraceable(f"NumPy's {ufunc.__name__}.{method} of a number")
+    return apply(ufunc, *args, **options)
+
+
 class ChainTrace:
     """One trace of a chain: the values of its names, as `ParamStep` holds them."""
 
     def __init__(self, binding: Binding, example: Example):
         self.binding, self.example = binding, example
-        self.t = t = Tracer(example.device)
+        self.t = t = Tracer(example.device, Calls(dispatch, _of_numpy))
         self.rebinder = Rebinder()
         self.mode = Mode(t)
         dtype, shape, contig = (

@@ -109,11 +109,7 @@ class Scalar(float):
         return combine("bit_length", self)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **options: Any) -> Any:
-        from weft.engine.trace.ufuncs import apply  # NumPy is there, since it calls
-
-        if method != "__call__":
-            raise Untraceable(f"NumPy's {ufunc.__name__}.{method} of a number")
-        return apply(ufunc, *args, **options)
+        return self.tracer.calls.numpy(ufunc, method, args, options)
 
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other

@@ -267,10 +267,8 @@ class TensorProxy(torch.Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        from weft.engine.trace.dispatch import dispatch
-
         tracer = next(a.tracer for a in (*args, *(kwargs or {}).values()) if type(a) is TensorProxy)
-        return dispatch(tracer, func, args, kwargs or {})
+        return tracer.calls.torch(tracer, func, args, kwargs or {})
 
 
 def inverse_permutation(dims: tuple[int, ...]) -> tuple[int, ...]:

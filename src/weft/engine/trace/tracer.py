@@ -4,9 +4,9 @@ Its methods are the ops of the graph with torch's rules around them: type promot
 folding of numbers that are known. Handlers of torch functions are written in terms of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -69,10 +69,23 @@ def category(dtype: torch.dtype) -> int:
     return 2 if dtype.is_floating_point else 0 if dtype is torch.bool else 1
 
 
+class Calls(NamedTuple):
+    """Who answers a call on a proxy: proxies know their tracer, and nothing above it.
+
+    Attributes:
+        torch: `(tracer, function, args, kwargs)`.
+        numpy: `(ufunc, method, args, options)`.
+    """
+
+    torch: Callable[..., Any]
+    numpy: Callable[..., Any]
+
+
 class Tracer:
     """One trace: the graph so far, the value of every number, and the guards."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, calls: Calls):
+        self.calls = calls
         self.graph = Graph()
         self.device = device
         self.values: dict[int, Any] = {}

@@ -106,7 +106,7 @@ class CLaunch:
             wholes=len(part.whole) - 1, splits=len(part.split) - 1, split_from=part.split_from,
             whole=_at(part.whole), split=_at(part.split), owner=_at(part.owner),
         )  # fmt: skip
-        self.inputs = ctypes.addressof(self.c)
+        self.inputs: int | None = ctypes.addressof(self.c)
         lib = phases()
         self._run, self._run_scalars = lib.weft_run, lib.weft_run_scalars
 
