@@ -5,13 +5,13 @@ from math import isfinite
 
 import torch
 
+from weft.declared import LOW
 from weft.errors import NonFiniteError
 from weft.groups import BoundGroup
 
 __all__ = ["POLICIES", "culprits", "policy", "refusal"]
 
 POLICIES = ("keep", "skip", "raise")
-LOW = (torch.float16, torch.bfloat16)  # their norms are taken in float32: float16 ends at 65504
 
 
 def policy(name: str) -> str:
@@ -40,7 +40,7 @@ def culprits(groups: list[BoundGroup]) -> list[str]:
         alike.setdefault((found[2].device, found[2].dtype), []).append(found)
     suspects: list[tuple[BoundGroup, int, torch.Tensor]] = []
     for (_, dtype), found in alike.items():
-        wide = torch.float32 if dtype in LOW else None
+        wide = torch.float32 if dtype in LOW else None  # float16 ends at 65504
         norms = torch.stack(torch._foreach_norm([g for *_, g in found], 2, wide))
         if not norms.isfinite().all():
             suspects += [f for f, n in zip(found, norms.tolist(), strict=True) if not isfinite(n)]

@@ -8,7 +8,23 @@ from weft.binding import Call
 from weft.callback import function_of
 from weft.declared import LOW, scalar_dtype
 
-__all__ = ["LOW", "GivenGrad", "memory_of", "one_number", "stored_shape", "widened"]
+__all__ = [
+    "KEPT",
+    "LOW",
+    "GivenGrad",
+    "computed_in",
+    "memory_of",
+    "one_number",
+    "stored_shape",
+    "widened",
+]
+
+KEPT = frozenset((torch.float32, torch.float64, *LOW))  # dtypes of parameters that kernels serve
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that a value is computed in which is kept in this one."""
+    return torch.float32 if dtype in LOW else dtype
 
 
 class GivenGrad:

@@ -13,7 +13,7 @@ from weft.declared import scalar_dtype
 from weft.engine.eager.loop import run
 from weft.engine.eager.param_step import ParamStep
 from weft.engine.empty import is_empty
-from weft.engine.storage import LOW
+from weft.engine.storage import computed_in
 from weft.groups import BoundGroup
 
 __all__ = ["init_state", "states_made"]
@@ -79,7 +79,7 @@ def states_made(bound: BoundGroup, p: torch.Tensor) -> dict[str, Any]:
 
 
 def _after_a_step(bound: BoundGroup, p: torch.Tensor, shape: tuple[int, ...]) -> dict[str, Any]:
-    dtype = torch.float32 if p.dtype in LOW else p.dtype
+    dtype = computed_in(p.dtype)
     try:
         like = torch.nn.Parameter(torch.empty(shape, dtype=dtype, device="meta"), False)
         like.grad = torch.empty_like(like)

@@ -11,13 +11,11 @@ from weft.engine.fallback import Unsupported
 from weft.engine.host.guards import PLAIN
 from weft.engine.ir.traced import TensorSpec
 from weft.engine.runtime.programs import ProgramCache, VariantSet
+from weft.engine.storage import KEPT, LOW
 from weft.engine.trace import Example
 from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["EmptyMember", "Member", "layout", "overlaps_itself", "take_members"]
-
-LOW = (torch.bfloat16, torch.float16)
-DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
 
 class Member:
@@ -135,7 +133,7 @@ def _member(
         return EmptyMember(p, bound, own)
     name = f"parameter {bound.name_of(i)}"
     fit(p, p, name)
-    if p.dtype not in DTYPES:
+    if p.dtype not in KEPT:
         raise Unsupported(f"{name} is {p.dtype}")
     fit(p.grad, p, f"the grad of {name}")
     if p.grad.shape != p.shape:

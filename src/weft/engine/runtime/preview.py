@@ -10,8 +10,9 @@ import torch
 from weft.engine.eager.infer_state import init_state
 from weft.engine.fallback import Unsupported
 from weft.engine.ir.traced import TensorSpec
-from weft.engine.runtime.members import DTYPES, fit
+from weft.engine.runtime.members import fit
 from weft.engine.runtime.programs import Variant, planned
+from weft.engine.storage import KEPT
 from weft.engine.trace import Example
 from weft.groups import NOT_HYPERS, BoundGroup
 
@@ -54,7 +55,7 @@ def _state_bytes(v: Variant) -> int:
 
 def _variant(bound: BoundGroup, p: torch.Tensor, state: MutableMapping) -> Variant:
     fit(p, p, "a parameter").require()
-    if p.dtype not in DTYPES:
+    if p.dtype not in KEPT:
         raise Unsupported(f"a parameter is {p.dtype}")
     hypers = {k: v for k, v in bound.group.items() if k not in NOT_HYPERS}
     held = state.get(p, {})

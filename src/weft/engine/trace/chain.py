@@ -8,6 +8,7 @@ from weft.binding import Binding, Call
 from weft.engine.ir.graph import Node
 from weft.engine.ir.traced import Example, TensorSpec, Traced, Untraceable, is_numpys, static
 from weft.engine.rng import undrawn
+from weft.engine.storage import LOW, computed_in
 from weft.engine.trace.branches import MISSING, explore
 from weft.engine.trace.dispatch import Mode, dispatch
 from weft.engine.trace.factories import item
@@ -21,8 +22,6 @@ from weft.hyperparameters import as_read
 from weft.slips import check_result, check_shape
 
 __all__ = ["trace"]
-
-LOW = (torch.bfloat16, torch.float16)
 
 
 def trace(binding: Binding, example: Example) -> Traced:
@@ -39,11 +38,6 @@ def trace(binding: Binding, example: Example) -> Traced:
         raise Untraceable(f"the parameter is {example.dtype}", binding.calls[0].name)
     with torch.no_grad(), undrawn():
         return ChainTrace(binding, example).run()
-
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What is computed in where `dtype` is stored."""
-    return torch.float32 if dtype in LOW else dtype
 
 
 def _of_numpy(ufunc: Any, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -64,7 +58,7 @@ class ChainTrace:
         self.rebinder = Rebinder()
         self.mode = Mode(t)
         dtype, shape, contig = (
-            compute_dtype(example.dtype),
+            computed_in(example.dtype),
             tuple(example.shape),
             example.contiguous,
         )
@@ -283,7 +277,7 @@ class ChainTrace:
             if loss.numel() != 1:
                 raise Untraceable(f"the loss is a tensor of {tuple(loss.shape)}")
             leaf = t.leaf("loss", loss.item())
-            node = t.full(leaf, tuple(loss.shape), compute_dtype(loss.dtype))
+            node = t.full(leaf, tuple(loss.shape), computed_in(loss.dtype))
             return TensorProxy.make(t, Storage(node, "the loss"), (), True)
         return Scalar(t, t.leaf("loss", _plain(loss)))
 
@@ -295,7 +289,7 @@ class ChainTrace:
         if isinstance(held, TensorSpec):
             if held.dtype.is_complex:
                 raise Untraceable(f"the state {name!r} is complex")
-            node = self.t.graph.load(name, tuple(held.shape), compute_dtype(held.dtype))
+            node = self.t.graph.load(name, tuple(held.shape), computed_in(held.dtype))
             if self.binding.chooses(name) and node.dtype.is_floating_point:
                 node = self.t.cast(node, self.p.dtype)
             value: Any = TensorProxy.make(

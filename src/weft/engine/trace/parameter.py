@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weft.engine.ir.traced import Example, Untraceable
+from weft.engine.storage import LOW
 from weft.engine.trace.tensor import TensorProxy
 from weft.engine.trace.views import as_proxy
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from weft.engine.trace.chain import ChainTrace
 
 __all__ = ["Owner"]
-
-LOW = (torch.bfloat16, torch.float16)
 
 
 class Owner:

@@ -10,6 +10,7 @@ from weft.declared import scalar_dtype
 from weft.engine.eager.norms import Norms
 from weft.engine.ir.graph import Node
 from weft.engine.ir.traced import Example, Kept, TensorSpec, Traced, Untraceable
+from weft.engine.storage import LOW, computed_in
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy
 from weft.engine.trace.tracer import Tracer
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Results"]
 
-LOW = (torch.bfloat16, torch.float16)
 CONSTANT = (str, bytes, type(None), bool, enum.Enum, torch.dtype, torch.device)
 
 
@@ -145,7 +145,7 @@ class Results:
         """Sums of squares, in double, of the parameter after the step, of its grad, of the change."""
         t, example = self.t, self.example
         t.graph.source = "stats()"
-        dtype = torch.float32 if example.dtype in LOW else example.dtype
+        dtype = computed_in(example.dtype)
         shape = tuple(example.shape)
         before, grad = (t.graph.load(slot, shape, dtype) for slot in ("p", "grad"))
         after = next((o.node for o in t.graph.outputs if o.kind == "p"), before)
@@ -172,7 +172,7 @@ class Results:
                 return None
             if not (isinstance(spec, TensorSpec) and self._fits(spec, node)):
                 spec = self._spec(name, node)
-            dtype = torch.float32 if spec.dtype in LOW else spec.dtype
+            dtype = computed_in(spec.dtype)
             graph.output("state", name, self.t.cast(node, dtype))
             return spec
         if name not in self.dirty:

@@ -9,14 +9,13 @@ import torch
 
 from weft.engine.ir.graph import Node
 from weft.engine.ir.ops import POINTWISE, REDUCED
+from weft.engine.storage import LOW
 from weft.engine.trace.opaque import call
 from weft.engine.trace.pointwise import OPS
 from weft.engine.trace.tensor import TensorProxy
 from weft.engine.trace.tracer import Tracer
 
 __all__ = ["compute"]
-
-LOW = (torch.bfloat16, torch.float16)
 
 
 def compute(t: Tracer, name: str, func: Any, args: tuple, kwargs: dict) -> Any:
