@@ -10,6 +10,7 @@ import torch
 
 from weft.engine.backends.c import kernel, ops
 from weft.engine.backends.c.launch import CLaunch
+from weft.engine.backends.c.layout import lay_out
 from weft.engine.ir.graph import Graph
 from weft.engine.ir.ops import POINTWISE, PREDICATES
 from weft.engine.plan.partition import make_plan
@@ -42,6 +43,7 @@ def run(make, inputs, out, reduce=None):
     held = {n: (shape, t.dtype) for n, t in zip(names, inputs, strict=True)}
     stores = {"out": (tuple(out.shape), out.dtype)}
     plan = make_plan(g, shape, held, stores, ops.lowers)
+    lay_out(plan)
     launch = CLaunch(kernel.build(plan, "test"), [plan], [inputs[0].numel()])
     where = dict(zip(names, inputs, strict=True)) | {"out": out}
     for i, s in enumerate(plan.slots):
@@ -79,6 +81,7 @@ def test_16_bit_values_are_read_exactly_and_rounded_to_nearest_even(half):
     x = g.load("p", shape, torch.float32)
     g.output("state", "out", x)
     plan = make_plan(g, shape, {"p": (shape, half)}, {"out": (shape, torch.float32)}, ops.lowers)
+    lay_out(plan)
     wide = torch.empty(shape)
     launch = CLaunch(kernel.build(plan, "read"), [plan], [every.numel()])
     for i, s in enumerate(plan.slots):
@@ -142,6 +145,7 @@ def test_names_cannot_leave_their_comments():
     x = g.load("p", (3,), torch.float32)
     g.output("p", "", g.add("neg", (x,), shape=(3,), dtype=x.dtype))
     plan = make_plan(g, (3,), {"p": ((3,), torch.float32)}, {}, ops.lowers)
+    lay_out(plan)
     source = kernel.build(plan, "a */ b").source
     assert "evil __" in source
     assert "#include <stdlib.h>" not in source

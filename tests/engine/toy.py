@@ -1,13 +1,13 @@
 """A second backend, in torch: plans followed node by node. It knows nothing of the first."""
 
 import ctypes
-import math
+from math import prod
 
 import torch
 
 from weft.engine.ir.interpret import _tensor
 from weft.engine.ir.ops import POINTWISE, REDUCED, evaluate
-from weft.engine.plan.plan import FULL, HOST, SCALAR
+from weft.engine.plan.plan import FULL, HOST, SCALAR, VECTOR
 
 CPU = torch.device("cpu")
 
@@ -15,11 +15,8 @@ CPU = torch.device("cpu")
 class ToyKernel:
     """A plan as it is; its verdicts die with the process."""
 
-    made = 0
-
     def __init__(self, plan):
-        ToyKernel.made += 1
-        self.source, self.key, self.notes = f"{plan.graph}", f"toy {ToyKernel.made}", {}
+        self.source, self.key, self.notes = f"{plan.graph}", f"toy {id(self)}", {}
 
     def note(self, name, words):
         self.notes[name] = words
@@ -40,8 +37,8 @@ class ToyLaunch:
         for t, address in enumerate(addresses):
             self.addresses[slot, t] = address
 
-    def point_one(self, slot, tensor, address):
-        self.addresses[slot, tensor] = address
+    def point_one(self, slot, t, address):
+        self.addresses[slot, t] = address
 
     def set_rows(self, rows, row_of):
         self.rows = list(rows)
@@ -70,13 +67,14 @@ class ToyLaunch:
             here[n.index] = self._computed(t, plan, n, here) if slot is None else loaded
         for r in plan.phases[at].reductions:
             self._keep(t, plan, r, _tensor(r, [here[r.args[0].index].double()], CPU).to(r.dtype))
-        stores = [(s, self._given(t, plan, n, here)) for s, n in plan.phases[at].stores]
-        for slot, value in stores:
+        for slot, value in [(s, self._given(t, plan, n, here)) for s, n in plan.phases[at].stores]:
             self._memory(t, slot, plan.shape).copy_(torch.as_tensor(value))
 
     def _scalars(self, t, plan, at):
-        for n in (n for together in plan.vectors.stages[at] for n in together):
-            if n.op not in REDUCED or plan.kind(n.args[0]) != FULL:
+        for n in plan.graph.live():
+            from_outside = n.op == "over" or (n.op in REDUCED and plan.kind(n.args[0]) == FULL)
+            here = plan.kind(n) in (SCALAR, VECTOR) and plan.ready_in[n.index] == at
+            if here and not from_outside:
                 self._keep(t, plan, n, self._computed(t, plan, n, self.found[t]))
         if at == len(plan.phases):
             for slot, n in plan.tail:
@@ -112,7 +110,7 @@ class ToyLaunch:
 
     def _memory(self, t, slot, shape):
         """The tensor at a slot's address, element after element as it lies there."""
-        dtype, count = self.plans[t].slots[slot].dtype, math.prod(shape)
+        dtype, count = self.plans[t].slots[slot].dtype, prod(shape)
         room = (ctypes.c_char * (count * dtype.itemsize)).from_address(self.addresses[slot, t])
         return torch.frombuffer(room, dtype=dtype, count=count).view(shape)
 
@@ -135,10 +133,13 @@ class Toy:
     device = "cpu"
 
     def require(self):
-        """Nothing: it needs no compiler."""
+        """Nothing."""
 
     def lowers(self, n):
         return n.op in POINTWISE or n.op in REDUCED
+
+    def lay_out(self, plan):
+        """As torch does."""
 
     def compile(self, plan, title):
         return ToyKernel(plan)

@@ -98,6 +98,10 @@ class Backend(Protocol):
         """Whether it has code for a pointwise op or a full reduction."""
         ...
 
+    def lay_out(self, plan: Plan) -> None:
+        """Say how what a plan computes between passes lies in memory, with slots of its own for it."""
+        ...
+
     def compile(self, plan: Plan, title: str) -> Kernel:
         """The kernel of a plan.
 

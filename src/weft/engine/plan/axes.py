@@ -5,13 +5,9 @@ as (outer, reduced, inner), and the element `i` of the loop belongs to the eleme
 `i // period * inner + i % inner` of the smaller value, where `period = reduced * inner`.
 """
 
-import math
 from collections.abc import Sequence
 
-__all__ = ["CHUNK", "chunk_length", "lies_along", "period_inner", "reduced_run", "run_of"]
-
-CHUNK = 16384  # elements; a partial result is of one chunk, so this is part of the arithmetic
-ROWS = 16  # of a wide matrix that a chunk has at least: else its partial results outgrow it
+__all__ = ["Run", "lies_along", "reduced_run", "run_of"]
 
 Run = tuple[int, int]  # dims `begin` to `end`
 
@@ -46,19 +42,3 @@ def lies_along(small: tuple[int, ...], big: tuple[int, ...]) -> bool:
         return True
     gone = len(big) - len(small)
     return any(small == big[:d] + big[d + gone :] for d in range(len(small) + 1)) and gone > 0
-
-
-def period_inner(shape: Sequence[int], run: Run) -> tuple[int, int]:
-    """The period and the inner size of a run, as divisors: at least 1."""
-    begin, end = run
-    return max(1, math.prod(shape[begin:])), max(1, math.prod(shape[end:]))
-
-
-def chunk_length(folds: Sequence[tuple[int, int]]) -> int:
-    """Elements of a chunk, for the (period, inner) of what is reduced over dims.
-
-    Whole periods where they fit, so that no result is made in two chunks; else some rows.
-    """
-    length = max([CHUNK, *(ROWS * inner for period, inner in folds if period > CHUNK)])
-    fitting = [size for pair in folds for size in pair if size <= length]
-    return length - length % max([1, *fitting])

@@ -67,7 +67,6 @@ def make_plan(
     _place_stores(plan, held, stores)
     _place_regions(plan, live)
     _store_early(plan)
-    vectors.place(plan, live)
     return plan
 
 

@@ -9,7 +9,9 @@ combined values. A *host* value is a number of the row.
     scalars 0 | phase 0 | scalars 1 | phase 1 | ... | scalars n   (the last stage stores them)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 
@@ -22,13 +24,13 @@ __all__ = [
     "SCALAR",
     "TORCH",
     "VECTOR",
+    "Layout",
     "Phase",
     "Plan",
     "Region",
     "Slot",
     "Spec",
     "Unplannable",
-    "Vectors",
 ]
 
 FULL, VECTOR, SCALAR, TORCH, HOST = "full", "vector", "scalar", "torch", "host"
@@ -76,26 +78,12 @@ class Region:
         return any(n.attr("serial") for n in self.nodes)
 
 
-@dataclass(slots=True)
-class Vectors:
-    """How the vectors of a plan are made, and where in a tensor's row of sizes the kernel looks.
+class Layout(Protocol):
+    """How a backend lays out what a plan computes between passes."""
 
-    Attributes:
-        sizes: the row for the plan's shape, the length of a chunk first; code has places in it only.
-        length: vector -> the place of its number of elements; vectors of one place share a loop.
-        runs: (value, its argument) -> the place of the run that it reads or reduces its vector over;
-            without one, elements correspond.
-        folds: a full value's reduction over a run -> the place of the run and of its partial results.
-        stages: what each scalar stage computes, in order: a scalar alone, or vectors that share a loop.
-        scratch: slot -> how many elements this shape needs.
-    """
-
-    sizes: list[int] = field(default_factory=list)
-    length: dict[int, int] = field(default_factory=dict)
-    runs: dict[tuple[int, int], int] = field(default_factory=dict)
-    folds: dict[int, int] = field(default_factory=dict)
-    stages: dict[int, list[list[Node]]] = field(default_factory=dict)
-    scratch: dict[int, int] = field(default_factory=dict)
+    def key(self, place: Mapping[int, int]) -> tuple[object, ...]:
+        """What rendered code depends on of it; `place` gives each node its own among the live ones."""
+        ...
 
 
 @dataclass(slots=True)
@@ -111,11 +99,11 @@ class Plan:
         barriers: phase -> outputs that are combined over all parameters after it.
         tail: scalars and vectors that the last scalar stage stores, with their slots.
         copies: torch values that are outputs: torch stores them.
+        layout: a backend's own.
     """
 
     graph: Graph
     shape: tuple[int, ...]
-    vectors: Vectors = field(default_factory=Vectors)
     slots: list[Slot] = field(default_factory=list)
     kinds: dict[int, str] = field(default_factory=dict)
     ready_in: dict[int, int] = field(default_factory=dict)
@@ -128,6 +116,7 @@ class Plan:
     regions: list[Region] = field(default_factory=list)
     tail: list[tuple[int, Node]] = field(default_factory=list)
     copies: list[Output] = field(default_factory=list)
+    layout: Layout | None = None
 
     def kind(self, n: Node) -> str:
         """Where the value is computed."""
@@ -209,11 +198,6 @@ class Plan:
         outputs = tuple((o.kind, o.name, place[o.node.index]) for o in self.graph.outputs)
         regions = tuple(r.before for r in self.regions)
         rows = tuple((place[i], r) for i, r in self.rows.items() if r < self.scalars)
-        v = self.vectors
-        sides = (
-            tuple((place[i], at) for i, at in v.length.items()),
-            tuple((place[i], place[a], at) for (i, a), at in v.runs.items()),
-            tuple((place[i], at) for i, at in v.folds.items()),
-        )
-        key = (tuple(nodes), tuple(self.slots), stores, memory, tail, outputs, regions, rows, sides)
+        own = self.layout.key(place) if self.layout else ()
+        key = (tuple(nodes), tuple(self.slots), stores, memory, tail, outputs, regions, rows, own)
         return key, constants

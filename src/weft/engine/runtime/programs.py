@@ -93,7 +93,7 @@ class Variant:
             for k, v in self.traced.stores.items()
             if isinstance(v, TensorSpec)
         }
-        return make_plan(
+        plan = make_plan(
             self.traced.graph,
             self.shape,
             self.held,
@@ -102,6 +102,8 @@ class Variant:
             columns,
             self.contiguous,
         )
+        self.backend.lay_out(plan)
+        return plan
 
     def bind(self, program: Program, plan: Plan) -> None:
         """Take a program, and the numbers in the order of its rows."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from weft.engine.backends.c.kernel import Kernel, build
 from weft.engine.backends.c.launch import CLaunch, CStep
+from weft.engine.backends.c.layout import lay_out
 from weft.engine.backends.c.ops import lowers
 from weft.engine.ir.graph import Node
 from weft.engine.plan.plan import Plan
@@ -24,6 +25,10 @@ class C:
     def lowers(self, n: Node) -> bool:
         """Whether there is C for an op."""
         return lowers(n)
+
+    def lay_out(self, plan: Plan) -> None:
+        """Chunks, sizes, and memory for vectors."""
+        lay_out(plan)
 
     def compile(self, plan: Plan, title: str) -> Kernel:
         """The kernel of a plan."""

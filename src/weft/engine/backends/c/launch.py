@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from weft.engine.backends.c.kernel import Kernel, Planned, Table, WholeStep, phases
-from weft.engine.plan.axes import CHUNK
+from weft.engine.backends.c.layout import CHUNK, laid
 from weft.engine.plan.plan import Plan
 from weft.errors import NoNumber
 
@@ -79,7 +79,7 @@ class CLaunch:
         """`plans` has one for each tensor, all of one skeleton."""
         n = len(sizes)
         plan = plans[0]
-        lengths = [p.vectors.sizes[0] if p.vectors.sizes else CHUNK for p in plans]
+        lengths = [laid(p).sizes[0] if laid(p).sizes else CHUNK for p in plans]
         self.kernel, self.plan, self.tensors = kernel, plan, n
         self.part = Part(sizes, range(n), len(plan.phases), lengths)
         self.elements = self.part.elements
@@ -92,12 +92,12 @@ class CLaunch:
         self.partial = (ctypes.c_double * max(1, self.part.chunks * plan.reductions))()
         self.rows = (ctypes.c_double * self.scalars)()
         self.room = 1
-        dims = [size for p in plans for size in p.vectors.sizes]
+        dims = [size for p in plans for size in laid(p).sizes]
         self.dim = (ctypes.c_int64 * max(1, len(dims)))(*dims)
         self._make_scratch(plans)
         part = self.part
         self.c = Table(
-            tensors=n, scalars=self.scalars, values=per_tensor, dims=len(plan.vectors.sizes),
+            tensors=n, scalars=self.scalars, values=per_tensor, dims=len(laid(plan).sizes),
             reductions=plan.reductions, ptr=ctypes.addressof(self.ptr), rows=ctypes.addressof(self.rows),
             row_of=ctypes.addressof(self.row_of), value=ctypes.addressof(self._value),
             dim=ctypes.addressof(self.dim),
@@ -115,7 +115,7 @@ class CLaunch:
         wanted = [
             (slot * self.tensors + t, -(-p.slots[slot].dtype.itemsize * elements // 64) * 64)
             for t, p in enumerate(plans)
-            for slot, elements in p.vectors.scratch.items()
+            for slot, elements in laid(p).scratch.items()
         ]
         self.scratch = torch.empty(sum(size for _, size in wanted), dtype=torch.uint8, device="cpu")
         at = self.scratch.data_ptr()

@@ -11,6 +11,7 @@ import torch
 
 from weft.engine.backends.c import ops, vectors
 from weft.engine.backends.c.comments import comment, host_words, scalar_words, slot_words
+from weft.engine.backends.c.layout import laid
 from weft.engine.backends.c.ops import COMBINE
 from weft.engine.ir.graph import Node
 from weft.engine.ir.ops import REDUCED
@@ -103,7 +104,7 @@ class _Scope:
     def sizes(self) -> list[str]:
         """The row of sizes, where a plan has one."""
         return ["    const int64_t *dim = T->dim + t * T->dims;", "    (void)dim;"][
-            : 2 * bool(self.plan.vectors.sizes)
+            : 2 * bool(laid(self.plan).sizes)
         ]
 
     def taken(self, n: Node, a: Node, dtype: object, local: Local) -> str:
@@ -146,7 +147,7 @@ class _ScalarStage(_Scope):
     def render(self) -> list[str]:
         """The lines of the function."""
         plan, body = self.plan, []
-        for turn in plan.vectors.stages[self.at]:
+        for turn in laid(plan).stages[self.at]:
             n = turn[0]
             if plan.kind(n) == VECTOR:
                 body += vectors.turn(self, turn, self._local)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from weft.engine.backends.c import ops
+from weft.engine.backends.c.layout import laid
 from weft.engine.ir.graph import Node
 from weft.engine.ir.ops import REDUCED
 from weft.engine.plan.plan import VECTOR, Plan
@@ -21,11 +22,11 @@ __all__ = ["begin_fold", "fill", "fold", "stored", "total", "turn", "window", "w
 def turn(scope: Any, nodes: Sequence[Node], outer: Callable[[Node, Node], str | None]) -> list[str]:
     """The vectors that are computed together: a fold's results, a reduction, or a loop."""
     plan, n = scope.plan, nodes[0]
-    length = f"dim[{plan.vectors.length[n.index]}]"
-    if n.index in plan.vectors.folds:
+    length = f"dim[{laid(plan).length[n.index]}]"
+    if n.index in laid(plan).folds:
         how, start = ops.COMBINE[n.op]
         to = scope.pointer(plan.loadable_from[n.index][0])
-        at = plan.vectors.folds[n.index]
+        at = laid(plan).folds[n.index]
         return [f"    weft_gather_{how}({to}, {length}, dim + {at}, dim[0], chunks, {start});"]
     if n.op in REDUCED:
         slot = plan.loadable_from[n.index][0]
@@ -36,7 +37,7 @@ def turn(scope: Any, nodes: Sequence[Node], outer: Callable[[Node, Node], str | 
     def local(x: Node, a: Node) -> str | None:
         if plan.kind(a) != VECTOR:
             return outer(x, a)
-        run = plan.vectors.runs.get((x.index, a.index))
+        run = laid(plan).runs.get((x.index, a.index))
         here = run is None and a.index in inside
         return f"x{a.index}" if here else scope.element(a, _element_of("i", run))
 
@@ -58,7 +59,7 @@ def _loop(length: str, lines: Sequence[str]) -> list[str]:
 
 def total(scope: Any, n: Node, result: str = "0") -> list[str]:
     """A vector's reduction to its element `result`, in double: `a` and the number of the value."""
-    v, a = scope.plan.vectors, n.args[0]
+    v, a = laid(scope.plan), n.args[0]
     at = v.runs[n.index, a.index]
     how, start = ops.COMBINE[n.op]
     period, inner, count = (f"dim[{at + k}]" for k in range(3))
@@ -75,7 +76,7 @@ def total(scope: Any, n: Node, result: str = "0") -> list[str]:
 def stored(scope: Any, slot: int, n: Node) -> str:
     """The last scalar stage's copy of a vector into a state."""
     text = ops.stored(scope.element(n, "i"), n.dtype, scope.plan.slots[slot].dtype)
-    length = f"dim[{scope.plan.vectors.length[n.index]}]"
+    length = f"dim[{laid(scope.plan).length[n.index]}]"
     return f"    for (int64_t i = 0; i < {length}; i++) {scope.pointer(slot)}[i] = {text};"
 
 
@@ -88,7 +89,7 @@ def _element_of(i: str, run: int | None) -> str:
 
 def window(plan: Plan, n: Node, a: Node) -> str:
     """The name of the window through which an op sees a vector."""
-    run = plan.vectors.runs.get((n.index, a.index))
+    run = laid(plan).runs.get((n.index, a.index))
     return f"w{a.index}" if run is None else f"w{a.index}along{run}"
 
 
@@ -101,7 +102,7 @@ def windows(plan: Plan, body: Sequence[Node]) -> dict[str, tuple[Node, Node]]:
 
 def fill(scope: Any, n: Node, a: Node) -> str:
     """A window's elements for the block at hand."""
-    run, name = scope.plan.vectors.runs.get((n.index, a.index)), window(scope.plan, n, a)
+    run, name = laid(scope.plan).runs.get((n.index, a.index)), window(scope.plan, n, a)
     if run is None:
         text = scope.element(a, "start + b + i")
         return f"        for (int64_t i = 0; i < m; i++) {name}[i] = {text};"
@@ -110,7 +111,7 @@ def fill(scope: Any, n: Node, a: Node) -> str:
 
 def begin_fold(scope: Any, n: Node) -> list[str]:
     """The partial results of this chunk, at their start."""
-    at = scope.plan.vectors.folds[n.index]
+    at = laid(scope.plan).folds[n.index]
     memory = scope.pointer(scope.plan.loadable_from[n.index][0])
     start = ops.COMBINE[n.op][1]
     return [
@@ -121,5 +122,5 @@ def begin_fold(scope: Any, n: Node) -> list[str]:
 
 def fold(plan: Plan, n: Node, function: str, buffer: str) -> str:
     """A block's part in a reduction over a run."""
-    at = plan.vectors.folds[n.index]
+    at = laid(plan).folds[n.index]
     return f"        {function}(f{n.index}, {buffer}, start + b, m, dim + {at});"

@@ -1,0 +1,232 @@
+"""How the C of a plan lies in memory: chunks, the row of sizes, partial results, loops of scalars.
+
+A pass reduces a chunk at a time: partial results are of one chunk, and added up in the order of chunks.
+Vectors of one length share a loop of a scalar stage, where none waits for another.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from weft.engine.ir.graph import Node
+from weft.engine.ir.ops import REDUCED
+from weft.engine.plan.axes import Run
+from weft.engine.plan.plan import FULL, SCALAR, VECTOR, Plan, Slot
+from weft.engine.plan.vectors import run_over
+
+__all__ = ["CHUNK", "CLayout", "lay_out"]
+
+CHUNK = 16384  # elements; a partial result is of one chunk, so this is part of the arithmetic
+ROWS = 16  # of a wide matrix that a chunk has at least: else its partial results outgrow it
+
+
+@dataclass(slots=True)
+class CLayout:
+    """How the vectors of a plan are made, and where in a tensor's row of sizes the kernel looks.
+
+    Attributes:
+        sizes: the row for the plan's shape, the length of a chunk first; code has places in it only.
+        length: vector -> the place of its number of elements; vectors of one place share a loop.
+        runs: (value, its argument) -> the place of the run that it reads or reduces its vector over;
+            without one, elements correspond.
+        folds: a full value's reduction over a run -> the place of the run and of its partial results.
+        stages: what each scalar stage computes, in order: a scalar alone, or vectors that share a loop.
+        scratch: slot -> how many elements this shape needs.
+    """
+
+    sizes: list[int] = field(default_factory=list)
+    length: dict[int, int] = field(default_factory=dict)
+    runs: dict[tuple[int, int], int] = field(default_factory=dict)
+    folds: dict[int, int] = field(default_factory=dict)
+    stages: dict[int, list[list[Node]]] = field(default_factory=dict)
+    scratch: dict[int, int] = field(default_factory=dict)
+
+    def key(self, place: Mapping[int, int]) -> tuple[object, ...]:
+        """The places in the row, whatever the sizes there are."""
+        return (
+            tuple((place[i], at) for i, at in self.length.items()),
+            tuple((place[i], place[a], at) for (i, a), at in self.runs.items()),
+            tuple((place[i], at) for i, at in self.folds.items()),
+        )
+
+
+def laid(plan: Plan) -> CLayout:
+    """The layout that this backend has given a plan."""
+    assert isinstance(plan.layout, CLayout)
+    return plan.layout
+
+
+def lay_out(plan: Plan) -> None:
+    """Give each vector its sizes, its memory and its place in a scalar stage."""
+    v = plan.layout = CLayout()
+    live = list(plan.graph.live())
+    if VECTOR in plan.kinds.values():
+        sizes = _Sizes(v)
+        for n in live:
+            if plan.kind(n) == VECTOR:
+                _measure(plan, n, sizes)
+            if plan.kind(n) in (FULL, VECTOR, SCALAR):
+                for a in n.args:
+                    if plan.kind(a) == VECTOR:
+                        _read(plan, n, a, sizes)
+        v.sizes[0] = chunk_length([(v.sizes[at], v.sizes[at + 1]) for at in v.folds.values()])
+    for n in live:
+        if n.index in v.folds:
+            _keep_partials(plan, n)
+    for at in range(len(plan.phases) + 1):
+        v.stages[at] = _turns(plan, live, at)
+    _keep(plan, live)
+
+
+class _Sizes:
+    """The row of sizes, with a place for each thing that is asked for, whatever its numbers are."""
+
+    def __init__(self, layout: CLayout):
+        self.row, self.known = layout.sizes, {}
+        self.row.append(0)  # the length of a chunk
+
+    def place(self, key: tuple[object, ...], *numbers: int) -> int:
+        """The place of the first of some numbers."""
+        if key not in self.known:
+            self.known[key] = len(self.row)
+            self.row.extend(numbers)
+        return self.known[key]
+
+    def run(self, key: tuple[object, ...], shape: tuple[int, ...], run: Run) -> int:
+        """The place of a run: its period, its inner size, how many elements it reduces."""
+        return self.place((key, run), *period_inner(shape, run), math.prod(shape[slice(*run)]))
+
+
+def _measure(plan: Plan, n: Node, sizes: _Sizes) -> None:
+    """The place of a vector's length: that of an argument of as many elements, if there is one."""
+    v = laid(plan)
+    alike = [a for a in n.args if plan.kind(a) == VECTOR and a.numel == n.numel]
+    alike = sorted(alike, key=lambda a: a.op == "load")  # what comes from memory shares no loop
+    if n.op in REDUCED:
+        run, full = run_over(n, n.args[0]), plan.kind(n.args[0]) == FULL
+        origin = "p" if full else n.args[0].index
+        at = sizes.place(("reduced", origin, run), n.numel)
+        if full:
+            assert run is not None
+            v.folds[n.index] = sizes.place(
+                ("fold", run), *period_inner(plan.shape, run), 0, 0
+            )  # the last two: see _keep_partials
+    elif alike and n.op != "expand":
+        at = v.length[alike[0].index]
+    else:
+        at = sizes.place(("node", n.index), n.numel)
+    v.length[n.index] = at
+
+
+def _read(plan: Plan, n: Node, a: Node, sizes: _Sizes) -> None:
+    """The place of the run that an op reads or reduces a vector over, where elements do not pair."""
+    run = run_over(n, a)
+    assert run is not None
+    if n.op in REDUCED:
+        laid(plan).runs[n.index, a.index] = sizes.run(("of", a.index), a.shape or (), run)
+    elif run != (0, 0):
+        loop = "p" if plan.kind(n) == FULL else n.index
+        laid(plan).runs[n.index, a.index] = sizes.run(("in", loop), n.shape or (), run)
+
+
+# ---------------------------------------------------------------- sizes
+
+
+def period_inner(shape: Sequence[int], run: Run) -> tuple[int, int]:
+    """The period and the inner size of a run, as divisors: at least 1."""
+    begin, end = run
+    return max(1, math.prod(shape[begin:])), max(1, math.prod(shape[end:]))
+
+
+def chunk_length(folds: Sequence[tuple[int, int]]) -> int:
+    """Elements of a chunk, for the (period, inner) of what is reduced over dims.
+
+    Whole periods where they fit, so that no result is made in two chunks; else some rows.
+    """
+    length = max([CHUNK, *(ROWS * inner for period, inner in folds if period > CHUNK)])
+    fitting = [size for pair in folds for size in pair if size <= length]
+    return length - length % max([1, *fitting])
+
+
+# ---------------------------------------------------------------- memory
+
+
+def _scratch(plan: Plan, n: Node, dtype: torch.dtype, elements: int) -> None:
+    slot = len(plan.slots)
+    plan.slots.append(Slot(f"v{slot}", "scratch", dtype, False))
+    plan.loadable_from[n.index] = (slot, -1)
+    laid(plan).scratch[slot] = elements
+
+
+def _keep_partials(plan: Plan, n: Node) -> None:
+    """Memory for a fold: its results, then what each chunk adds to them.
+
+    Element `e` of chunk `c` is at `apart + e + c * shift`: neighbours share no more than one period.
+    Chunks of whole periods share nothing, and leave the results themselves.
+    """
+    v = laid(plan)
+    at, chunk = v.folds[n.index], v.sizes[0]
+    period, inner = v.sizes[at], v.sizes[at + 1]
+    apart, chunks = n.numel, -(-math.prod(plan.shape) // chunk)
+    if chunk % period == 0:
+        inner = apart = 0
+    v.sizes[at + 2 : at + 4] = [inner, apart]
+    _scratch(plan, n, torch.float64, n.numel + apart + chunks * inner)
+
+
+def _keep(plan: Plan, live: Sequence[Node]) -> None:
+    """Memory for the vectors that are read outside of the loop that makes them."""
+    turn = {
+        n.index: (at, i)
+        for at, turns in laid(plan).stages.items()
+        for i, nodes in enumerate(turns)
+        for n in nodes
+    }
+    wanted = {n.index for _, n in plan.tail}
+    for n in live:
+        if plan.kind(n) in (FULL, VECTOR, SCALAR):
+            mine = turn.get(n.index)
+            alone = n.op in REDUCED
+            if alone and plan.kind(n) == VECTOR:
+                wanted.add(n.index)
+            wanted.update(a.index for a in n.args if alone or turn.get(a.index) != mine)
+    for n in live:
+        if plan.kind(n) == VECTOR and n.index in wanted and n.index not in plan.loadable_from:
+            _scratch(plan, n, n.dtype, n.numel)
+
+
+# ---------------------------------------------------------------- turns
+
+
+def _turns(plan: Plan, live: Sequence[Node], at: int) -> list[list[Node]]:
+    """What scalar stage `at` computes, in order; a vector joins the last loop of its length, if it can."""
+    turns: list[list[Node]] = []
+    when: dict[int, int] = {}
+    last: dict[int, int] = {}  # length -> its last loop
+    for n in live:
+        kind = plan.kind(n)
+        if kind not in (SCALAR, VECTOR) or plan.ready_in[n.index] != at or n.op == "over":
+            continue
+        if n.op == "load" and kind == VECTOR:
+            continue
+        joins = kind == VECTOR and n.op not in REDUCED
+        loop = last.get(laid(plan).length[n.index], -1) if joins else -1
+        if loop >= 0 and all(_before(n, a, loop, when, laid(plan).runs) for a in n.args):
+            turns[loop].append(n)
+        else:
+            loop = len(turns)
+            turns.append([n])
+            if joins:
+                last[laid(plan).length[n.index]] = loop
+        when[n.index] = loop
+    return turns
+
+
+def _before(
+    n: Node, a: Node, loop: int, when: Mapping[int, int], runs: Mapping[tuple[int, int], int]
+) -> bool:
+    """Whether an argument is there when a loop computes the element that takes it."""
+    made = when.get(a.index, -1)
+    return made < loop or (made == loop and (n.index, a.index) not in runs)
