@@ -73,7 +73,7 @@ def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
 def _modifier(name: str, arguments: dict[str, Any]) -> Any:
     """A callback or a wrapper by its name, with its own values for hypers."""
     around = {k.lower(): v for k, v in vars(wrappers).items() if _is_wrapper(v)}
-    inside = {k: getattr(callbacks, k) for k in callbacks.__all__ if k != "fastai"}
+    inside = {k: v for k, v in vars(callbacks).items() if callable(v)}
     known = {**inside, **around}
     if name not in known:
         raise ChainError(f"no modifier is called {name!r}{did_you_mean(name, known)}")

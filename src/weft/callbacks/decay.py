@@ -9,11 +9,9 @@ from weft.hyperparameters import unused
 
 __all__ = [
     "ascend",
-    "decay_for",
     "decay_update",
     "l2",
     "proximal_decay",
-    "spared",
     "weight_decay",
 ]
 

@@ -12,11 +12,9 @@ from weft.callbacks.units import mean, norm, quotient
 from weft.decompositions import svd
 
 __all__ = [
-    "MATRICES",
     "adjust_lr",
     "dual_scale",
     "graft_norm",
-    "matrix",
     "nesterov_average",
     "newton_schulz",
     "normalize_neurons",

@@ -10,23 +10,7 @@ import torch
 
 from weft.callback import mark, over_params, state
 
-__all__ = [
-    "centralize",
-    "grad_sq_norm",
-    "inner",
-    "mean",
-    "norm",
-    "orthograd",
-    "quotient",
-    "rms",
-    "rounding",
-    "scalar_inf",
-    "scalar_zero",
-    "sum_sq",
-    "unit_dims",
-    "unit_norm",
-    "wide",
-]
+__all__ = ["centralize", "orthograd"]
 
 
 def quotient(a: Any, b: torch.Tensor, otherwise: float = 0.0) -> torch.Tensor:

@@ -1,34 +1,24 @@
-"""What goes around a step."""
+"""What goes around a step.
 
-from weft.wrappers.at_average import AtAverage
-from weft.wrappers.averaging import LAWA, SWA, WeightEMA
-from weft.wrappers.gap import GCSAM, GSAM, WSAM, FriendlySAM, LookSAM
-from weft.wrappers.gpa import GPA
-from weft.wrappers.hutchinson import Hutchinson
-from weft.wrappers.lookahead import Lookahead
-from weft.wrappers.mechanic import Mechanic
-from weft.wrappers.outer import OuterNesterov
-from weft.wrappers.sharpness import ASAM, SAM
-from weft.wrappers.spikes import SkipSpikes
-from weft.wrappers.trac import TRAC
+A wrapper is listed in its module's `__all__`, and nowhere else.
+"""
 
-__all__ = [
-    "ASAM",
-    "GCSAM",
-    "GPA",
-    "GSAM",
-    "LAWA",
-    "SAM",
-    "SWA",
-    "TRAC",
-    "WSAM",
-    "AtAverage",
-    "FriendlySAM",
-    "Hutchinson",
-    "LookSAM",
-    "Lookahead",
-    "Mechanic",
-    "OuterNesterov",
-    "SkipSpikes",
-    "WeightEMA",
-]
+import types
+import typing
+
+from weft.wrappers.at_average import *
+from weft.wrappers.averaging import *
+from weft.wrappers.gap import *
+from weft.wrappers.gpa import *
+from weft.wrappers.hutchinson import *
+from weft.wrappers.lookahead import *
+from weft.wrappers.mechanic import *
+from weft.wrappers.outer import *
+from weft.wrappers.sharpness import *
+from weft.wrappers.spikes import *
+from weft.wrappers.trac import *
+
+if not typing.TYPE_CHECKING:  # a type checker exports what a star imports
+    __all__ = sorted(
+        n for n, v in vars().items() if n[0] != "_" and not isinstance(v, types.ModuleType)
+    )

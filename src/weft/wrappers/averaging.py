@@ -8,7 +8,11 @@ import torch
 from weft.errors import StateError
 from weft.wrapper import Wrapper
 
-__all__ = ["LAWA", "SWA", "Averaged", "WeightEMA"]
+__all__ = [
+    "LAWA",
+    "SWA",
+    "WeightEMA",
+]
 
 LOST = (
     "the state that was loaded was saved in evaluation mode, and the weights to train with are not in "
