@@ -1,12 +1,10 @@
 """Gradient descent that is accelerated, optimistic or averaged."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["SRMM", "AccSGD", "OptimisticAdam", "OptimisticGD"]
 
@@ -49,10 +47,7 @@ class AccSGD(Algorithm):
         xi: float = 10.0,
         constant: float = 0.7,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -94,10 +89,7 @@ class OptimisticGD(Algorithm):
         lr: Any = 1e-2,
         alpha: float = 1.0,
         beta: float = 1.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -143,10 +135,7 @@ class OptimisticAdam(Algorithm):
         eps: float = 1e-8,
         alpha: float = 1.0,
         beta: float = 1.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -191,10 +180,7 @@ class SRMM(Algorithm):
         lr: Any = 1e-2,
         beta: float = 0.5,
         memory_length: int = 100,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

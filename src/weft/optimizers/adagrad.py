@@ -1,13 +1,11 @@
 """Adagrad and Adadelta."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["Adadelta", "Adagrad"]
 
@@ -64,9 +62,7 @@ class Adagrad(Algorithm):
         maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -131,9 +127,7 @@ class Adadelta(Algorithm):
         capturable: bool = False,
         maximize: bool = False,
         differentiable: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,13 +1,11 @@
 """Adam and its nearest kin: AdamW, AMSGrad, rectified and quasi-hyperbolic Adam."""
 
-from typing import Any, ClassVar
-
-import torch
+from typing import Any, ClassVar, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 from weft.wrappers import Lookahead
 
 __all__ = ["Adam", "AdamW", "QHAdam", "RAdam", "Ranger"]
@@ -68,9 +66,7 @@ class Adam(Algorithm):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -128,9 +124,7 @@ class AdamW(Adam):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -181,9 +175,7 @@ class RAdam(Algorithm):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -234,10 +226,7 @@ class QHAdam(Algorithm):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -286,10 +275,7 @@ class Ranger(RAdam):
         weight_decay: float = 0.01,
         k: int = 6,
         alpha: float = 0.5,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
 

@@ -1,14 +1,12 @@
 """D-Adaptation: optimizers that learn their rate while they go."""
 
 import math
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["DAdaptAdaGrad", "DAdaptAdam", "DAdaptAdan", "DAdaptLion", "DAdaptSGD"]
 
@@ -56,10 +54,7 @@ class DAdaptAdam(Algorithm):
         use_bias_correction: bool = False,
         d0: float = 1e-6,
         growth_rate: float = math.inf,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -107,10 +102,7 @@ class DAdaptSGD(Algorithm):
         weight_decay: float = 0.0,
         d0: float = 1e-6,
         growth_rate: float = math.inf,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -161,10 +153,7 @@ class DAdaptAdaGrad(Algorithm):
         eps: float = 0.0,
         d0: float = 1e-6,
         growth_rate: float = math.inf,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -217,10 +206,7 @@ class DAdaptAdan(Algorithm):
         no_prox: bool = False,
         d0: float = 1e-6,
         growth_rate: float = math.inf,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -270,10 +256,7 @@ class DAdaptLion(Algorithm):
         weight_decay: float = 0.0,
         d0: float = 1e-6,
         growth_rate: float = math.inf,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,13 +1,11 @@
 """Adam that divides at another time, and rates and momenta relative to all parameters."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import over_params
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["ADOPT", "ACProp", "Adai", "AvaGrad", "LaProp"]
 
@@ -58,9 +56,7 @@ class ADOPT(Algorithm):
         clip: bool = True,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -118,9 +114,7 @@ class LaProp(Algorithm):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -175,10 +169,7 @@ class ACProp(Algorithm):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-16,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -223,10 +214,7 @@ class AvaGrad(Algorithm):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 0.1,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -283,10 +271,7 @@ class Adai(Algorithm):
         eps: float = 1e-3,
         weight_decay: float = 0.0,
         stable_weight_decay: bool = False,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import torch
 
@@ -18,15 +18,28 @@ __all__ = ["Algorithm", "algorithms"]
 
 _REGISTRY: dict[str, type["Algorithm"]] = {}
 
-OF_THE_OPTIMIZER = ("engine", "on_nonfinite", "state_dtype")  # keywords that are no hypers
+
+class OfTheOptimizer(TypedDict, total=False):
+    """Keywords that every optimizer takes and that are no hypers; see `weft.Optimizer`."""
+
+    engine: str
+    on_nonfinite: str
+    state_dtype: torch.dtype | None
+
+
+OF_THE_OPTIMIZER = {  # as a signature shows them
+    name: inspect.signature(Optimizer).parameters[name].replace(annotation=kind)
+    for name, kind in OfTheOptimizer.__annotations__.items()
+}
 
 
 class Algorithm(Optimizer):
     """Base of the optimizers that have a name: hypers in the constructor, a chain in `chain`.
 
-    A subclass writes its constructor's signature out, hands `locals()` to `super().__init__`, and
-    says in `chain` which callbacks it is made of. `chain_options` names the arguments on which that
-    depends; a group may set its own, and a change takes effect at the next step.
+    A subclass writes its hypers out in its constructor, hands `locals()` to `super().__init__`, and
+    says in `chain` which callbacks it is made of. What is every optimizer's it takes as `**optimizer`,
+    which `inspect.signature` and `help` show in full. `chain_options` names the arguments on which
+    the chain depends; a group may set its own, and a change takes effect at the next step.
 
     What makes a class what it is never comes from a file. An option that its constructor does not
     take stays what this optimizer has when a state dict is loaded, its base's above all. One in `fixed`
@@ -44,6 +57,8 @@ class Algorithm(Optimizer):
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            _show_in_full(vars(cls)["__init__"])
         cls._chains = {}
         cls.refuses_twice = not hasattr(torch.optim, cls.__name__)
         if cls.__module__.startswith("weft."):
@@ -56,7 +71,12 @@ class Algorithm(Optimizer):
     def __init__(self, params: Any, arguments: Mapping[str, Any]):
         hypers = {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
         hypers |= self.fixed
-        own = {name: hypers.pop(name) for name in OF_THE_OPTIMIZER if name in hypers}
+        own = hypers.pop("optimizer", {})
+        for name in own.keys() - OF_THE_OPTIMIZER.keys():
+            raise TypeError(
+                f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}"
+            )
+        own |= {name: hypers.pop(name) for name in OF_THE_OPTIMIZER if name in hypers}
         for name in hypers:
             check_one(name, hypers[name])
         more = hypers.pop("hypers", {})  # what a subclass takes as **hypers
@@ -150,6 +170,15 @@ class Algorithm(Optimizer):
 
     def _accepted(self) -> tuple[str, ...]:
         return (*self.chain_options, *self._signature())
+
+
+def _show_in_full(constructor: Any) -> None:
+    """Write out in a constructor's signature what it takes as `**optimizer`."""
+    signature = inspect.signature(constructor)
+    *parameters, last = signature.parameters.values()
+    if last.kind is last.VAR_KEYWORD and last.name == "optimizer":
+        parameters += OF_THE_OPTIMIZER.values()
+        constructor.__signature__ = signature.replace(parameters=parameters)
 
 
 def _selector(value: Any) -> Any:

@@ -1,12 +1,10 @@
 """BCOS."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["BCOS"]
 
@@ -50,10 +48,7 @@ class BCOS(Algorithm):
         mode: str = "c",
         eps: float = 1e-6,
         weight_decay: float = 0.1,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

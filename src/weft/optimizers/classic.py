@@ -1,12 +1,10 @@
 """Before Adagrad: resilient backpropagation, and averaged gradient descent."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["ASGD", "Rprop"]
 
@@ -56,9 +54,7 @@ class Rprop(Algorithm):
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -118,10 +114,7 @@ class ASGD(Algorithm):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

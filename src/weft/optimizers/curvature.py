@@ -1,12 +1,10 @@
 """Steps over an estimated diagonal of the Hessian: AdaHessian and Sophia."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 from weft.wrappers import Hutchinson
 
 __all__ = ["AdaHessian", "Sophia"]
@@ -58,10 +56,7 @@ class AdaHessian(Algorithm):
         weight_decay: float = 0.0,
         hessian_power: float = 1.0,
         update_period: int = 1,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -125,10 +120,7 @@ class Sophia(Algorithm):
         eps: float = 1e-12,
         weight_decay: float = 0.0,
         update_period: int = 10,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

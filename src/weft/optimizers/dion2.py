@@ -1,13 +1,11 @@
 """Dion2: Muon on the largest rows of a momentum, the rest kept for later."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callbacks.matrix import JORDAN
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["Dion2", "NorDion2"]
 
@@ -51,10 +49,7 @@ class Dion2(Algorithm):
         ns_coefficients: tuple[float, float, float] = JORDAN,
         eps: float = 1e-7,
         ns_steps: int = 5,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -107,10 +102,7 @@ class NorDion2(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         norm_eps: float = 1e-8,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

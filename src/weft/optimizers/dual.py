@@ -1,12 +1,10 @@
 """Dual averaging: MADGRAD."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["MADGRAD"]
 
@@ -42,10 +40,7 @@ class MADGRAD(Algorithm):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         eps: float = 1e-6,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

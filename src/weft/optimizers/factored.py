@@ -1,14 +1,12 @@
 """Optimizers with second moments smaller than the gradient: Adafactor, CAME, SM3, Adam-mini."""
 
 from collections.abc import Mapping
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.hyperparameters import check_length, check_one, unused
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["CAME", "SM3", "Adafactor", "AdamMini"]
 
@@ -63,9 +61,7 @@ class Adafactor(Algorithm):
         foreach: bool | None = None,
         maximize: bool = False,
         sq_eps: float = 0.0,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         arguments = dict(locals())
         _check(arguments)
@@ -140,10 +136,7 @@ class CAME(Algorithm):
         res_eps: float = 1e-16,
         d: float = 1.0,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -193,10 +186,7 @@ class SM3(Algorithm):
         lr: Any = 0.1,
         momentum: float = 0.0,
         sq_eps: float = 1e-30,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -248,10 +238,7 @@ class AdamMini(Algorithm):
         eps: float = 1e-8,
         weight_decay: float = 0.1,
         blocks: str = "tensor",
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,13 +1,11 @@
 """Shampoo and SOAP with factors that minimise a KL divergence."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["KLSOAP", "KLShampoo"]
 
@@ -56,10 +54,7 @@ class KLShampoo(Algorithm):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         init_factor: float = 0.1,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -115,10 +110,7 @@ class KLSOAP(KLShampoo):
         precondition_frequency: int = 10,
         init_factor: float = 0.1,
         correct_bias: bool = False,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
 

@@ -1,12 +1,10 @@
 """Optimizers with a rate for each layer: LARS, LARC, LAMB."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["LAMB", "LARC", "LARS"]
 
@@ -48,10 +46,7 @@ class LARS(Algorithm):
         trust_coefficient: float = 1e-3,
         eps: float = 1e-8,
         nesterov: bool = False,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -91,10 +86,7 @@ class LARC(Algorithm):
         trust_coefficient: float = 0.02,
         eps: float = 1e-8,
         clip: bool = True,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -137,10 +129,7 @@ class LAMB(Algorithm):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

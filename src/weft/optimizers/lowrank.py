@@ -1,13 +1,11 @@
 """Optimizers that look at a matrix through a few of its directions."""
 
 import functools
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["APOLLO", "APOLLOMini", "Conda", "Dion", "Fira", "GaLoreAdamW"]
 
@@ -54,10 +52,7 @@ class GaLoreAdamW(Algorithm):
         rank: int = 4,
         update_proj_gap: int = 200,
         scale: float = 0.25,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -107,10 +102,7 @@ class Fira(Algorithm):
         update_proj_gap: int = 200,
         scale: float = 1.0,
         gamma: float = 1.01,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -166,10 +158,7 @@ class APOLLO(Algorithm):
         scale: float = 1.0,
         scale_type: str = "channel",
         gamma: float = 1.01,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -217,10 +206,7 @@ class APOLLOMini(APOLLO):
         scale: float = 128.0,
         scale_type: str = "tensor",
         gamma: float = 1.01,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -254,10 +240,7 @@ class Conda(Algorithm):
         weight_decay: float = 0.0,
         update_proj_gap: int = 2000,
         scale: float = 1.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -312,10 +295,7 @@ class Dion(Algorithm):
         rank: int = 4,
         eps: float = 1e-8,
         adjust_lr_fn: str = "spectral_norm",
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,13 +1,11 @@
 """Adam with more than one average."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["AdEMAMix", "AdaPNM", "Adan", "EXAdam", "SimplifiedAdEMAMix"]
 
@@ -60,9 +58,7 @@ class AdEMAMix(Algorithm):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -124,10 +120,7 @@ class SimplifiedAdEMAMix(Algorithm):
         alpha: float = 0.0,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -191,9 +184,7 @@ class Adan(Algorithm):
         no_prox: bool = False,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -255,10 +246,7 @@ class AdaPNM(Algorithm):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = True,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -312,10 +300,7 @@ class EXAdam(Algorithm):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

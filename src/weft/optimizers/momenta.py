@@ -1,14 +1,12 @@
 """Gradient descent with momentum of other kinds."""
 
 from functools import cache, partial
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["PID", "PNM", "QHM", "SGDW", "AggMo"]
 
@@ -66,9 +64,7 @@ class SGDW(Algorithm):
         nesterov: bool = False,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -118,10 +114,7 @@ class AggMo(Algorithm):
         lr: Any = 1e-3,
         betas: tuple[float, ...] = (0.0, 0.9, 0.99),
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -165,10 +158,7 @@ class QHM(Algorithm):
         momentum: float = 0.999,
         nu: float = 0.7,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -218,10 +208,7 @@ class PID(Algorithm):
         integral: float = 5.0,
         derivative: float = 10.0,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -267,10 +254,7 @@ class PNM(Algorithm):
         momentum: float = 0.9,
         beta0: float = 1.0,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,6 +1,6 @@
 """Muon, and what else orthogonalises the momentum of a matrix by Newton-Schulz."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -10,7 +10,7 @@ from weft.callbacks.matrix import JORDAN
 from weft.chain import Chain
 from weft.errors import ChainError
 from weft.hyperparameters import check_one
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["AdaMuon", "Muon", "MuonClip", "MuonPolarExpress", "NorMuon"]
 
@@ -76,10 +76,7 @@ class Muon(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         _check(lr, momentum, weight_decay, adjust_lr_fn, ns_coefficients, ns_steps)
         super().__init__(params, locals())
@@ -173,10 +170,7 @@ class MuonPolarExpress(Algorithm):
         nesterov: bool = True,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -217,10 +211,7 @@ class MuonClip(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = "match_rms_adamw",
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -275,10 +266,7 @@ class NorMuon(Algorithm):
         adjust_lr_fn: str | None = None,
         preserve_norm: bool = False,
         polar_express: bool = False,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -336,10 +324,7 @@ class AdaMuon(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         norm_eps: float = 1e-8,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,14 +1,12 @@
 """Muon with another gradient, another average, or another length of step."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.callbacks.matrix import JORDAN
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["NAMO", "AdaGO", "MarsMuon", "MuonH", "MuonLaProp"]
 
@@ -50,10 +48,7 @@ class MarsMuon(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = "match_rms_adamw",
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -99,10 +94,7 @@ class MuonH(Algorithm):
         ns_coefficients: tuple[float, float, float] = JORDAN,
         eps: float = 1e-7,
         ns_steps: int = 5,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -148,10 +140,7 @@ class MuonLaProp(Algorithm):
         ns_steps: int = 5,
         norm_eps: float = 1e-8,
         adjust_lr_fn: str | None = None,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -203,10 +192,7 @@ class AdaGO(Algorithm):
         ns_coefficients: tuple[float, float, float] = JORDAN,
         eps: float = 1e-7,
         ns_steps: int = 5,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -251,10 +237,7 @@ class NAMO(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         norm_eps: float = 1e-8,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

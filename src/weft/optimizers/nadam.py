@@ -1,12 +1,10 @@
 """Adam's other forms: with the infinity norm, and with Nesterov's look-ahead."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["Adamax", "NAdam", "NAdamW"]
 
@@ -58,9 +56,7 @@ class Adamax(Algorithm):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -129,9 +125,7 @@ class NAdam(Algorithm):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -181,9 +175,7 @@ class NAdamW(Algorithm):
         weight_decay: float = 1e-2,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,13 +1,11 @@
 """From online learning and control: statistics of their own in the place of Adam's."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["COCOB", "FTRL", "KATE", "MSVAG", "VSGD", "AdaSmooth"]
 
@@ -50,10 +48,7 @@ class FTRL(Algorithm):
         beta: float = 1.0,
         l1: float = 0.0,
         l2: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -97,10 +92,7 @@ class COCOB(Algorithm):
         alpha: float = 100.0,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -151,10 +143,7 @@ class VSGD(Algorithm):
         tau2: float = 0.9,
         weight_decay: float = 0.0,
         eps: float = 1e-8,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -198,10 +187,7 @@ class KATE(Algorithm):
         eta: float = 0.0,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -246,10 +232,7 @@ class AdaSmooth(Algorithm):
         betas: tuple[float, float] = (0.5, 0.99),
         eps: float = 1e-6,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -289,10 +272,7 @@ class MSVAG(Algorithm):
         params: Any,
         lr: Any = 1e-1,
         beta: float = 0.9,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,13 +1,11 @@
 """Optimizers that need no learning rate: Prodigy, DoG and its kin, AdGD, AdaGrad-Norm."""
 
 import math
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["AdGD", "AdaGradNorm", "DoG", "DoWG", "LDoG", "NormalizedGD", "Prodigy"]
 
@@ -57,10 +55,7 @@ class Prodigy(Algorithm):
         d0: float = 1e-6,
         d_coef: float = 1.0,
         growth_rate: float = math.inf,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -104,10 +99,7 @@ class DoG(Algorithm):
         reps_rel: float = 1e-6,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -169,10 +161,7 @@ class DoWG(Algorithm):
         lr: Any = 1.0,
         r0: float = 1e-4,
         eps: float = 1e-4,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -204,15 +193,7 @@ class AdGD(Algorithm):
 
     paper = "Malitsky and Mishchenko, 2019, arXiv:1910.09529"
 
-    def __init__(
-        self,
-        params: Any,
-        lr: Any = 1e-6,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
-    ):
+    def __init__(self, params: Any, lr: Any = 1e-6, **optimizer: Unpack[OfTheOptimizer]):
         super().__init__(params, locals())
 
     @classmethod
@@ -247,10 +228,7 @@ class AdaGradNorm(Algorithm):
         params: Any,
         lr: Any = 1.0,
         b0: float = 0.1,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -286,10 +264,7 @@ class NormalizedGD(Algorithm):
         params: Any,
         lr: Any = 1e-2,
         eps: float = 1e-8,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,13 +1,11 @@
 """Optimizers that read the loss: Polyak's step, ALI-G, MoMo, GrokAdamW."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["AliG", "GrokAdamW", "MoMo", "MoMoAdam", "PolyakSGD"]
 
@@ -48,10 +46,7 @@ class PolyakSGD(Algorithm):
         max_lr: float = 1.0,
         f_min: float = 0.0,
         eps: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -93,10 +88,7 @@ class AliG(Algorithm):
         lr: Any = 0.1,
         momentum: float = 0.9,
         eps: float = 1e-6,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -140,10 +132,7 @@ class MoMo(Algorithm):
         beta: float = 0.9,
         f_min: float = 0.0,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -189,10 +178,7 @@ class MoMoAdam(Algorithm):
         eps: float = 1e-8,
         f_min: float = 0.0,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -248,10 +234,7 @@ class GrokAdamW(Algorithm):
         grokking_signal_decay_rate: float = 0.1,
         gradient_clipping: float = 1.0,
         eval_loss: float | None = None,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

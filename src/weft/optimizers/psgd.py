@@ -1,14 +1,14 @@
 """Preconditioners that are fitted, not accumulated: PSGD; and SPlus."""
 
 import functools
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from weft import callbacks as cb
 from weft.callbacks.splus import planes_only
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 from weft.wrappers.averaging import Averaged
 
 __all__ = ["PSGDKron", "SPlus"]
@@ -56,10 +56,7 @@ class PSGDKron(Algorithm):
         max_size_triangular: int = 8192,
         update_probability: float | None = None,
         max_rms: float = 1.1,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -119,10 +116,7 @@ class SPlus(Algorithm):
         inverse_steps: int = 100,
         nonstandard_constant: float = 1e-3,
         eps: float = 1e-30,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

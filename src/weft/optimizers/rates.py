@@ -1,13 +1,11 @@
 """Adam with its rate bounded or bent."""
 
-from typing import Any, ClassVar
-
-import torch
+from typing import Any, ClassVar, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["AdaBound", "AdaMod", "AdamAtan2", "DiffGrad", "DualAdam", "PAdam", "SAdam"]
 
@@ -61,10 +59,7 @@ class AdaBound(Algorithm):
         weight_decay: float = 0.0,
         base_lr: float | None = None,
         amsbound: bool = False,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -117,10 +112,7 @@ class AdaMod(Algorithm):
         betas: tuple[float, float, float] = (0.9, 0.999, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -171,10 +163,7 @@ class PAdam(Algorithm):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = True,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -226,10 +215,7 @@ class SAdam(Algorithm):
         betas: tuple[float, float] = (0.9, 0.999),
         softplus_beta: float = 50.0,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -278,10 +264,7 @@ class AdamAtan2(Algorithm):
         a: float = 1.0,
         b: float = 1.0,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -327,10 +310,7 @@ class DiffGrad(Algorithm):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -385,10 +365,7 @@ class DualAdam(Algorithm):
         switch_rate: float = 0.01,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,15 +1,13 @@
 """RMSprop as TensorFlow has it."""
 
 from functools import partial
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import ones
 from weft.chain import Chain
 from weft.hyperparameters import unused
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["RMSpropTF"]
 
@@ -64,10 +62,7 @@ class RMSpropTF(Algorithm):
         centered: bool = False,
         decoupled_decay: bool = False,
         lr_in_momentum: bool = True,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,12 +1,10 @@
 """Updates scaled to the size of each tensor: LAMBC, AdamH, Gravity, SGD-SaI."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["LAMBC", "AdamH", "Gravity", "SGDSaI"]
 
@@ -38,10 +36,7 @@ class LAMBC(Algorithm):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
         max_ratio: float = 1.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -89,10 +84,7 @@ class AdamH(Algorithm):
         lr: Any = 1e-2,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -131,10 +123,7 @@ class Gravity(Algorithm):
         lr: Any = 1e-2,
         alpha: float = 0.01,
         beta: float = 0.9,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -175,10 +164,7 @@ class SGDSaI(Algorithm):
         momentum: float = 0.9,
         weight_decay: float = 1e-2,
         eps: float = 1e-8,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

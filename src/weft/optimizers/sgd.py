@@ -1,13 +1,11 @@
 """Stochastic gradient descent and what adds momentum to it."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.hyperparameters import unused
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["SGD"]
 
@@ -62,9 +60,7 @@ class SGD(Algorithm):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")

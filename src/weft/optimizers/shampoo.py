@@ -1,14 +1,12 @@
 """Shampoo: a preconditioner for each axis of a tensor."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
 from weft.hyperparameters import unused
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["DistributedShampoo", "Shampoo"]
 
@@ -60,10 +58,7 @@ class Shampoo(Algorithm):
         weight_decay: float = 0.0,
         graft: str | None = None,
         precondition_frequency: int = 1,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -130,10 +125,7 @@ class DistributedShampoo(Algorithm):
         graft_eps: float = 1e-8,
         precondition_frequency: int = 1,
         start_preconditioning_step: int = 1,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

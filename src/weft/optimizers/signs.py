@@ -1,13 +1,11 @@
 """Optimizers that step by signs."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["FOCUS", "Ano", "CautiousLion", "Grams", "SignSGD", "Signum", "Tiger"]
 
@@ -47,9 +45,7 @@ class SignSGD(Algorithm):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -95,9 +91,7 @@ class Signum(Algorithm):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -141,10 +135,7 @@ class Tiger(Algorithm):
         lr: Any = 1e-3,
         beta: float = 0.965,
         weight_decay: float = 0.01,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -193,9 +184,7 @@ class CautiousLion(Algorithm):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -247,10 +236,7 @@ class Grams(Algorithm):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -305,10 +291,7 @@ class Ano(Algorithm):
         betas: tuple[float, float] = (0.92, 0.99),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -362,10 +345,7 @@ class FOCUS(Algorithm):
         betas: tuple[float, float] = (0.9, 0.999),
         gamma: float = 0.1,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

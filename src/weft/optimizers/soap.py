@@ -1,15 +1,13 @@
 """SOAP: Adam in the eigenbases of Shampoo's factors."""
 
 import functools
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.callbacks.kronecker import matrices_only
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["SOAP", "SOLP", "HeavySOAP", "SOAPAdEMAMix", "SOAPNAdam"]
 
@@ -56,10 +54,7 @@ class SOAP(Algorithm):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -165,10 +160,7 @@ class SOAPAdEMAMix(SOAP):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -211,10 +203,7 @@ class SOAPNAdam(SOAP):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
 

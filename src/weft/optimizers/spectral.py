@@ -1,14 +1,12 @@
 """Steepest descent in the spectral norm, exactly; and what else needs no Newton-Schulz."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.callbacks.matrix import JORDAN
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = [
     "RACS",
@@ -61,10 +59,7 @@ class SpectralDescent(Algorithm):
         lr: Any = 1e-3,
         weight_decay: float = 0.0,
         dual_norm: bool = True,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -105,10 +100,7 @@ class PolarGrad(Algorithm):
         lr: Any = 1e-3,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -145,10 +137,7 @@ class SPEL(Algorithm):
         lr: Any = 1e-2,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -182,10 +171,7 @@ class SpectralSphere(Algorithm):
         params: Any,
         lr: Any = 1e-2,
         momentum: float = 0.9,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -225,10 +211,7 @@ class SWAN(Algorithm):
         lr: Any = 1e-3,
         norm_eps: float = 1e-8,
         rescale: bool = True,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -275,10 +258,7 @@ class RACS(Algorithm):
         gamma: float = 1.01,
         eps: float = 1e-8,
         iterations: int = 5,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -335,10 +315,7 @@ class Scion(Algorithm):
         ns_coefficients: tuple[float, float, float] = JORDAN,
         eps: float = 1e-7,
         ns_steps: int = 5,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,12 +1,10 @@
 """Optimizers that mind the geometry of weights: AdamP, SGDP, Nero, Fromage."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["SGDP", "AdamP", "Fromage", "Nero"]
 
@@ -48,10 +46,7 @@ class AdamP(Algorithm):
         delta: float = 0.1,
         wd_ratio: float = 0.1,
         nesterov: bool = False,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -109,10 +104,7 @@ class SGDP(Algorithm):
         delta: float = 0.1,
         wd_ratio: float = 0.1,
         eps: float = 1e-8,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -157,10 +149,7 @@ class Nero(Algorithm):
         beta: float = 0.999,
         constraints: bool = True,
         eps: float = 1e-8,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -193,15 +182,7 @@ class Fromage(Algorithm):
 
     paper = "Bernstein et al., 2020, arXiv:2002.03432"
 
-    def __init__(
-        self,
-        params: Any,
-        lr: Any = 1e-2,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
-    ):
+    def __init__(self, params: Any, lr: Any = 1e-2, **optimizer: Unpack[OfTheOptimizer]):
         super().__init__(params, locals())
 
     @classmethod

@@ -1,13 +1,11 @@
 """From Adam to SGD."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import over_params
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["SWATS"]
 
@@ -49,10 +47,7 @@ class SWATS(Algorithm):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-9,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 

@@ -1,13 +1,11 @@
 """Adam with a second moment of another kind."""
 
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm
+from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["AdaBelief", "Aida", "FAdam", "Yogi"]
 
@@ -54,9 +52,7 @@ class AdaBelief(Algorithm):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -113,10 +109,7 @@ class Aida(Algorithm):
         xi: float = 1e-20,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -166,10 +159,7 @@ class Yogi(Algorithm):
         eps: float = 1e-3,
         weight_decay: float = 0.0,
         initial_accumulator: float = 1e-6,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
@@ -220,10 +210,7 @@ class FAdam(Algorithm):
         power: float = 0.5,
         eps: float = 1e-8,
         eps2: float = 1e-2,
-        *,
-        engine: str = "auto",
-        on_nonfinite: str = "keep",
-        state_dtype: torch.dtype | None = None,
+        **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
 
