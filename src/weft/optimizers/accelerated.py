@@ -53,7 +53,6 @@ class AccSGD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, accelerate."""
         return cls.weave(cb.l2, cb.accelerate, **hypers)
 
 
@@ -95,7 +94,6 @@ class OptimisticGD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """optimistic, descend."""
         return cls.weave(cb.optimistic, cb.descend, **hypers)
 
 
@@ -141,7 +139,6 @@ class OptimisticAdam(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, ema_sq, debias, precondition, optimistic, descend."""
         return cls.weave(
             cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.optimistic, cb.descend, **hypers
         )
@@ -186,5 +183,4 @@ class SRMM(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """srmm."""
         return cls.weave(cb.srmm, **hypers)

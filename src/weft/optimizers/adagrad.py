@@ -68,7 +68,6 @@ class Adagrad(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] l2, accumulate, root, inverse_time, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.l2,
@@ -133,7 +132,6 @@ class Adadelta(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] l2, count, mean_square, adadelta, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.l2,

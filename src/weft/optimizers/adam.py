@@ -74,7 +74,6 @@ class Adam(Algorithm):
     def chain(
         cls, *, amsgrad=False, maximize=False, decoupled_weight_decay=False, **hypers: Any
     ) -> Chain:
-        """[ascend] l2 or weight_decay, ema, ema_sq [max_sq], debias, precondition, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay if decoupled_weight_decay else cb.l2,
@@ -132,7 +131,6 @@ class AdamW(Adam):
     def chain(
         cls, *, amsgrad=False, maximize=False, decoupled_weight_decay=True, **hypers: Any
     ) -> Chain:
-        """[ascend] weight_decay, ema, ema_sq [max_sq], debias, precondition, descend."""
         return super().chain(
             amsgrad=amsgrad,
             maximize=maximize,
@@ -181,7 +179,6 @@ class RAdam(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, decoupled_weight_decay=False, **hypers: Any) -> Chain:
-        """[ascend] l2 or weight_decay, ema, ema_sq, debias, rectify, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay if decoupled_weight_decay else cb.l2,
@@ -232,7 +229,6 @@ class QHAdam(Algorithm):
 
     @classmethod
     def chain(cls, *, decoupled_weight_decay=False, **hypers: Any) -> Chain:
-        """l2 or weight_decay, ema, ema_sq, debias, quasi_hyperbolic, quasi_hyperbolic_root, descend."""
         return cls.weave(
             cb.weight_decay if decoupled_weight_decay else cb.l2,
             cb.ema,

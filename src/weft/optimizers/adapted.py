@@ -60,7 +60,6 @@ class DAdaptAdam(Algorithm):
 
     @classmethod
     def chain(cls, *, decouple=False, **hypers: Any) -> Chain:
-        """[l2] [distance_decay] dadapt_ema, root, subtract, dadapt_distance."""
         return cls.weave(
             cb.distance_decay if decouple else cb.l2,
             cb.dadapt_ema,
@@ -108,7 +107,6 @@ class DAdaptSGD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """dadapt_first_norm, l2, dadapt_sum, primal_average, dadapt_sum_distance."""
         return cls.weave(
             cb.l2,
             cb.dadapt_first_norm,
@@ -159,7 +157,6 @@ class DAdaptAdaGrad(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, dadapt_adagrad, primal_average, dadapt_adagrad_distance."""
         return cls.weave(
             cb.l2,
             cb.dadapt_adagrad,
@@ -212,7 +209,6 @@ class DAdaptAdan(Algorithm):
 
     @classmethod
     def chain(cls, *, no_prox=False, **hypers: Any) -> Chain:
-        """[distance_decay] dadapt_adan, subtract [distance_proximal_decay], dadapt_adan_distance."""
         return cls.weave(
             no_prox and cb.distance_decay,
             cb.dadapt_adan,
@@ -262,7 +258,6 @@ class DAdaptLion(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """distance_decay, dadapt_sign, subtract, dadapt_distance."""
         return cls.weave(
             cb.distance_decay,
             cb.dadapt_sign,

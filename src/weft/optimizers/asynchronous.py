@@ -62,7 +62,6 @@ class ADOPT(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] adopt, ema, decay_update, sit_out, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.adopt,
@@ -120,7 +119,6 @@ class LaProp(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] weight_decay, ema_sq, precondition, ema, debias, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay,
@@ -175,7 +173,6 @@ class ACProp(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, asynchronous, descend."""
         return cls.weave(cb.weight_decay, cb.ema, cb.asynchronous, cb.descend, **hypers)
 
 
@@ -220,7 +217,6 @@ class AvaGrad(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, debias, eta_energy and size over all, avagrad, ema_sq, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.ema,
@@ -277,7 +273,6 @@ class Adai(Algorithm):
 
     @classmethod
     def chain(cls, *, stable_weight_decay=False, **hypers: Any) -> Chain:
-        """l2 or weight_decay, ema_sq, second_moment_sum and size over all, adai, descend."""
         return cls.weave(
             cb.weight_decay if stable_weight_decay else cb.l2,
             cb.ema_sq,

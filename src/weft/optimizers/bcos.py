@@ -54,11 +54,6 @@ class BCOS(Algorithm):
 
     @classmethod
     def chain(cls, *, mode="c", **hypers: Any) -> Chain:
-        """The callbacks.
-
-        weight_decay, then by mode (seeded_average) and (seeded_root or conditional_root),
-        descend.
-        """
         steps = {
             "g": (cb.seeded_root,),
             "m": (cb.seeded_average, cb.seeded_root),

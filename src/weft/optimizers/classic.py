@@ -60,7 +60,6 @@ class Rprop(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] resilient, subtract."""
         return cls.weave(maximize and cb.ascend, cb.resilient, cb.subtract, **hypers)
 
 
@@ -120,5 +119,4 @@ class ASGD(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] l2, anneal, average_iterates."""
         return cls.weave(maximize and cb.ascend, cb.l2, cb.anneal, cb.average_iterates, **hypers)

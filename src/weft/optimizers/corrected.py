@@ -52,7 +52,6 @@ class AdamC(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """corrected_decay, ema, ema_sq, debias, precondition, descend."""
         return cls.weave(
             cb.corrected_decay, cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.descend, **hypers
         )
@@ -97,7 +96,6 @@ class AdamD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_sq, precondition, descend."""
         return cls.weave(cb.weight_decay, cb.ema, cb.ema_sq, cb.precondition, cb.descend, **hypers)
 
 
@@ -145,7 +143,6 @@ class AdamG(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, ema_sq, golden_step, ema, debias, precondition, cap_rate, descend."""
         return cls.weave(
             cb.l2,
             cb.ema_sq,
@@ -201,7 +198,6 @@ class AdaNorm(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, lift_norm, ema, ema_sq, debias, precondition, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.lift_norm,

@@ -62,7 +62,6 @@ class AdaHessian(Algorithm):
 
     @classmethod
     def chain(cls, *, update_period=1, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_curvature_sq, debias, precondition_curvature, descend; Hutchinson."""
         return cls.weave(
             cb.weight_decay,
             cb.ema,
@@ -126,7 +125,6 @@ class Sophia(Algorithm):
 
     @classmethod
     def chain(cls, *, update_period=10, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_curvature, clip_by_curvature, descend; Hutchinson."""
         return cls.weave(
             cb.weight_decay,
             cb.ema,

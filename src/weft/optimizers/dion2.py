@@ -55,7 +55,6 @@ class Dion2(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, select_slices, newton_schulz, adjust_lr, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.select_slices,
@@ -108,7 +107,6 @@ class NorDion2(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, select_slices, newton_schulz, normalize_selected, adjust_lr, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.select_slices,

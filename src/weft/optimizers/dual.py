@@ -46,5 +46,4 @@ class MADGRAD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, cube_root_sums, primal_average."""
         return cls.weave(cb.l2, cb.cube_root_sums, cb.primal_average, **hypers)

@@ -69,7 +69,6 @@ class Adafactor(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] factored_sq, factored_root, clip_update_rms, param_rms, decay, descend_relative."""
         return cls.weave(
             maximize and cb.ascend,
             cb.factored_sq,
@@ -142,7 +141,6 @@ class CAME(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, factored_ema_sq, divide_factored, clip_update_rms, confidence, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.factored_ema_sq,
@@ -192,7 +190,6 @@ class SM3(Algorithm):
 
     @classmethod
     def chain(cls, *, momentum=0.0, **hypers: Any) -> Chain:
-        """cover_root [average], descend."""
         return cls.weave(
             cb.cover_root,
             not unused(momentum) and cb.average,
@@ -244,7 +241,6 @@ class AdamMini(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, block_ema_sq, debias, precondition, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.ema,

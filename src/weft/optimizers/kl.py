@@ -60,7 +60,6 @@ class KLShampoo(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """The first gradient's part, kl_factors, ema between rotations, kl_eigenvalues, new bases."""
         return cls._around(cb.ema, cb.kl_rotate, cb.kl_scale, cb.kl_rotate_back, **hypers)
 
     @classmethod

@@ -52,7 +52,6 @@ class LARS(Algorithm):
 
     @classmethod
     def chain(cls, *, nesterov=False, **hypers: Any) -> Chain:
-        """lars_scale, heavy_ball [nesterov], descend."""
         return cls.weave(
             cb.lars_scale, cb.heavy_ball, nesterov and cb.nesterov, cb.descend, **hypers
         )
@@ -92,7 +91,6 @@ class LARC(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """lars_scale with clip, heavy_ball, descend."""
         return cls.weave(cb.lars_scale, cb.heavy_ball, cb.descend, **hypers)
 
 
@@ -135,7 +133,6 @@ class LAMB(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, ema_sq, debias, precondition, decay_update, trust_ratio, descend."""
         return cls.weave(
             cb.ema,
             cb.ema_sq,

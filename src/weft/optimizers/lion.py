@@ -49,7 +49,6 @@ class Lion(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] weight_decay, interpolate, sign, descend, with the momentum taken last."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay,

@@ -58,7 +58,6 @@ class GaLoreAdamW(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """singular_basis, adam_within, low_rank_direction, correct_bias, descend, weight_decay."""
         return cls.weave(
             cb.singular_basis,
             cb.adam_within,
@@ -108,7 +107,6 @@ class Fira(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """GaLore's chain with residual, limit_within and add_low_rank for its direction."""
         return cls.weave(
             cb.singular_basis,
             cb.adam_within,
@@ -164,7 +162,6 @@ class APOLLO(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """GaLore's chain with random_basis, and channel_scale, limit_within for its direction."""
         return cls.weave(
             cb.random_basis,
             cb.adam_within,
@@ -246,7 +243,6 @@ class Conda(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, the full basis, ema_sq_within, debias, precondition in the basis, descend, decay."""
         return cls.weave(
             cb.ema,
             full_basis,
@@ -301,5 +297,4 @@ class Dion(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, power_iteration, adjust_lr, descend."""
         return cls.weave(cb.weight_decay, cb.power_iteration, cb.adjust_lr, cb.descend, **hypers)

@@ -56,7 +56,6 @@ class CautiousAdamW(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] weight_decay, ema, ema_sq, debias, precondition, cautious, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay,
@@ -119,7 +118,6 @@ class GrokfastAdamW(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] grokfast, weight_decay, ema, ema_sq, debias, precondition, descend."""
         return cls.weave(
             maximize and cb.ascend,
             rename(cb.grokfast, grok_alpha="alpha"),
@@ -181,11 +179,6 @@ class MARS(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """The callbacks.
-
-        [ascend], variance_reduction, weight_decay, ema, ema_sq, debias, precondition,
-        descend.
-        """
         return cls.weave(
             maximize and cb.ascend,
             cb.variance_reduction,

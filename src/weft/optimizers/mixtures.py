@@ -64,11 +64,6 @@ class AdEMAMix(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """The callbacks.
-
-        [ascend], weight_decay, ema, ema_sq, debias, add_slow_average, precondition,
-        descend.
-        """
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay,
@@ -126,7 +121,6 @@ class SimplifiedAdEMAMix(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, sum_momentum, ema_sq, add_gradient, precondition, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.sum_momentum,
@@ -190,11 +184,6 @@ class Adan(Algorithm):
 
     @classmethod
     def chain(cls, *, no_prox=False, maximize=False, **hypers: Any) -> Chain:
-        """The callbacks.
-
-        [ascend] adan, adan_root, descend, proximal_decay; with no_prox weight_decay first
-        instead.
-        """
         return cls.weave(
             maximize and cb.ascend,
             no_prox and cb.weight_decay,
@@ -252,7 +241,6 @@ class AdaPNM(Algorithm):
 
     @classmethod
     def chain(cls, *, amsgrad=True, **hypers: Any) -> Chain:
-        """weight_decay, positive_negative, ema_sq, [max_sq], debias, precondition, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.positive_negative,
@@ -306,5 +294,4 @@ class EXAdam(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_sq, cross_correct, descend."""
         return cls.weave(cb.weight_decay, cb.ema, cb.ema_sq, cb.cross_correct, cb.descend, **hypers)

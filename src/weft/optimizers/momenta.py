@@ -70,7 +70,6 @@ class SGDW(Algorithm):
 
     @classmethod
     def chain(cls, *, nesterov=False, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] weight_decay, heavy_ball, [nesterov], descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay,
@@ -120,7 +119,6 @@ class AggMo(Algorithm):
 
     @classmethod
     def chain(cls, *, betas=(0.0, 0.9, 0.99), **hypers: Any) -> Chain:
-        """l2, aggregate for each of betas, descend."""
         return cls.weave(cb.l2, *_momenta(len(betas)), cb.descend, betas=betas, **hypers)
 
 
@@ -164,7 +162,6 @@ class QHM(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, average, mix_gradient, descend."""
         return cls.weave(cb.l2, cb.average, cb.mix_gradient, cb.descend, **hypers)
 
 
@@ -214,7 +211,6 @@ class PID(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, pid, descend."""
         return cls.weave(cb.l2, cb.pid, cb.descend, **hypers)
 
 
@@ -260,5 +256,4 @@ class PNM(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, positive_negative, descend."""
         return cls.weave(cb.weight_decay, cb.positive_negative, cb.descend, **hypers)

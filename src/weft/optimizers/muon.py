@@ -97,7 +97,6 @@ class Muon(Algorithm):
 
     @classmethod
     def chain(cls, *, nesterov=True, **hypers: Any) -> Chain:
-        """weight_decay, average [nesterov_average], newton_schulz, adjust_lr, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.average,
@@ -176,7 +175,6 @@ class MuonPolarExpress(Algorithm):
 
     @classmethod
     def chain(cls, *, nesterov=True, **hypers: Any) -> Chain:
-        """Muon's chain with polar_express."""
         return cls.weave(
             *Muon.chain(nesterov=nesterov).replace("newton_schulz", cb.polar_express), **hypers
         )
@@ -217,7 +215,6 @@ class MuonClip(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, heavy_ball, newton_schulz, adjust_lr to Adam's RMS, descend."""
         return cls.weave(
             cb.weight_decay, cb.heavy_ball, cb.newton_schulz, cb.adjust_lr, cb.descend, **hypers
         )
@@ -274,7 +271,6 @@ class NorMuon(Algorithm):
     def chain(
         cls, *, nesterov=False, preserve_norm=False, polar_express=False, **hypers: Any
     ) -> Chain:
-        """Muon's chain with normalize_neurons, and scale_to_rms or adjust_lr."""
         return cls.weave(
             cb.weight_decay,
             cb.average,
@@ -330,7 +326,6 @@ class AdaMuon(Algorithm):
 
     @classmethod
     def chain(cls, *, sign=True, **hypers: Any) -> Chain:
-        """weight_decay, heavy_ball [sign], newton_schulz, mean_square, root, scale_to_rms, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.heavy_ball,

@@ -54,7 +54,6 @@ class MarsMuon(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """variance_reduction, weight_decay, ema, newton_schulz, adjust_lr, descend."""
         return cls.weave(
             cb.variance_reduction,
             cb.weight_decay,
@@ -100,7 +99,6 @@ class MuonH(Algorithm):
 
     @classmethod
     def chain(cls, *, nesterov=True, **hypers: Any) -> Chain:
-        """average [nesterov_average], newton_schulz, hyperball."""
         return cls.weave(
             cb.average, nesterov and cb.nesterov_average, cb.newton_schulz, cb.hyperball, **hypers
         )
@@ -146,7 +144,6 @@ class MuonLaProp(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema_sq, precondition, ema, newton_schulz, adjust_lr, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.ema_sq,
@@ -198,7 +195,6 @@ class AdaGO(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, average, newton_schulz, adagrad_norm_descend."""
         return cls.weave(
             cb.weight_decay, cb.average, cb.newton_schulz, cb.adagrad_norm_descend, **hypers
         )
@@ -243,7 +239,6 @@ class NAMO(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, newton_schulz, decay_update, grad_energy, momentum_ratio, descend."""
         return cls.weave(
             cb.ema,
             cb.newton_schulz,

@@ -62,7 +62,6 @@ class Adamax(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] l2, ema, debias, infinity_norm, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.l2,
@@ -131,7 +130,6 @@ class NAdam(Algorithm):
 
     @classmethod
     def chain(cls, *, decoupled_weight_decay=False, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] l2 or weight_decay, ema, ema_sq, nesterov_product, precondition, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay if decoupled_weight_decay else cb.l2,
@@ -181,7 +179,6 @@ class NAdamW(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] weight_decay, ema, ema_sq, nesterov_debias, precondition, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay,

@@ -54,7 +54,6 @@ class FTRL(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """follow_leader."""
         return cls.weave(cb.follow_leader, **hypers)
 
 
@@ -98,7 +97,6 @@ class COCOB(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, bet."""
         return cls.weave(cb.l2, cb.bet, **hypers)
 
 
@@ -149,7 +147,6 @@ class VSGD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, posterior, descend."""
         return cls.weave(cb.weight_decay, cb.posterior, cb.descend, **hypers)
 
 
@@ -193,7 +190,6 @@ class KATE(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, kate, descend."""
         return cls.weave(cb.weight_decay, cb.kate, cb.descend, **hypers)
 
 
@@ -238,7 +234,6 @@ class AdaSmooth(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, smooth_root, descend."""
         return cls.weave(cb.l2, cb.smooth_root, cb.descend, **hypers)
 
 
@@ -278,5 +273,4 @@ class MSVAG(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """average, mean_square, signal_to_noise, descend."""
         return cls.weave(average, mean_square, cb.signal_to_noise, cb.descend, **hypers)

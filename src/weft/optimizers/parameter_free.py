@@ -61,7 +61,6 @@ class Prodigy(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """prodigy_ema, distance_decay, prodigy_distance, descend."""
         return cls.weave(
             cb.prodigy_ema, cb.distance_decay, cb.prodigy_distance, cb.descend, **hypers
         )
@@ -105,7 +104,6 @@ class DoG(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, distance_over_gradients, descend."""
         return cls.weave(cb.l2, cb.distance_over_gradients, cb.descend, **hypers)
 
 
@@ -128,7 +126,6 @@ class LDoG(DoG):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, layer_distance_over_gradients, descend."""
         return cls.weave(cb.l2, cb.layer_distance_over_gradients, cb.descend, **hypers)
 
 
@@ -167,7 +164,6 @@ class DoWG(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """distance_over_weighted_gradients, descend."""
         return cls.weave(cb.distance_over_weighted_gradients, cb.descend, **hypers)
 
 
@@ -198,7 +194,6 @@ class AdGD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """curvature_rate, subtract."""
         return cls.weave(cb.curvature_rate, cb.subtract, **hypers)
 
 
@@ -234,7 +229,6 @@ class AdaGradNorm(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """adagrad_norm, descend."""
         return cls.weave(cb.adagrad_norm, cb.descend, **hypers)
 
 
@@ -270,5 +264,4 @@ class NormalizedGD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """normalize_global, descend."""
         return cls.weave(cb.normalize_global, cb.descend, **hypers)

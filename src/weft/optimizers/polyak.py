@@ -52,7 +52,6 @@ class PolyakSGD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """polyak_rate, descend."""
         return cls.weave(cb.polyak_rate, cb.descend, **hypers)
 
 
@@ -94,7 +93,6 @@ class AliG(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """alig."""
         return cls.weave(cb.alig, **hypers)
 
 
@@ -138,7 +136,6 @@ class MoMo(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """plain_ema, momo."""
         return cls.weave(cb.plain_ema, cb.momo, **hypers)
 
 
@@ -184,7 +181,6 @@ class MoMoAdam(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, ema_sq, precondition without debias, momo_adam."""
         return cls.weave(cb.ema, cb.ema_sq, cb.precondition, cb.momo_adam, **hypers)
 
 
@@ -240,7 +236,6 @@ class GrokAdamW(Algorithm):
 
     @classmethod
     def chain(cls, *, gradient_clipping=1.0, **hypers: Any) -> Chain:
-        """[clip_norm] grok, weight_decay, deep_ema, ema_sq, root, correct_bias, descend."""
         return cls.weave(
             gradient_clipping != 0 and clip_gradient,
             cb.grok,

@@ -62,7 +62,6 @@ class PSGDKron(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, debias, kron_schedule, fit_whitener, whiten, cap_rms, decay_matrices, descend."""
         return cls.weave(
             cb.ema,
             cb.debias,
@@ -122,7 +121,6 @@ class SPlus(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, rotate, sign, rotate_back, descend by shape, average_param, decay, new factors, bases."""
         return cls.weave(
             AtParamAverage(),
             cb.ema,

@@ -65,7 +65,6 @@ class AdaBound(Algorithm):
 
     @classmethod
     def chain(cls, *, amsbound=False, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_sq, [max_sq], bound_rate, subtract."""
         return cls.weave(
             cb.weight_decay,
             cb.ema,
@@ -118,7 +117,6 @@ class AdaMod(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_sq, debias, average_rate, subtract."""
         return cls.weave(
             cb.weight_decay, cb.ema, cb.ema_sq, cb.debias, cb.average_rate, cb.subtract, **hypers
         )
@@ -169,7 +167,6 @@ class PAdam(Algorithm):
 
     @classmethod
     def chain(cls, *, amsgrad=True, **hypers: Any) -> Chain:
-        """l2, ema, ema_sq, [max_sq], debias, partial_root, descend."""
         return cls.weave(
             cb.l2,
             cb.ema,
@@ -221,7 +218,6 @@ class SAdam(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, ema, ema_sq, debias, softplus_root, descend."""
         return cls.weave(
             cb.l2, cb.ema, cb.ema_sq, cb.debias, cb.softplus_root, cb.descend, **hypers
         )
@@ -270,7 +266,6 @@ class AdamAtan2(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_sq, debias, arctan, descend."""
         return cls.weave(
             cb.weight_decay, cb.ema, cb.ema_sq, cb.debias, cb.arctan, cb.descend, **hypers
         )
@@ -316,7 +311,6 @@ class DiffGrad(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_sq, debias, precondition, friction, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.ema,
@@ -371,5 +365,4 @@ class DualAdam(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, ema, ema_sq, debias, dual_root, descend."""
         return cls.weave(cb.l2, cb.ema, cb.ema_sq, cb.debias, cb.dual_root, cb.descend, **hypers)

@@ -64,7 +64,6 @@ class RMSprop(Algorithm):
 
     @classmethod
     def chain(cls, *, momentum=0.0, centered=False, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] l2, count, mean_square [mean_grad], root or centred_root [heavy_ball], descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.l2,

@@ -76,11 +76,6 @@ class RMSpropTF(Algorithm):
         lr_in_momentum=True,
         **hypers: Any,
     ) -> Chain:
-        """The callbacks.
-
-        l2 or weight_decay, mean_square, [mean_grad], root_within, [times_lr, heavy_ball],
-        subtract or descend.
-        """
         return cls.weave(
             cb.weight_decay if decoupled_decay else cb.l2,
             mean_square,

@@ -42,7 +42,6 @@ class LAMBC(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """LAMB's chain, its trust_ratio at most 1."""
         return cls.weave(
             cb.ema,
             cb.ema_sq,
@@ -90,7 +89,6 @@ class AdamH(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, ema_sq, debias, precondition, hyperball."""
         return cls.weave(cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.hyperball, **hypers)
 
 
@@ -129,7 +127,6 @@ class Gravity(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """shrink_peaks, warm_average, descend."""
         return cls.weave(cb.shrink_peaks, cb.warm_average, cb.descend, **hypers)
 
 
@@ -170,5 +167,4 @@ class SGDSaI(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, average, first_snr, descend."""
         return cls.weave(cb.weight_decay, cb.average, cb.first_snr, cb.descend, **hypers)

@@ -56,7 +56,6 @@ class ScheduleFreeSGD(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """decay_update, warmup_rate, iterate_weight, schedule_free, AtAverage around it."""
         return cls.weave(
             cb.decay_update,
             cb.warmup_rate,
@@ -116,11 +115,6 @@ class ScheduleFreeAdamW(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """The callbacks.
-
-        ema_sq, precondition, decay_update, warmup_rate, iterate_weight, schedule_free,
-        AtAverage around it.
-        """
         return cls.weave(
             cb.ema_sq,
             cb.precondition,
@@ -181,11 +175,6 @@ class ScheduleFreeRAdam(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """The callbacks.
-
-        ema_sq, precondition_tractable, decay_update, rectified_rate, iterate_weight,
-        schedule_free, AtAverage around it.
-        """
         return cls.weave(
             cb.ema_sq,
             cb.precondition_tractable,

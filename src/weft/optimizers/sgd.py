@@ -68,7 +68,6 @@ class SGD(Algorithm):
 
     @classmethod
     def chain(cls, *, momentum=0.0, nesterov=False, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] l2 [heavy_ball [nesterov]] descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.l2,

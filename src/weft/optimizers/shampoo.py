@@ -64,7 +64,6 @@ class Shampoo(Algorithm):
 
     @classmethod
     def chain(cls, *, momentum=0.0, graft=None, **hypers: Any) -> Chain:
-        """weight_decay, sum_factors, inverse_roots [average], precondition_axes [graft], descend."""
         if graft not in GRAFTS:
             raise ValueError(f"graft must be one of {[*GRAFTS]}, not {graft!r}")
         grafts = GRAFTS[graft]
@@ -131,7 +130,6 @@ class DistributedShampoo(Algorithm):
 
     @classmethod
     def chain(cls, *, graft="adam", **hypers: Any) -> Chain:
-        """weight_decay, averages, inverse_roots_debiased, precondition_axes [graft_adam], descend."""
         return cls.weave(
             cb.weight_decay,
             cb.average_factors,

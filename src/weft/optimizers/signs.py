@@ -51,7 +51,6 @@ class SignSGD(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] weight_decay, sign, descend."""
         return cls.weave(maximize and cb.ascend, cb.weight_decay, cb.sign, cb.descend, **hypers)
 
 
@@ -97,7 +96,6 @@ class Signum(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] weight_decay, average, sign, descend."""
         return cls.weave(
             maximize and cb.ascend, cb.weight_decay, cb.average, cb.sign, cb.descend, **hypers
         )
@@ -141,7 +139,6 @@ class Tiger(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, average, sign, descend."""
         return cls.weave(cb.weight_decay, average, cb.sign, cb.descend, **hypers)
 
 
@@ -190,7 +187,6 @@ class CautiousLion(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] weight_decay, interpolate, sign, cautious, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay,
@@ -242,7 +238,6 @@ class Grams(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, ema_sq, debias, precondition, borrow_sign, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.ema,
@@ -297,7 +292,6 @@ class Ano(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, ema, signed_sq, sign, borrow_size, precondition, descend."""
         return cls.weave(
             cb.weight_decay,
             cb.ema,
@@ -351,5 +345,4 @@ class FOCUS(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, sign, attract, descend."""
         return cls.weave(cb.ema, cb.sign, cb.attract, cb.descend, **hypers)

@@ -65,7 +65,6 @@ class SpectralDescent(Algorithm):
 
     @classmethod
     def chain(cls, *, dual_norm=True, **hypers: Any) -> Chain:
-        """weight_decay, polar [dual_scale], descend."""
         return cls.weave(
             cb.weight_decay, cb.polar, dual_norm and cb.dual_scale, cb.descend, **hypers
         )
@@ -106,7 +105,6 @@ class PolarGrad(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, average, polar, dual_scale, descend."""
         return cls.weave(
             cb.weight_decay, cb.average, cb.polar, dual_of_momentum, cb.descend, **hypers
         )
@@ -143,7 +141,6 @@ class SPEL(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, average, polar, descend, stiefel."""
         return cls.weave(cb.weight_decay, cb.average, cb.polar, cb.descend, cb.stiefel, **hypers)
 
 
@@ -177,7 +174,6 @@ class SpectralSphere(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """average, spectral_sphere."""
         return cls.weave(cb.average, cb.spectral_sphere, **hypers)
 
 
@@ -217,7 +213,6 @@ class SWAN(Algorithm):
 
     @classmethod
     def chain(cls, *, rescale=True, **hypers: Any) -> Chain:
-        """standardize_rows, polar [graft_norm], descend."""
         return cls.weave(
             cb.standardize_rows, cb.polar, rescale and cb.graft_norm, cb.descend, **hypers
         )
@@ -264,7 +259,6 @@ class RACS(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """row_column_scale, limit_growth, times, descend."""
         return cls.weave(cb.row_column_scale, cb.limit_growth, times_alpha, cb.descend, **hypers)
 
 
@@ -321,7 +315,6 @@ class Scion(Algorithm):
 
     @classmethod
     def chain(cls, *, norm="auto", constrained=True, **hypers: Any) -> Chain:
-        """average, a linear minimisation oracle, times [shrink], descend."""
         return cls.weave(
             cls.average, BALLS[norm], cb.times, constrained and cb.shrink, cb.descend, **hypers
         )

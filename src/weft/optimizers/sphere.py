@@ -52,7 +52,6 @@ class AdamP(Algorithm):
 
     @classmethod
     def chain(cls, *, nesterov=False, **hypers: Any) -> Chain:
-        """ema, ema_sq [nesterov_ema], debias, precondition, project, descend."""
         return cls.weave(
             cb.ema,
             cb.ema_sq,
@@ -110,7 +109,6 @@ class SGDP(Algorithm):
 
     @classmethod
     def chain(cls, *, nesterov=False, **hypers: Any) -> Chain:
-        """heavy_ball [nesterov], project_damped, descend."""
         return cls.weave(
             cb.heavy_ball, nesterov and cb.nesterov, cb.project_damped, cb.descend, **hypers
         )
@@ -155,7 +153,6 @@ class Nero(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """start_on_sphere, neuron_normalize, descend, unit_sphere."""
         return cls.weave(
             cb.start_on_sphere, cb.neuron_normalize, cb.descend, cb.unit_sphere, **hypers
         )
@@ -187,5 +184,4 @@ class Fromage(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """trust_ratio, descend, fromage_shrink."""
         return cls.weave(cb.trust_ratio, cb.descend, cb.fromage_shrink, **hypers)

@@ -56,7 +56,6 @@ class StableAdamW(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """debiased_ema, debiased_ema_sq, root, decay_update, stabilize, descend."""
         return cls.weave(
             cb.debiased_ema,
             cb.debiased_ema_sq,
@@ -111,7 +110,6 @@ class AdaGC(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """clip_to_average, weight_decay, ema, ema_sq, debias, precondition, descend."""
         return cls.weave(
             cb.clip_to_average,
             cb.weight_decay,
@@ -165,7 +163,6 @@ class StableSPAM(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """cut_spikes, adapt_norm, weight_decay, restart_moments, then Adam counted since then."""
         return cls.weave(
             cb.cut_spikes,
             cb.adapt_norm,
@@ -219,7 +216,6 @@ class NovoGrad(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """normalize_by_ema, decay_update, seeded_ema, descend."""
         return cls.weave(cb.normalize_by_ema, cb.decay_update, cb.seeded_ema, cb.descend, **hypers)
 
 
@@ -259,7 +255,6 @@ class AdamS(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """ema, ema_sq, stable_decay, debias, precondition, descend."""
         return cls.weave(
             cb.ema,
             cb.ema_sq,

@@ -53,11 +53,6 @@ class SWATS(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """The callbacks.
-
-        l2, ema, ema_sq, adam_then_sgd, project_rate, settled_rate over all, switch,
-        subtract.
-        """
         return cls.weave(
             cb.l2,
             cb.ema,

@@ -58,7 +58,6 @@ class AdaBelief(Algorithm):
 
     @classmethod
     def chain(cls, *, maximize=False, **hypers: Any) -> Chain:
-        """[ascend] weight_decay, ema, residual_sq, debias, precondition, descend."""
         return cls.weave(
             maximize and cb.ascend,
             cb.weight_decay,
@@ -115,7 +114,6 @@ class Aida(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """l2, ema, projected_residual_sq, debias, precondition, descend."""
         return cls.weave(
             cb.l2, cb.ema, cb.projected_residual_sq, cb.debias, by_variance, cb.descend, **hypers
         )
@@ -165,7 +163,6 @@ class Yogi(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """weight_decay, yogi, debias, precondition, descend."""
         return cls.weave(cb.weight_decay, cb.yogi, cb.debias, cb.precondition, cb.descend, **hypers)
 
 
@@ -216,5 +213,4 @@ class FAdam(Algorithm):
 
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
-        """fisher, natural, ema, natural_decay, descend."""
         return cls.weave(cb.fisher, cb.natural, cb.ema, cb.natural_decay, cb.descend, **hypers)
