@@ -3,7 +3,6 @@
 from typing import Any, Unpack
 
 from weft import callbacks as cb
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["SRMM", "AccSGD", "OptimisticAdam", "OptimisticGD"]
@@ -38,6 +37,7 @@ class AccSGD(Algorithm):
     """
 
     paper = "Jain et al., 2017, arXiv:1704.08227; Kidambi et al., 2018, arXiv:1803.05591"
+    blocks = (cb.l2, cb.accelerate)
 
     def __init__(
         self,
@@ -50,10 +50,6 @@ class AccSGD(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.l2, cb.accelerate, **hypers)
 
 
 class OptimisticGD(Algorithm):
@@ -81,6 +77,7 @@ class OptimisticGD(Algorithm):
     """
 
     paper = "Daskalakis et al., 2017, arXiv:1711.00141"
+    blocks = (cb.optimistic, cb.descend)
 
     def __init__(
         self,
@@ -91,10 +88,6 @@ class OptimisticGD(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.optimistic, cb.descend, **hypers)
 
 
 class OptimisticAdam(Algorithm):
@@ -124,6 +117,7 @@ class OptimisticAdam(Algorithm):
     """
 
     paper = "Daskalakis et al., 2017, arXiv:1711.00141"
+    blocks = (cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.optimistic, cb.descend)
 
     def __init__(
         self,
@@ -136,12 +130,6 @@ class OptimisticAdam(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.optimistic, cb.descend, **hypers
-        )
 
 
 class SRMM(Algorithm):
@@ -170,6 +158,7 @@ class SRMM(Algorithm):
     """
 
     paper = "Lyu, 2022, arXiv:2201.01652"
+    blocks = (cb.srmm,)
 
     def __init__(
         self,
@@ -180,7 +169,3 @@ class SRMM(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.srmm, **hypers)

@@ -92,6 +92,7 @@ class DAdaptSGD(Algorithm):
     """
 
     paper = "Defazio and Mishchenko, 2023, arXiv:2301.07733"
+    blocks = (cb.l2, cb.dadapt_first_norm, cb.dadapt_sum, cb.primal_average, cb.dadapt_sum_distance)
 
     def __init__(
         self,
@@ -104,17 +105,6 @@ class DAdaptSGD(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.l2,
-            cb.dadapt_first_norm,
-            cb.dadapt_sum,
-            cb.primal_average,
-            cb.dadapt_sum_distance,
-            **hypers,
-        )
 
 
 class DAdaptAdaGrad(Algorithm):
@@ -141,6 +131,7 @@ class DAdaptAdaGrad(Algorithm):
     """
 
     paper = "Defazio and Mishchenko, 2023, arXiv:2301.07733"
+    blocks = (cb.l2, cb.dadapt_adagrad, cb.primal_average, cb.dadapt_adagrad_distance)
 
     def __init__(
         self,
@@ -154,16 +145,6 @@ class DAdaptAdaGrad(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.l2,
-            cb.dadapt_adagrad,
-            cb.primal_average,
-            cb.dadapt_adagrad_distance,
-            **hypers,
-        )
 
 
 class DAdaptAdan(Algorithm):
@@ -243,6 +224,7 @@ class DAdaptLion(Algorithm):
     """
 
     paper = "Defazio and Mishchenko, 2023, arXiv:2301.07733"
+    blocks = (cb.distance_decay, cb.dadapt_sign, cb.subtract, cb.dadapt_distance)
 
     def __init__(
         self,
@@ -255,13 +237,3 @@ class DAdaptLion(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.distance_decay,
-            cb.dadapt_sign,
-            cb.subtract,
-            cb.dadapt_distance,
-            **hypers,
-        )

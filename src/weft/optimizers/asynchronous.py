@@ -159,6 +159,7 @@ class ACProp(Algorithm):
     """
 
     paper = "Zhuang et al., 2021, arXiv:2110.05454"
+    blocks = (cb.weight_decay, cb.ema, cb.asynchronous, cb.descend)
 
     def __init__(
         self,
@@ -170,10 +171,6 @@ class ACProp(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.ema, cb.asynchronous, cb.descend, **hypers)
 
 
 class AvaGrad(Algorithm):
@@ -203,6 +200,7 @@ class AvaGrad(Algorithm):
     """
 
     paper = "Savarese et al., 2019, arXiv:1912.01823"
+    blocks = (cb.weight_decay, cb.ema, cb.debias, energy, size, cb.avagrad, cb.ema_sq, cb.descend)
 
     def __init__(
         self,
@@ -214,20 +212,6 @@ class AvaGrad(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.ema,
-            cb.debias,
-            energy,
-            size,
-            cb.avagrad,
-            cb.ema_sq,
-            cb.descend,
-            **hypers,
-        )
 
 
 class Adai(Algorithm):

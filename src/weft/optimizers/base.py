@@ -36,10 +36,11 @@ OF_THE_OPTIMIZER = {  # as a signature shows them
 class Algorithm(Optimizer):
     """Base of the optimizers that have a name: hypers in the constructor, a chain in `chain`.
 
-    A subclass writes its hypers out in its constructor, hands `locals()` to `super().__init__`, and
-    says in `chain` which callbacks it is made of. What is every optimizer's it takes as `**optimizer`,
-    which `inspect.signature` and `help` show in full. `chain_options` names the arguments on which
-    the chain depends; a group may set its own, and a change takes effect at the next step.
+    A subclass writes its hypers out in its constructor and hands `locals()` to `super().__init__`.
+    What is every optimizer's it takes as `**optimizer`, which `inspect.signature` and `help` show in
+    full. `blocks` are the callbacks that it is made of. Where those depend on options, it has a
+    `chain` instead that takes them, and names them in `chain_options`; a group may set its own, and
+    a change takes effect at the next step.
 
     What makes a class what it is never comes from a file. An option that its constructor does not
     take stays what this optimizer has when a state dict is loaded, its base's above all. One in `fixed`
@@ -47,10 +48,12 @@ class Algorithm(Optimizer):
 
     Attributes:
         paper: authors, year, arXiv id; empty for what has none.
+        blocks: the callbacks, where no option selects among them.
         fixed: options of its base that a class fixes, and their values.
     """
 
     paper: ClassVar[str] = ""
+    blocks: ClassVar[tuple[Any, ...]]
     fixed: ClassVar[Mapping[str, Any]] = {}
     _chains: ClassVar[dict[Any, tuple[Any, ...]]]
     _defaults: ClassVar[dict[str, Any]]
@@ -87,7 +90,7 @@ class Algorithm(Optimizer):
     @classmethod
     def chain(cls, **hypers: Any) -> Chain:
         """The callbacks of this optimizer, with its defaults; `hypers` override those."""
-        raise NotImplementedError
+        return cls.weave(*cls.blocks, **hypers)
 
     @classmethod
     def weave(cls, *cbs: Any, **hypers: Any) -> Chain:

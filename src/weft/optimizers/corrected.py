@@ -3,7 +3,6 @@
 from typing import Any, ClassVar, Unpack
 
 from weft import callbacks as cb
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["AdaNorm", "AdamC", "AdamD", "AdamG"]
@@ -37,6 +36,7 @@ class AdamC(Algorithm):
 
     paper = "Defazio, 2025, arXiv:2506.02285"
     follows: ClassVar = {"max_lr": "lr"}
+    blocks = (cb.corrected_decay, cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.descend)
 
     def __init__(
         self,
@@ -49,12 +49,6 @@ class AdamC(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.corrected_decay, cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.descend, **hypers
-        )
 
 
 class AdamD(Algorithm):
@@ -82,6 +76,7 @@ class AdamD(Algorithm):
     """
 
     paper = "St John, 2021, arXiv:2110.10828"
+    blocks = (cb.weight_decay, cb.ema, cb.ema_sq, cb.precondition, cb.descend)
 
     def __init__(
         self,
@@ -93,10 +88,6 @@ class AdamD(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.ema, cb.ema_sq, cb.precondition, cb.descend, **hypers)
 
 
 class AdamG(Algorithm):
@@ -127,6 +118,16 @@ class AdamG(Algorithm):
     """
 
     paper = "Pan et al., 2024, arXiv:2405.04376"
+    blocks = (
+        cb.l2,
+        cb.ema_sq,
+        cb.golden_step,
+        cb.ema,
+        cb.debias,
+        cb.precondition,
+        cb.cap_rate,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -140,20 +141,6 @@ class AdamG(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.l2,
-            cb.ema_sq,
-            cb.golden_step,
-            cb.ema,
-            cb.debias,
-            cb.precondition,
-            cb.cap_rate,
-            cb.descend,
-            **hypers,
-        )
 
 
 class AdaNorm(Algorithm):
@@ -183,6 +170,15 @@ class AdaNorm(Algorithm):
     """
 
     paper = "Dubey et al., 2022, arXiv:2210.06364"
+    blocks = (
+        cb.weight_decay,
+        cb.lift_norm,
+        cb.ema,
+        cb.ema_sq,
+        cb.debias,
+        cb.precondition,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -195,16 +191,3 @@ class AdaNorm(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.lift_norm,
-            cb.ema,
-            cb.ema_sq,
-            cb.debias,
-            cb.precondition,
-            cb.descend,
-            **hypers,
-        )

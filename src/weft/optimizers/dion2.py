@@ -4,7 +4,6 @@ from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callbacks.matrix import JORDAN
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["Dion2", "NorDion2"]
@@ -37,6 +36,7 @@ class Dion2(Algorithm):
     """
 
     paper = "Ahn et al., 2025, arXiv:2512.16928"
+    blocks = (cb.weight_decay, cb.select_slices, cb.newton_schulz, cb.adjust_lr, cb.descend)
 
     def __init__(
         self,
@@ -52,17 +52,6 @@ class Dion2(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.select_slices,
-            cb.newton_schulz,
-            cb.adjust_lr,
-            cb.descend,
-            **hypers,
-        )
 
 
 class NorDion2(Algorithm):
@@ -86,6 +75,14 @@ class NorDion2(Algorithm):
     """
 
     paper = "microsoft/dion; Ahn et al., 2025, arXiv:2512.16928; Li et al., 2025, arXiv:2510.05491"
+    blocks = (
+        cb.weight_decay,
+        cb.select_slices,
+        cb.newton_schulz,
+        cb.normalize_selected,
+        cb.adjust_lr,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -104,15 +101,3 @@ class NorDion2(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.select_slices,
-            cb.newton_schulz,
-            cb.normalize_selected,
-            cb.adjust_lr,
-            cb.descend,
-            **hypers,
-        )

@@ -3,7 +3,6 @@
 from typing import Any, Unpack
 
 from weft import callbacks as cb
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["MADGRAD"]
@@ -32,6 +31,7 @@ class MADGRAD(Algorithm):
     """
 
     paper = "Defazio and Jelassi, 2021, arXiv:2101.11075"
+    blocks = (cb.l2, cb.cube_root_sums, cb.primal_average)
 
     def __init__(
         self,
@@ -43,7 +43,3 @@ class MADGRAD(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.l2, cb.cube_root_sums, cb.primal_average, **hypers)

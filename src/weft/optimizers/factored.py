@@ -125,6 +125,14 @@ class CAME(Algorithm):
     """
 
     paper = "Luo et al., 2023, arXiv:2307.02047"
+    blocks = (
+        cb.weight_decay,
+        cb.factored_ema_sq,
+        cb.divide_factored,
+        cb.clip_update_rms,
+        cb.confidence,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -138,18 +146,6 @@ class CAME(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.factored_ema_sq,
-            cb.divide_factored,
-            cb.clip_update_rms,
-            cb.confidence,
-            cb.descend,
-            **hypers,
-        )
 
 
 class SM3(Algorithm):
@@ -226,6 +222,7 @@ class AdamMini(Algorithm):
     """
 
     paper = "Zhang et al., 2024, arXiv:2406.16793"
+    blocks = (cb.weight_decay, cb.ema, cb.block_ema_sq, cb.debias, cb.precondition, cb.descend)
 
     def __init__(
         self,
@@ -238,15 +235,3 @@ class AdamMini(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.ema,
-            cb.block_ema_sq,
-            cb.debias,
-            cb.precondition,
-            cb.descend,
-            **hypers,
-        )

@@ -75,6 +75,7 @@ class LARC(Algorithm):
     """
 
     paper = "You, Gitman and Ginsburg, 2017, arXiv:1708.03888, clipped"
+    blocks = (cb.lars_scale, cb.heavy_ball, cb.descend)
 
     def __init__(
         self,
@@ -88,10 +89,6 @@ class LARC(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.lars_scale, cb.heavy_ball, cb.descend, **hypers)
 
 
 class LAMB(Algorithm):
@@ -119,6 +116,15 @@ class LAMB(Algorithm):
     """
 
     paper = "You et al., 2019, arXiv:1904.00962"
+    blocks = (
+        cb.ema,
+        cb.ema_sq,
+        cb.debias,
+        cb.precondition,
+        cb.decay_update,
+        cb.trust_ratio,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -130,16 +136,3 @@ class LAMB(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.ema,
-            cb.ema_sq,
-            cb.debias,
-            cb.precondition,
-            cb.decay_update,
-            cb.trust_ratio,
-            cb.descend,
-            **hypers,
-        )

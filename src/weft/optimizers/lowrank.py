@@ -4,7 +4,6 @@ import functools
 from typing import Any, Unpack
 
 from weft import callbacks as cb
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["APOLLO", "APOLLOMini", "Conda", "Dion", "Fira", "GaLoreAdamW"]
@@ -41,6 +40,14 @@ class GaLoreAdamW(Algorithm):
     """
 
     paper = "Zhao et al., 2024, arXiv:2403.03507"
+    blocks = (
+        cb.singular_basis,
+        cb.adam_within,
+        cb.low_rank_direction,
+        cb.correct_bias,
+        cb.descend,
+        cb.weight_decay,
+    )
 
     def __init__(
         self,
@@ -55,18 +62,6 @@ class GaLoreAdamW(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.singular_basis,
-            cb.adam_within,
-            cb.low_rank_direction,
-            cb.correct_bias,
-            cb.descend,
-            cb.weight_decay,
-            **hypers,
-        )
 
 
 class Fira(Algorithm):
@@ -89,6 +84,16 @@ class Fira(Algorithm):
     """
 
     paper = "Chen et al., 2024, arXiv:2410.01623"
+    blocks = (
+        cb.singular_basis,
+        cb.adam_within,
+        cb.residual,
+        cb.limit_within,
+        cb.add_low_rank,
+        cb.correct_bias,
+        cb.descend,
+        cb.weight_decay,
+    )
 
     def __init__(
         self,
@@ -104,20 +109,6 @@ class Fira(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.singular_basis,
-            cb.adam_within,
-            cb.residual,
-            cb.limit_within,
-            cb.add_low_rank,
-            cb.correct_bias,
-            cb.descend,
-            cb.weight_decay,
-            **hypers,
-        )
 
 
 class APOLLO(Algorithm):
@@ -143,6 +134,16 @@ class APOLLO(Algorithm):
     """
 
     paper = "Zhu et al., 2024, arXiv:2412.05270"
+    blocks = (
+        cb.random_basis,
+        cb.adam_within,
+        cb.channel_scale,
+        cb.limit_within,
+        cb.low_rank_times,
+        cb.correct_bias,
+        cb.descend,
+        cb.weight_decay,
+    )
 
     def __init__(
         self,
@@ -159,20 +160,6 @@ class APOLLO(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         Algorithm.__init__(self, params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.random_basis,
-            cb.adam_within,
-            cb.channel_scale,
-            cb.limit_within,
-            cb.low_rank_times,
-            cb.correct_bias,
-            cb.descend,
-            cb.weight_decay,
-            **hypers,
-        )
 
 
 class APOLLOMini(APOLLO):
@@ -227,6 +214,17 @@ class Conda(Algorithm):
     """
 
     paper = "Wang et al., 2025, arXiv:2509.24218"
+    blocks = (
+        cb.ema,
+        full_basis,
+        cb.ema_sq_within,
+        cb.debias,
+        cb.enter_basis,
+        cb.precondition,
+        cb.leave_basis,
+        cb.descend,
+        cb.weight_decay,
+    )
 
     def __init__(
         self,
@@ -240,21 +238,6 @@ class Conda(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.ema,
-            full_basis,
-            cb.ema_sq_within,
-            cb.debias,
-            cb.enter_basis,
-            cb.precondition,
-            cb.leave_basis,
-            cb.descend,
-            cb.weight_decay,
-            **hypers,
-        )
 
 
 class Dion(Algorithm):
@@ -281,6 +264,7 @@ class Dion(Algorithm):
     """
 
     paper = "Ahn et al., 2025, arXiv:2504.05295"
+    blocks = (cb.weight_decay, cb.power_iteration, cb.adjust_lr, cb.descend)
 
     def __init__(
         self,
@@ -294,7 +278,3 @@ class Dion(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.power_iteration, cb.adjust_lr, cb.descend, **hypers)

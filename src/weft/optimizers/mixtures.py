@@ -106,6 +106,14 @@ class SimplifiedAdEMAMix(Algorithm):
     """
 
     paper = "Morwani et al., 2025, arXiv:2502.02431"
+    blocks = (
+        cb.weight_decay,
+        cb.sum_momentum,
+        cb.ema_sq,
+        cb.add_gradient,
+        cb.precondition,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -118,18 +126,6 @@ class SimplifiedAdEMAMix(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.sum_momentum,
-            cb.ema_sq,
-            cb.add_gradient,
-            cb.precondition,
-            cb.descend,
-            **hypers,
-        )
 
 
 class Adan(Algorithm):
@@ -280,6 +276,7 @@ class EXAdam(Algorithm):
     """
 
     paper = "Adly, 2024, arXiv:2412.20302"
+    blocks = (cb.weight_decay, cb.ema, cb.ema_sq, cb.cross_correct, cb.descend)
 
     def __init__(
         self,
@@ -291,7 +288,3 @@ class EXAdam(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.ema, cb.ema_sq, cb.cross_correct, cb.descend, **hypers)

@@ -148,6 +148,7 @@ class QHM(Algorithm):
     """
 
     paper = "Ma and Yarats, 2018, arXiv:1810.06801"
+    blocks = (cb.l2, cb.average, cb.mix_gradient, cb.descend)
 
     def __init__(
         self,
@@ -159,10 +160,6 @@ class QHM(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.l2, cb.average, cb.mix_gradient, cb.descend, **hypers)
 
 
 class PID(Algorithm):
@@ -195,6 +192,7 @@ class PID(Algorithm):
     """
 
     paper = "An et al., 2018, CVPR"
+    blocks = (cb.l2, cb.pid, cb.descend)
 
     def __init__(
         self,
@@ -208,10 +206,6 @@ class PID(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.l2, cb.pid, cb.descend, **hypers)
 
 
 class PNM(Algorithm):
@@ -242,6 +236,7 @@ class PNM(Algorithm):
     """
 
     paper = "Xie et al., 2021, arXiv:2103.17182"
+    blocks = (cb.weight_decay, cb.positive_negative, cb.descend)
 
     def __init__(
         self,
@@ -253,7 +248,3 @@ class PNM(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.positive_negative, cb.descend, **hypers)

@@ -198,6 +198,7 @@ class MuonClip(Algorithm):
     """
 
     paper = "Kimi Team, 2025, arXiv:2507.20534"
+    blocks = (cb.weight_decay, cb.heavy_ball, cb.newton_schulz, cb.adjust_lr, cb.descend)
 
     def __init__(
         self,
@@ -212,12 +213,6 @@ class MuonClip(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay, cb.heavy_ball, cb.newton_schulz, cb.adjust_lr, cb.descend, **hypers
-        )
 
 
 class NorMuon(Algorithm):

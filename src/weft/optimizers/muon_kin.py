@@ -36,6 +36,14 @@ class MarsMuon(Algorithm):
     """
 
     paper = "Liu, Yuan and Gu, 2025, arXiv:2510.21800"
+    blocks = (
+        cb.variance_reduction,
+        cb.weight_decay,
+        cb.ema,
+        cb.newton_schulz,
+        cb.adjust_lr,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -51,18 +59,6 @@ class MarsMuon(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.variance_reduction,
-            cb.weight_decay,
-            cb.ema,
-            cb.newton_schulz,
-            cb.adjust_lr,
-            cb.descend,
-            **hypers,
-        )
 
 
 class MuonH(Algorithm):
@@ -126,6 +122,15 @@ class MuonLaProp(Algorithm):
     """
 
     paper = "HeavyBall; Ziyin et al., 2020, arXiv:2002.04839; Jordan et al., 2024"
+    blocks = (
+        cb.weight_decay,
+        cb.ema_sq,
+        normalized,
+        cb.ema,
+        cb.newton_schulz,
+        cb.adjust_lr,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -141,19 +146,6 @@ class MuonLaProp(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.ema_sq,
-            normalized,
-            cb.ema,
-            cb.newton_schulz,
-            cb.adjust_lr,
-            cb.descend,
-            **hypers,
-        )
 
 
 class AdaGO(Algorithm):
@@ -177,6 +169,7 @@ class AdaGO(Algorithm):
     """
 
     paper = "Zhang, Liu and Schaeffer, 2025, arXiv:2509.02981"
+    blocks = (cb.weight_decay, cb.average, cb.newton_schulz, cb.adagrad_norm_descend)
 
     def __init__(
         self,
@@ -192,12 +185,6 @@ class AdaGO(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay, cb.average, cb.newton_schulz, cb.adagrad_norm_descend, **hypers
-        )
 
 
 class NAMO(Algorithm):
@@ -222,6 +209,14 @@ class NAMO(Algorithm):
     """
 
     paper = "Zhang, Liu and Schaeffer, 2026, arXiv:2602.17080"
+    blocks = (
+        cb.ema,
+        cb.newton_schulz,
+        cb.decay_update,
+        cb.grad_energy,
+        cb.momentum_ratio,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -236,15 +231,3 @@ class NAMO(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.ema,
-            cb.newton_schulz,
-            cb.decay_update,
-            cb.grad_energy,
-            cb.momentum_ratio,
-            cb.descend,
-            **hypers,
-        )

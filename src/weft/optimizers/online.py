@@ -4,7 +4,6 @@ from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["COCOB", "FTRL", "KATE", "MSVAG", "VSGD", "AdaSmooth"]
@@ -40,6 +39,7 @@ class FTRL(Algorithm):
     """
 
     paper = "McMahan et al., 2013, KDD"
+    blocks = (cb.follow_leader,)
 
     def __init__(
         self,
@@ -51,10 +51,6 @@ class FTRL(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.follow_leader, **hypers)
 
 
 class COCOB(Algorithm):
@@ -83,6 +79,7 @@ class COCOB(Algorithm):
     """
 
     paper = "Orabona and Tommasi, 2017, arXiv:1705.07795"
+    blocks = (cb.l2, cb.bet)
 
     def __init__(
         self,
@@ -94,10 +91,6 @@ class COCOB(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.l2, cb.bet, **hypers)
 
 
 class VSGD(Algorithm):
@@ -130,6 +123,7 @@ class VSGD(Algorithm):
     """
 
     paper = "Chen et al., 2024, arXiv:2404.06549"
+    blocks = (cb.weight_decay, cb.posterior, cb.descend)
 
     def __init__(
         self,
@@ -144,10 +138,6 @@ class VSGD(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.posterior, cb.descend, **hypers)
 
 
 class KATE(Algorithm):
@@ -176,6 +166,7 @@ class KATE(Algorithm):
     """
 
     paper = "Choudhury et al., 2024, arXiv:2403.02648"
+    blocks = (cb.weight_decay, cb.kate, cb.descend)
 
     def __init__(
         self,
@@ -187,10 +178,6 @@ class KATE(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.kate, cb.descend, **hypers)
 
 
 class AdaSmooth(Algorithm):
@@ -220,6 +207,7 @@ class AdaSmooth(Algorithm):
     """
 
     paper = "Lu, 2022, arXiv:2204.00825"
+    blocks = (cb.l2, cb.smooth_root, cb.descend)
 
     def __init__(
         self,
@@ -231,10 +219,6 @@ class AdaSmooth(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.l2, cb.smooth_root, cb.descend, **hypers)
 
 
 class MSVAG(Algorithm):
@@ -261,6 +245,7 @@ class MSVAG(Algorithm):
     """
 
     paper = "Balles and Hennig, 2017, arXiv:1705.07774"
+    blocks = (average, mean_square, cb.signal_to_noise, cb.descend)
 
     def __init__(
         self,
@@ -270,7 +255,3 @@ class MSVAG(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(average, mean_square, cb.signal_to_noise, cb.descend, **hypers)

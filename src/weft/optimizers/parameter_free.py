@@ -4,7 +4,6 @@ import math
 from typing import Any, Unpack
 
 from weft import callbacks as cb
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["AdGD", "AdaGradNorm", "DoG", "DoWG", "LDoG", "NormalizedGD", "Prodigy"]
@@ -41,6 +40,7 @@ class Prodigy(Algorithm):
     """
 
     paper = "Mishchenko and Defazio, 2023, arXiv:2306.06101"
+    blocks = (cb.prodigy_ema, cb.distance_decay, cb.prodigy_distance, cb.descend)
 
     def __init__(
         self,
@@ -58,12 +58,6 @@ class Prodigy(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.prodigy_ema, cb.distance_decay, cb.prodigy_distance, cb.descend, **hypers
-        )
 
 
 class DoG(Algorithm):
@@ -90,6 +84,7 @@ class DoG(Algorithm):
     """
 
     paper = "Ivgi, Hinder and Carmon, 2023, arXiv:2302.12022"
+    blocks = (cb.l2, cb.distance_over_gradients, cb.descend)
 
     def __init__(
         self,
@@ -101,10 +96,6 @@ class DoG(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.l2, cb.distance_over_gradients, cb.descend, **hypers)
 
 
 class LDoG(DoG):
@@ -124,9 +115,7 @@ class LDoG(DoG):
     Ivgi, Hinder and Carmon, 2023, arXiv:2302.12022.
     """
 
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.l2, cb.layer_distance_over_gradients, cb.descend, **hypers)
+    blocks = (cb.l2, cb.layer_distance_over_gradients, cb.descend)
 
 
 class DoWG(Algorithm):
@@ -151,6 +140,7 @@ class DoWG(Algorithm):
     """
 
     paper = "Khaled, Mishchenko and Jin, 2023, arXiv:2305.16284"
+    blocks = (cb.distance_over_weighted_gradients, cb.descend)
 
     def __init__(
         self,
@@ -161,10 +151,6 @@ class DoWG(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.distance_over_weighted_gradients, cb.descend, **hypers)
 
 
 class AdGD(Algorithm):
@@ -188,13 +174,10 @@ class AdGD(Algorithm):
     """
 
     paper = "Malitsky and Mishchenko, 2019, arXiv:1910.09529"
+    blocks = (cb.curvature_rate, cb.subtract)
 
     def __init__(self, params: Any, lr: Any = 1e-6, **optimizer: Unpack[OfTheOptimizer]):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.curvature_rate, cb.subtract, **hypers)
 
 
 class AdaGradNorm(Algorithm):
@@ -217,6 +200,7 @@ class AdaGradNorm(Algorithm):
     """
 
     paper = "Ward, Wu and Bottou, 2018, arXiv:1806.01811"
+    blocks = (cb.adagrad_norm, cb.descend)
 
     def __init__(
         self,
@@ -226,10 +210,6 @@ class AdaGradNorm(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.adagrad_norm, cb.descend, **hypers)
 
 
 class NormalizedGD(Algorithm):
@@ -252,6 +232,7 @@ class NormalizedGD(Algorithm):
     """
 
     paper = "Hazan, Levy and Shalev-Shwartz, 2015, arXiv:1507.02030"
+    blocks = (cb.normalize_global, cb.descend)
 
     def __init__(
         self,
@@ -261,7 +242,3 @@ class NormalizedGD(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.normalize_global, cb.descend, **hypers)

@@ -38,6 +38,7 @@ class PolyakSGD(Algorithm):
     """
 
     paper = "Polyak, 1969; Loizou et al., 2020, arXiv:2002.10542"
+    blocks = (cb.polyak_rate, cb.descend)
 
     def __init__(
         self,
@@ -49,10 +50,6 @@ class PolyakSGD(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.polyak_rate, cb.descend, **hypers)
 
 
 class AliG(Algorithm):
@@ -80,6 +77,7 @@ class AliG(Algorithm):
     """
 
     paper = "Berrada, Zisserman and Kumar, 2019, arXiv:1906.05661"
+    blocks = (cb.alig,)
 
     def __init__(
         self,
@@ -90,10 +88,6 @@ class AliG(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.alig, **hypers)
 
 
 class MoMo(Algorithm):
@@ -122,6 +116,7 @@ class MoMo(Algorithm):
     """
 
     paper = "Schaipp et al., 2023, arXiv:2305.07583"
+    blocks = (cb.plain_ema, cb.momo)
 
     def __init__(
         self,
@@ -133,10 +128,6 @@ class MoMo(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.plain_ema, cb.momo, **hypers)
 
 
 class MoMoAdam(Algorithm):
@@ -166,6 +157,7 @@ class MoMoAdam(Algorithm):
     """
 
     paper = "Schaipp et al., 2023, arXiv:2305.07583"
+    blocks = (cb.ema, cb.ema_sq, cb.precondition, cb.momo_adam)
 
     def __init__(
         self,
@@ -178,10 +170,6 @@ class MoMoAdam(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.ema, cb.ema_sq, cb.precondition, cb.momo_adam, **hypers)
 
 
 class GrokAdamW(Algorithm):

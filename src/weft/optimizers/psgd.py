@@ -45,6 +45,16 @@ class PSGDKron(Algorithm):
     """
 
     paper = "Li, 2015, arXiv:1512.04202; Li, 2024, arXiv:2402.11858"
+    blocks = (
+        cb.ema,
+        cb.debias,
+        cb.kron_schedule,
+        cb.fit_whitener,
+        cb.whiten,
+        cb.cap_rms,
+        cb.decay_matrices,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -59,20 +69,6 @@ class PSGDKron(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.ema,
-            cb.debias,
-            cb.kron_schedule,
-            cb.fit_whitener,
-            cb.whiten,
-            cb.cap_rms,
-            cb.decay_matrices,
-            cb.descend,
-            **hypers,
-        )
 
 
 class SPlus(Algorithm):

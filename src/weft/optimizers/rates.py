@@ -103,6 +103,7 @@ class AdaMod(Algorithm):
     """
 
     paper = "Ding et al., 2019, arXiv:1910.12249"
+    blocks = (cb.weight_decay, cb.ema, cb.ema_sq, cb.debias, cb.average_rate, cb.subtract)
 
     def __init__(
         self,
@@ -114,12 +115,6 @@ class AdaMod(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay, cb.ema, cb.ema_sq, cb.debias, cb.average_rate, cb.subtract, **hypers
-        )
 
 
 class PAdam(Algorithm):
@@ -204,6 +199,7 @@ class SAdam(Algorithm):
     """
 
     paper = "Tong et al., 2019, arXiv:1908.00700"
+    blocks = (cb.l2, cb.ema, cb.ema_sq, cb.debias, cb.softplus_root, cb.descend)
 
     def __init__(
         self,
@@ -215,12 +211,6 @@ class SAdam(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.l2, cb.ema, cb.ema_sq, cb.debias, cb.softplus_root, cb.descend, **hypers
-        )
 
 
 class AdamAtan2(Algorithm):
@@ -251,6 +241,7 @@ class AdamAtan2(Algorithm):
     """
 
     paper = "Everett et al., 2024, arXiv:2407.05872"
+    blocks = (cb.weight_decay, cb.ema, cb.ema_sq, cb.debias, cb.arctan, cb.descend)
 
     def __init__(
         self,
@@ -263,12 +254,6 @@ class AdamAtan2(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay, cb.ema, cb.ema_sq, cb.debias, cb.arctan, cb.descend, **hypers
-        )
 
 
 class DiffGrad(Algorithm):
@@ -297,6 +282,15 @@ class DiffGrad(Algorithm):
     """
 
     paper = "Dubey et al., 2019, arXiv:1909.11015"
+    blocks = (
+        cb.weight_decay,
+        cb.ema,
+        cb.ema_sq,
+        cb.debias,
+        cb.precondition,
+        cb.friction,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -308,19 +302,6 @@ class DiffGrad(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.ema,
-            cb.ema_sq,
-            cb.debias,
-            cb.precondition,
-            cb.friction,
-            cb.descend,
-            **hypers,
-        )
 
 
 class DualAdam(Algorithm):
@@ -350,6 +331,7 @@ class DualAdam(Algorithm):
     """
 
     paper = "arXiv:2603.07122"
+    blocks = (cb.l2, cb.ema, cb.ema_sq, cb.debias, cb.dual_root, cb.descend)
 
     def __init__(
         self,
@@ -362,7 +344,3 @@ class DualAdam(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.l2, cb.ema, cb.ema_sq, cb.debias, cb.dual_root, cb.descend, **hypers)

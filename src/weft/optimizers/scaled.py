@@ -3,7 +3,6 @@
 from typing import Any, Unpack
 
 from weft import callbacks as cb
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["LAMBC", "AdamH", "Gravity", "SGDSaI"]
@@ -27,6 +26,15 @@ class LAMBC(Algorithm):
     """
 
     paper = "You et al., 2019, arXiv:1904.00962; Fong et al., 2020, arXiv:2011.13584"
+    blocks = (
+        cb.ema,
+        cb.ema_sq,
+        cb.debias,
+        cb.precondition,
+        cb.decay_update,
+        cb.trust_ratio,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -39,19 +47,6 @@ class LAMBC(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.ema,
-            cb.ema_sq,
-            cb.debias,
-            cb.precondition,
-            cb.decay_update,
-            cb.trust_ratio,
-            cb.descend,
-            **hypers,
-        )
 
 
 class AdamH(Algorithm):
@@ -76,6 +71,7 @@ class AdamH(Algorithm):
     """
 
     paper = "Wen et al., 2026, arXiv:2606.16899"
+    blocks = (cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.hyperball)
 
     def __init__(
         self,
@@ -86,10 +82,6 @@ class AdamH(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.ema, cb.ema_sq, cb.debias, cb.precondition, cb.hyperball, **hypers)
 
 
 class Gravity(Algorithm):
@@ -114,6 +106,7 @@ class Gravity(Algorithm):
     """
 
     paper = "Bahrami and Zadeh, 2021, arXiv:2101.09192"
+    blocks = (cb.shrink_peaks, cb.warm_average, cb.descend)
 
     def __init__(
         self,
@@ -124,10 +117,6 @@ class Gravity(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.shrink_peaks, cb.warm_average, cb.descend, **hypers)
 
 
 class SGDSaI(Algorithm):
@@ -153,6 +142,7 @@ class SGDSaI(Algorithm):
     """
 
     paper = "Xu et al., 2024, arXiv:2412.11768"
+    blocks = (cb.weight_decay, cb.average, cb.first_snr, cb.descend)
 
     def __init__(
         self,
@@ -164,7 +154,3 @@ class SGDSaI(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.average, cb.first_snr, cb.descend, **hypers)

@@ -126,6 +126,7 @@ class Tiger(Algorithm):
     """
 
     paper = "Su, 2023, github.com/bojone/tiger"
+    blocks = (cb.weight_decay, average, cb.sign, cb.descend)
 
     def __init__(
         self,
@@ -136,10 +137,6 @@ class Tiger(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, average, cb.sign, cb.descend, **hypers)
 
 
 class CautiousLion(Algorithm):
@@ -224,6 +221,15 @@ class Grams(Algorithm):
     """
 
     paper = "Cao et al., 2024, arXiv:2412.17107"
+    blocks = (
+        cb.weight_decay,
+        cb.ema,
+        cb.ema_sq,
+        cb.debias,
+        cb.precondition,
+        cb.borrow_sign,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -235,19 +241,6 @@ class Grams(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.ema,
-            cb.ema_sq,
-            cb.debias,
-            cb.precondition,
-            cb.borrow_sign,
-            cb.descend,
-            **hypers,
-        )
 
 
 class Ano(Algorithm):
@@ -278,6 +271,15 @@ class Ano(Algorithm):
     """
 
     paper = "Kegreisz, 2025, arXiv:2508.18258"
+    blocks = (
+        cb.weight_decay,
+        cb.ema,
+        cb.signed_sq,
+        cb.sign,
+        cb.borrow_size,
+        cb.precondition,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -289,19 +291,6 @@ class Ano(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay,
-            cb.ema,
-            cb.signed_sq,
-            cb.sign,
-            cb.borrow_size,
-            cb.precondition,
-            cb.descend,
-            **hypers,
-        )
 
 
 class FOCUS(Algorithm):
@@ -331,6 +320,7 @@ class FOCUS(Algorithm):
     """
 
     paper = "Zheng et al., 2025, arXiv:2501.12243"
+    blocks = (cb.ema, cb.sign, cb.attract, cb.descend)
 
     def __init__(
         self,
@@ -342,7 +332,3 @@ class FOCUS(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.ema, cb.sign, cb.attract, cb.descend, **hypers)

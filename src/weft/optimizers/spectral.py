@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 dual_of_momentum = rename(cb.dual_scale, grad="momentum_buffer")
+times_alpha = rename(cb.times, scale="alpha")
 BALLS = {
     "auto": cb.spectral_or_rms,
     "spectral": cb.spectral_or_rms,
@@ -92,6 +93,7 @@ class PolarGrad(Algorithm):
     """
 
     paper = "Lau, Long and Su, 2025, arXiv:2505.21799"
+    blocks = (cb.weight_decay, cb.average, cb.polar, dual_of_momentum, cb.descend)
 
     def __init__(
         self,
@@ -102,12 +104,6 @@ class PolarGrad(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.weight_decay, cb.average, cb.polar, dual_of_momentum, cb.descend, **hypers
-        )
 
 
 class SPEL(Algorithm):
@@ -128,6 +124,7 @@ class SPEL(Algorithm):
     """
 
     paper = "Manifold constrained steepest descent, 2026, arXiv:2601.21487"
+    blocks = (cb.weight_decay, cb.average, cb.polar, cb.descend, cb.stiefel)
 
     def __init__(
         self,
@@ -138,10 +135,6 @@ class SPEL(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.average, cb.polar, cb.descend, cb.stiefel, **hypers)
 
 
 class SpectralSphere(Algorithm):
@@ -162,6 +155,7 @@ class SpectralSphere(Algorithm):
     """
 
     paper = "Xie et al., 2026, arXiv:2601.08393"
+    blocks = (cb.average, cb.spectral_sphere)
 
     def __init__(
         self,
@@ -171,10 +165,6 @@ class SpectralSphere(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.average, cb.spectral_sphere, **hypers)
 
 
 class SWAN(Algorithm):
@@ -243,6 +233,7 @@ class RACS(Algorithm):
     """
 
     paper = "Gong et al., 2025, arXiv:2502.07752"
+    blocks = (cb.row_column_scale, cb.limit_growth, times_alpha, cb.descend)
 
     def __init__(
         self,
@@ -256,13 +247,6 @@ class RACS(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.row_column_scale, cb.limit_growth, times_alpha, cb.descend, **hypers)
-
-
-times_alpha = rename(cb.times, scale="alpha")
 
 
 class Scion(Algorithm):

@@ -139,6 +139,7 @@ class Nero(Algorithm):
     """
 
     paper = "Liu et al., 2021, arXiv:2102.07227"
+    blocks = (cb.start_on_sphere, cb.neuron_normalize, cb.descend, cb.unit_sphere)
 
     def __init__(
         self,
@@ -150,12 +151,6 @@ class Nero(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.start_on_sphere, cb.neuron_normalize, cb.descend, cb.unit_sphere, **hypers
-        )
 
 
 class Fromage(Algorithm):
@@ -178,10 +173,7 @@ class Fromage(Algorithm):
     """
 
     paper = "Bernstein et al., 2020, arXiv:2002.03432"
+    blocks = (cb.trust_ratio, cb.descend, cb.fromage_shrink)
 
     def __init__(self, params: Any, lr: Any = 1e-2, **optimizer: Unpack[OfTheOptimizer]):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.trust_ratio, cb.descend, cb.fromage_shrink, **hypers)

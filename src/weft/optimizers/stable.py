@@ -4,7 +4,6 @@ from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import rename
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = [
@@ -42,6 +41,14 @@ class StableAdamW(Algorithm):
     """
 
     paper = "Wortsman et al., 2023, arXiv:2304.13013"
+    blocks = (
+        cb.debiased_ema,
+        cb.debiased_ema_sq,
+        root_of_moment,
+        cb.decay_update,
+        cb.stabilize,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -53,18 +60,6 @@ class StableAdamW(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.debiased_ema,
-            cb.debiased_ema_sq,
-            root_of_moment,
-            cb.decay_update,
-            cb.stabilize,
-            cb.descend,
-            **hypers,
-        )
 
 
 class AdaGC(Algorithm):
@@ -92,6 +87,15 @@ class AdaGC(Algorithm):
     """
 
     paper = "Wang et al., 2025, arXiv:2502.11034"
+    blocks = (
+        cb.clip_to_average,
+        cb.weight_decay,
+        cb.ema,
+        cb.ema_sq,
+        cb.debias,
+        cb.precondition,
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -107,19 +111,6 @@ class AdaGC(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.clip_to_average,
-            cb.weight_decay,
-            cb.ema,
-            cb.ema_sq,
-            cb.debias,
-            cb.precondition,
-            cb.descend,
-            **hypers,
-        )
 
 
 class StableSPAM(Algorithm):
@@ -146,6 +137,17 @@ class StableSPAM(Algorithm):
     """
 
     paper = "Huang et al., 2025, arXiv:2502.17055"
+    blocks = (
+        cb.cut_spikes,
+        cb.adapt_norm,
+        cb.weight_decay,
+        cb.restart_moments,
+        cb.ema,
+        cb.ema_sq,
+        rename(cb.debias, step="since"),
+        rename(cb.precondition, step="since"),
+        cb.descend,
+    )
 
     def __init__(
         self,
@@ -160,21 +162,6 @@ class StableSPAM(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.cut_spikes,
-            cb.adapt_norm,
-            cb.weight_decay,
-            cb.restart_moments,
-            cb.ema,
-            cb.ema_sq,
-            rename(cb.debias, step="since"),
-            rename(cb.precondition, step="since"),
-            cb.descend,
-            **hypers,
-        )
 
 
 class NovoGrad(Algorithm):
@@ -201,6 +188,7 @@ class NovoGrad(Algorithm):
     """
 
     paper = "Ginsburg et al., 2019, arXiv:1905.11286"
+    blocks = (cb.normalize_by_ema, cb.decay_update, cb.seeded_ema, cb.descend)
 
     def __init__(
         self,
@@ -213,10 +201,6 @@ class NovoGrad(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.normalize_by_ema, cb.decay_update, cb.seeded_ema, cb.descend, **hypers)
 
 
 class AdamS(Algorithm):
@@ -241,6 +225,7 @@ class AdamS(Algorithm):
     """
 
     paper = "Xie et al., 2020, arXiv:2011.11152"
+    blocks = (cb.ema, cb.ema_sq, cb.stable_decay, cb.debias, cb.precondition, cb.descend)
 
     def __init__(
         self,
@@ -252,15 +237,3 @@ class AdamS(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.ema,
-            cb.ema_sq,
-            cb.stable_decay,
-            cb.debias,
-            cb.precondition,
-            cb.descend,
-            **hypers,
-        )

@@ -4,7 +4,6 @@ from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.callback import over_params
-from weft.chain import Chain
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["SWATS"]
@@ -39,6 +38,16 @@ class SWATS(Algorithm):
     """
 
     paper = "Keskar and Socher, 2017, arXiv:1712.07628"
+    blocks = (
+        cb.l2,
+        cb.ema,
+        cb.ema_sq,
+        cb.adam_then_sgd,
+        cb.project_rate,
+        settled,
+        cb.switch,
+        cb.subtract,
+    )
 
     def __init__(
         self,
@@ -50,17 +59,3 @@ class SWATS(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.l2,
-            cb.ema,
-            cb.ema_sq,
-            cb.adam_then_sgd,
-            cb.project_rate,
-            settled,
-            cb.switch,
-            cb.subtract,
-            **hypers,
-        )

@@ -98,6 +98,7 @@ class Aida(Algorithm):
     """
 
     paper = "Zhang et al., 2022, arXiv:2203.13273"
+    blocks = (cb.l2, cb.ema, cb.projected_residual_sq, cb.debias, by_variance, cb.descend)
 
     def __init__(
         self,
@@ -111,12 +112,6 @@ class Aida(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(
-            cb.l2, cb.ema, cb.projected_residual_sq, cb.debias, by_variance, cb.descend, **hypers
-        )
 
 
 class Yogi(Algorithm):
@@ -148,6 +143,7 @@ class Yogi(Algorithm):
     """
 
     paper = "Zaheer et al., 2018, NeurIPS"
+    blocks = (cb.weight_decay, cb.yogi, cb.debias, cb.precondition, cb.descend)
 
     def __init__(
         self,
@@ -160,10 +156,6 @@ class Yogi(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.weight_decay, cb.yogi, cb.debias, cb.precondition, cb.descend, **hypers)
 
 
 class FAdam(Algorithm):
@@ -196,6 +188,7 @@ class FAdam(Algorithm):
     """
 
     paper = "Hwang, 2024, arXiv:2405.12807"
+    blocks = (cb.fisher, cb.natural, cb.ema, cb.natural_decay, cb.descend)
 
     def __init__(
         self,
@@ -210,7 +203,3 @@ class FAdam(Algorithm):
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
-
-    @classmethod
-    def chain(cls, **hypers: Any) -> Chain:
-        return cls.weave(cb.fisher, cb.natural, cb.ema, cb.natural_decay, cb.descend, **hypers)
