@@ -121,7 +121,6 @@ class SOLP(SOAP):
 
     @classmethod
     def direction(cls) -> tuple[Any, ...]:
-        """The blocks of the update."""
         inner = (cb.rotate, cb.ema_sq_rotated, cb.precondition, cb.rotate_back)
         return (*inner, silent_update, cb.ema, cb.debias)
 
@@ -166,7 +165,6 @@ class SOAPAdEMAMix(SOAP):
 
     @classmethod
     def direction(cls) -> tuple[Any, ...]:
-        """The blocks of the update."""
         mixed = (cb.ema, cb.debias, cb.add_slow_average)
         return (*mixed, cb.rotate, cb.ema_sq_rotated, cb.precondition, cb.rotate_back)
 
@@ -209,6 +207,5 @@ class SOAPNAdam(SOAP):
 
     @classmethod
     def direction(cls) -> tuple[Any, ...]:
-        """The blocks of the update."""
         inner = (cb.rotate, cb.ema_sq_rotated, cb.precondition, cb.rotate_back)
         return (cb.ema, cb.nesterov_late, *inner)

@@ -28,7 +28,6 @@ class GCSAM(SAM):
     """
 
     def ascent(self, opt: Any, params: list[torch.Tensor]) -> list[torch.Tensor]:
-        """How far each parameter climbs."""
         climb = super().ascent(opt, params)
         return [e - e.mean(dim=unit_dims(e), keepdim=True) if e.ndim > 1 else e for e in climb]
 
@@ -54,7 +53,6 @@ class FriendlySAM(SAM):
     hypers: ClassVar = {"rho": 0.05, "sigma": 1.0, "decay": 0.9}
 
     def ascent(self, opt: Any, params: list[torch.Tensor]) -> list[torch.Tensor]:
-        """How far each parameter climbs."""
         key, noise = self.key("average"), []
         for p in params:
             g, own = gradient(p), opt.state[p]

@@ -101,7 +101,6 @@ class ASAM(SAM):
     hypers: ClassVar = {"rho": 0.5, "eta": 0.01}
 
     def ascent(self, opt: Any, params: list[torch.Tensor]) -> list[torch.Tensor]:
-        """How far each parameter climbs."""
         sizes = [readable(p.detach()).abs() + self.get(opt, "eta") for p in params]
         stretched = [t * gradient(p) for t, p in zip(sizes, params, strict=True)]
         climb = scaled(stretched, norm(stretched), self.get(opt, "rho"))
