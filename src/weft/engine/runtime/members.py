@@ -24,14 +24,23 @@ class Member:
     Attributes:
         strides: the layout that kernels see; slots that have another are staged through a copy.
         staged: names of slots that are.
+        variant_set: of its chain, for parameters like it.
     """
 
     __slots__ = ("bound", "own", "p", "staged", "strides", "variant_set")
 
-    def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], variant_set: VariantSet,
+    variant_set: VariantSet
+
+    def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any],
                  strides: tuple[int, ...], staged: frozenset[str]):  # fmt: skip
-        self.p, self.bound, self.own, self.variant_set = p, bound, own, variant_set
+        self.p, self.bound, self.own = p, bound, own
         self.strides, self.staged = strides, staged
+
+    @property
+    def plain(self) -> bool:
+        """Whether all memory is in the order of the dims."""
+        shape = tuple(self.p.shape)
+        return not self.staged and alike(self.strides, contiguous(shape), shape)
 
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor in a slot."""
@@ -48,8 +57,7 @@ class EmptyMember(Member):
     __slots__ = ()
 
     def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any]):
-        self.p, self.bound, self.own = p, bound, own
-        self.strides, self.staged = p.stride(), frozenset()
+        super().__init__(p, bound, own, p.stride(), frozenset())
 
 
 def layout(t: torch.Tensor) -> tuple[int, ...]:
@@ -106,86 +114,99 @@ def reads_grad(p: torch.dtype, grad: torch.dtype) -> bool:
 def take_members(
     groups: list[BoundGroup], state: Any, cache: ProgramCache, loss: Any
 ) -> list[Member]:
-    """The parameters with a grad, each with its family.
+    """The parameters with a grad, each with its variants.
 
     Raises:
         Unsupported: for the first that kernels cannot serve.
     """
     members: list[Member] = []
-    variant_sets: dict[Any, VariantSet] = {}
     for bound in groups:
         hypers = {k: v for k, v in bound.group.items() if k not in NOT_HYPERS}
+        known: dict[Any, VariantSet] = {}
         for i, p in enumerate(bound.params):
-            if p.grad is not None:
-                own = state[p] if bound.binding.state_names or p in state else {}
-                try:
-                    members.append(_member(p, bound, i, own, hypers, cache, variant_sets, loss))
-                except Unsupported as e:
-                    e.binding = bound.binding
-                    raise
+            if p.grad is None:
+                continue
+            own = state[p] if bound.binding.state_names or p in state else {}
+            if is_empty(p):
+                members.append(EmptyMember(p, bound, own))
+                continue
+            try:
+                member = _member(p, bound, own, f"parameter {bound.name_of(i)}")
+            except Unsupported as e:
+                e.binding = bound.binding
+                raise
+            key = _signature(member)
+            if key not in known:
+                example = _example(member, hypers, loss, cache.norms is not None)
+                known[key] = cache.variant_set(bound.binding, example)
+            member.variant_set = known[key]
+            members.append(member)
     return members
 
 
-def _member(
-    p, bound: BoundGroup, i: int, own, hypers, cache: ProgramCache, variant_sets, loss
-) -> Member:
-    if is_empty(p):
-        return EmptyMember(p, bound, own)
-    name = f"parameter {bound.name_of(i)}"
+def _member(p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], name: str) -> Member:
+    """A parameter, its grad and its states in memory that kernels can read."""
     fit(p, p, name)
     if p.dtype not in KEPT:
         raise Unsupported(f"{name} is {p.dtype}")
+    assert p.grad is not None
     fit(p.grad, p, f"the grad of {name}")
     if p.grad.shape != p.shape:
         raise Unsupported(f"the grad of {name} is {tuple(p.grad.shape)}")
     if not reads_grad(p.dtype, p.grad.dtype):
         raise Unsupported(f"the grad of {name} is {p.grad.dtype}")
-    strides, shape = layout(p), tuple(p.shape)
-    staged = set()
-    if not alike(p.stride(), strides, shape):
-        staged.add("p")
-    if not alike(p.grad.stride(), strides, shape):
-        staged.add("grad")
-    specs: dict[str, Any] = {}
-    key: list[Any] = [bound.index, shape, p.dtype, p.grad.dtype, type(p), p.requires_grad]
+    strides, shape, staged = layout(p), tuple(p.shape), set()
+    for slot, t in (("p", p), ("grad", p.grad)):
+        if not alike(t.stride(), strides, shape):
+            staged.add(slot)
     for k, v in own.items():
         if isinstance(v, torch.Tensor):
             fit(v, p, f"state {k!r} of {name}")
-            specs[k] = TensorSpec(tuple(v.shape), v.dtype)
-            key.append((k, specs[k]))
             wanted = strides if v.shape == p.shape else contiguous(tuple(v.shape))
             if not alike(v.stride(), wanted, tuple(v.shape)):
                 staged.add(k)
-        else:
-            specs[k] = v
-            key.append((k, type(v), v if type(v) not in (int, float) else None))
     for k in staged - {"grad"}:  # a grad may, as long as it is not written
         if overlaps_itself(p if k == "p" else own[k]):
             what = name if k == "p" else f"state {k!r} of {name}"
             raise Unsupported(f"{what} overlaps itself in memory")
-    plain = not staged and alike(strides, contiguous(shape), shape)
-    key.append(plain)
-    variant_set = variant_sets.get(tuple(key))
-    if variant_set is None:
-        given = frozenset(k for k in own if k in hypers and bound.is_set(k))
-        step = int(own["step"]) + 1 if bound.binding.keeps_step else 1
-        example = Example(
-            shape,
-            p.dtype,
-            specs,
-            hypers,
-            given,
-            step,
-            loss,
-            p.device,
-            plain,
-            cache.norms is not None,
-            None if p.grad.dtype is p.dtype else p.grad.dtype,
-            type(p),
-            p.requires_grad,
-        )
-        variant_set = variant_sets[tuple(key)] = cache.variant_set(bound.binding, example)
-    return Member(p, bound, own, variant_set, strides, frozenset(staged))
+    return Member(p, bound, own, strides, frozenset(staged))
+
+
+def _signature(m: Member) -> tuple[Any, ...]:
+    """What parameters of one group and one set of variants have in common."""
+    p, grad = m.p, m.p.grad
+    assert grad is not None
+    states = (
+        (k, TensorSpec(tuple(v.shape), v.dtype)) if isinstance(v, torch.Tensor)
+        else (k, type(v), v if type(v) not in (int, float) else None)
+        for k, v in m.own.items()
+    )  # fmt: skip
+    kind = (tuple(p.shape), p.dtype, grad.dtype, type(p), p.requires_grad, p.device)
+    return (*kind, *states, m.plain)
+
+
+def _example(m: Member, hypers: dict[str, Any], loss: Any, norms: bool) -> Example:
+    p, bound, grad = m.p, m.bound, m.p.grad
+    assert grad is not None
+    specs = {
+        k: TensorSpec(tuple(v.shape), v.dtype) if isinstance(v, torch.Tensor) else v
+        for k, v in m.own.items()
+    }
+    return Example(
+        tuple(p.shape),
+        p.dtype,
+        specs,
+        hypers,
+        frozenset(k for k in m.own if k in hypers and bound.is_set(k)),
+        int(m.own["step"]) + 1 if bound.binding.keeps_step else 1,
+        loss,
+        p.device,
+        m.plain,
+        norms,
+        None if grad.dtype is p.dtype else grad.dtype,
+        type(p),
+        p.requires_grad,
+    )
 
 
 def overlaps_itself(t: torch.Tensor) -> bool:

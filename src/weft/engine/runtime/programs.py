@@ -206,7 +206,7 @@ class ProgramCache:
         return sum(most.values())
 
     def variant_set(self, binding: Binding, example: Example) -> VariantSet:
-        """The family of this signature."""
+        """The variants for this signature."""
         key = (chain_key(binding), example.key())
         found = self.variant_sets.get(key)
         if found is None:
@@ -214,7 +214,7 @@ class ProgramCache:
         return found
 
     def trace(self, wanted: Mapping[VariantSet, Example]) -> list[tuple[VariantSet, Variant]]:
-        """Trace a variant of each family for its example, and build what is new, shapes together.
+        """Trace a variant of each set for its example, and build what is new, shapes together.
 
         Raises:
             Fallback: with the `binding` that it is about; nothing is kept of what was traced.

@@ -153,7 +153,9 @@ def _clone(member: Member, hypers: dict[str, Any], filled: bool, step: int) -> M
         own["step"] = torch.full_like(own["step"], step - 1)
     group = {**hypers, "params": [p]}
     bound = BoundGroup(0, group, member.bound.binding, set(member.bound.given))
-    return Member(p, bound, own, member.variant_set, member.strides, member.staged)
+    clone = Member(p, bound, own, member.strides, member.staged)
+    clone.variant_set = member.variant_set
+    return clone
 
 
 def _fill(state: torch.Tensor, positive: torch.Tensor) -> None:

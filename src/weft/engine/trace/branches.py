@@ -42,19 +42,41 @@ def explore(
         run: the call.
         current: what a name is worth where one way returns it and another does not, or `MISSING`.
     """
-    before = [(s.value, s.version) for s in memory]
-    ways = 0
+    try:
+        outcome = _Ways(tracer, memory, run, current).best([])
+    finally:
+        tracer.path = Path(())
+    for s, (value, version) in zip(memory, outcome.memory, strict=True):
+        s.value, s.version = value, version
+    return outcome.result
 
-    def along(prefix: Sequence[bool]) -> tuple[Outcome, list[Node]]:
-        nonlocal ways
-        ways += 1
-        if ways > MOST_WAYS:
+
+class _Ways:
+    """The ways of one call through its branches, each run from the same memory."""
+
+    def __init__(self, tracer: Tracer, memory: Sequence[Storage], run: Any, current: Any):
+        self.tracer, self.memory, self.run, self.current = tracer, memory, run, current
+        self.before = [(s.value, s.version) for s in memory]
+        self.count = 0
+
+    def best(self, prefix: list[bool]) -> Outcome:
+        """The outcome of all ways that begin with these turns, a tensor deciding element by element."""
+        outcome, order = self._along(prefix)
+        taken = [*prefix, *(True,) * (len(order) - len(prefix))]
+        for k in reversed(range(len(prefix), len(order))):
+            other = self.best([*taken[:k], False])
+            outcome = _merge(self.tracer, order[k], outcome, other, self._unreturned)
+        return outcome
+
+    def _along(self, prefix: Sequence[bool]) -> tuple[Outcome, list[Node]]:
+        self.count += 1
+        if self.count > MOST_WAYS:
             raise Untraceable("it has too many ways through its branches on tensors")
-        for s, (value, version) in zip(memory, before, strict=True):
+        for s, (value, version) in zip(self.memory, self.before, strict=True):
             s.value, s.version = value, version
-        tracer.path = path = Path(prefix)
+        self.tracer.path = path = Path(prefix)
         try:
-            result = _by_value(run())
+            result = _by_value(self.run())
         except Exception as e:
             if path.order and (line := _line_of(e)):
                 raise Untraceable(
@@ -62,38 +84,22 @@ def explore(
                     'does; look before the step, or let on_nonfinite="raise" do it'
                 ) from e
             raise
-        if path.order and tracer.random:
+        if path.order and self.tracer.random:
             raise Untraceable("it draws random numbers and branches on a tensor")
-        return Outcome(result, [(s.value, s.version) for s in memory]), path.order
+        return Outcome(result, [(s.value, s.version) for s in self.memory]), path.order
 
-    def best(prefix: list[bool]) -> Outcome:
-        outcome, order = along(prefix)
-        taken = [*prefix, *(True,) * (len(order) - len(prefix))]
-        for k in reversed(range(len(prefix), len(order))):
-            other = best([*taken[:k], False])
-            outcome = _merge(tracer, order[k], outcome, other, at)
-        return outcome
-
-    def at(outcome: Outcome, name: str) -> Any:
+    def _unreturned(self, outcome: Outcome, name: str) -> Any:
         """What a name is worth on a way that did not return it."""
-        value = current(name)
+        value = self.current(name)
         if value is MISSING:
             raise Untraceable(
                 f"it returns {name!r} on some of the ways through a branch on a tensor"
             )
         if isinstance(value, TensorProxy):
-            for s, (node, _) in zip(memory, outcome.memory, strict=True):
+            for s, (node, _) in zip(self.memory, outcome.memory, strict=True):
                 if s is value.storage_:
                     return node
         return _by_value(value)
-
-    try:
-        outcome = best([])
-    finally:
-        tracer.path = Path(())
-    for s, (value, version) in zip(memory, outcome.memory, strict=True):
-        s.value, s.version = value, version
-    return outcome.result
 
 
 def _line_of(e: Exception) -> int:
