@@ -130,22 +130,15 @@ def bind(
     given, elements = set(given), tuple(elements)
     every = with_count(with_values(elements))
     specs = [s for _, s in every]
-    overs = [e if isinstance(e, OverParams) else None for e, _ in every]
     if not specs:
         raise ChainError("a chain needs at least one callback")
     states, made, shared = declared_states(specs)
-    over_names = [o.name for o in overs if o]
+    over_names = [e.name for e, _ in every if isinstance(e, OverParams)]
     provided = set(states) | made | set(shared) | set(over_names)
     hypers, disputed = _hypers(specs, provided, given)
     owns_step = "step" in states or "step" in made
     known = given | set(hypers) | disputed | provided | set(ORIGINAL_NAMES)
-    wanted = {n for s in specs for n in s.required if n != s.first}
-    first_is_param = [_takes_param(s, known | wanted) for s in specs]
-    counted = shared if GROUP_STEP in shared else ()
-    calls = tuple(
-        _call(s, o, takes, disputed, counted)
-        for s, o, takes in zip(specs, overs, first_is_param, strict=True)
-    )
+    calls = _calls(every, known, disputed, shared)
     required = _check_reads(calls, given, hypers, owns_step)
     _check_needs(specs, known)
     reads = {r for c in calls for _, r in c.reads}
@@ -221,6 +214,24 @@ def _takes_param(s: Spec, known: set[str]) -> bool:
     if s.first in BUILTIN or "p" in s.args.values() or s.args.get(s.first) in known:
         return False
     return s.may_be_param
+
+
+def _calls(
+    every: Sequence[tuple[Any, Spec]], known: set[str], disputed: set[str], shared: Iterable[str]
+) -> tuple[Call, ...]:
+    """The calls of a chain, in order; `known` are the names that something provides."""
+    wanted = {n for _, s in every for n in s.required if n != s.first}
+    counted = shared if GROUP_STEP in shared else ()
+    return tuple(
+        _call(
+            s,
+            e if isinstance(e, OverParams) else None,
+            _takes_param(s, known | wanted),
+            disputed,
+            counted,
+        )
+        for e, s in every
+    )
 
 
 def _call(

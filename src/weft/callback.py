@@ -7,7 +7,7 @@ names. `read(cb)` turns its signature and what its code shows into a `Spec`.
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,69 +171,80 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
     seen, ndim = look(cb), _ranks(attribute(cb, "ndim"))
     names, shown = _returned(cb, parameters, seen, ndim) if not value else (frozenset(), True)
     where = f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
-    defaults = _defaults(cb)
-    args: dict[str, str] = {}
-    required: list[str] = []
-    optional: list[str] = []
-    hypers: dict[str, Any] = dict(defaults)
-    states: dict[str, State] = {}
-    makes: dict[str, State] = {}
-    shareds: dict[str, Shared] = {}
-    over: dict[str, OverParams] = {}
-    first, positional, var_kw = None, False, False
+    declared = _Declared(dict(_defaults(cb)), names, shown, f"{name} ({where})")
+    first, positional = None, False
     for i, a in enumerate(parameters):
         leads = a.kind not in (a.KEYWORD_ONLY, a.VAR_KEYWORD) and a.default is a.empty
         if i == 0 and leads:
             first, positional = a.name, a.kind is not a.POSITIONAL_OR_KEYWORD
         elif a.kind is a.POSITIONAL_ONLY:
             raise ChainError(f"callback {name} ({where}): {a.name!r} cannot be passed by name")
-        if a.kind is a.VAR_KEYWORD:
-            var_kw = True
-            continue
-        if a.kind is a.VAR_POSITIONAL:
-            continue
-        default = number(a.default)
-        args[a.name] = a.name
-        if isinstance(default, State) and default.made_by_callback:
-            optional.append(a.name)
-            makes[a.name] = default
-        elif isinstance(default, State):
-            states[a.name] = default
-        elif isinstance(default, Shared):
-            shareds[a.name] = default
-        elif isinstance(default, OverParams):
-            over[a.name] = default
-            required.append(a.name)
-        elif a.name in defaults:
-            pass
-        elif default is a.empty:
-            required.append(a.name)
-        elif not isinstance(default, bool | int | float | str | tuple):
-            optional.append(a.name)  # None; and any other object serves where nothing provides one
-        elif a.name in names:
-            states[a.name] = State(default)
-        elif not shown:
-            raise ChainError(
-                f"callback {name} ({where}): the default {a.name}={default!r} is a hyper, or "
-                f"state if the callback returns {a.name!r}, and its code does not show what it "
-                f"returns. For state write {a.name}=weft.state({default!r}); for a hyper set "
-                f"{name}.defaults = dict({a.name}={default!r}); or say all that it returns, "
-                "weft.mark(returns=(...))"
-            )
-        else:
-            hypers[a.name] = default
+        if a.kind not in (a.VAR_KEYWORD, a.VAR_POSITIONAL):
+            declared.take(a.name, number(a.default))
+    var_kw = any(a.kind is a.VAR_KEYWORD for a in parameters)
     file = code.co_filename if code else ""
     spec = Spec(
         cb=cb, fn=cb, name=name, file=file, line=code.co_firstlineno if code else 0,
-        args=args, first=first, positional=positional, var_kw=var_kw,
-        required=tuple(required), optional=tuple(optional), hypers=hypers, states=states,
-        makes=makes, shared=shareds, over=over, returns=names, seen=seen,
+        args=declared.args, first=first, positional=positional, var_kw=var_kw,
+        required=tuple(declared.required), optional=tuple(declared.optional), hypers=declared.hypers,
+        states=declared.states, makes=declared.makes, shared=declared.shared, over=declared.over,
+        returns=names, seen=seen,
         opaque=seen.opaque and not value and attribute(cb, "returns") is None,
         mentions=constants(code) if var_kw and code else frozenset(),
         ndim=ndim, bounds=attribute(cb, "bounds") or {},
         produces={n: n for n in names}, place="",
     )  # fmt: skip
     return replace(spec, place=attribute(cb, "place") or (spec.placed() if shown else ""))
+
+
+class _Declared:
+    """What the arguments of a callback declare by their defaults, kind by kind."""
+
+    def __init__(self, hypers: dict[str, Any], returned: Collection[str], shown: bool, who: str):
+        """`hypers` are those that it lists; `shown`: its code shows what it returns."""
+        self.hypers, self.listed = hypers, set(hypers)
+        self.returned, self.shown, self.who = returned, shown, who
+        self.args: dict[str, str] = {}
+        self.required: list[str] = []
+        self.optional: list[str] = []
+        self.states: dict[str, State] = {}
+        self.makes: dict[str, State] = {}
+        self.shared: dict[str, Shared] = {}
+        self.over: dict[str, OverParams] = {}
+
+    def take(self, name: str, default: Any) -> None:
+        """One argument."""
+        self.args[name] = name
+        if isinstance(default, State) and default.made_by_callback:
+            self.optional.append(name)
+            self.makes[name] = default
+        elif isinstance(default, State):
+            self.states[name] = default
+        elif isinstance(default, Shared):
+            self.shared[name] = default
+        elif isinstance(default, OverParams):
+            self.over[name] = default
+            self.required.append(name)
+        elif name in self.listed:
+            pass
+        elif default is inspect.Parameter.empty:
+            self.required.append(name)
+        elif not isinstance(default, bool | int | float | str | tuple):
+            self.optional.append(
+                name
+            )  # None; and any other object serves where nothing provides one
+        elif name in self.returned:
+            self.states[name] = State(default)
+        elif self.shown:
+            self.hypers[name] = default
+        else:
+            raise ChainError(
+                f"callback {self.who}: the default {name}={default!r} is a hyper, or "
+                f"state if the callback returns {name!r}, and its code does not show what it "
+                f"returns. For state write {name}=weft.state({default!r}); for a hyper set "
+                f"{self.who.split()[0]}.defaults = dict({name}={default!r}); or say all that it "
+                "returns, weft.mark(returns=(...))"
+            )
 
 
 def _returned(

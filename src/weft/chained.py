@@ -72,20 +72,17 @@ class Chained(torch.optim.Optimizer):
         hyperparameters.refuse_nan(given)
         group = {k: v for k, v in param_group.items() if k in NOT_HYPERS} | given
         own = param_group.get("cbs")
-        explicit = set(given)
+        defaults = dict(getattr(own, "defaults", {}))
         if own is not None:
-            chain_defaults = dict(getattr(own, "defaults", {}))
-            kept_in = kept_in or as_dtype(chain_defaults.pop("state_dtype", None))
-            for name, value in chain_defaults.items():
+            kept_in = kept_in or as_dtype(defaults.pop("state_dtype", None))
+            for name, value in defaults.items():
                 group.setdefault(name, number(value))
             elements = self._split(own)
         else:
-            chain_defaults = {}
             for name, value in {**self.defaults, **self._explicit}.items():
                 if name not in self._lent:
                     group.setdefault(name, value)
             elements = self._chain_for(group)
-        explicit |= set(self._explicit) | set(chain_defaults)
         for name in self._explicit:
             group.setdefault(name, self._explicit[name])
         if scale is not None and "lr" in group and "lr" not in given:
@@ -93,24 +90,33 @@ class Chained(torch.optim.Optimizer):
         for name, leader in self.follows.items():
             if name in group and group[name] is None:
                 group[name] = hyperparameters.as_read(group[leader])
+        explicit = {*given, *self._explicit, *defaults}
         binding = bind(elements, group, kept_in or self._state_dtype)
         bound = BoundGroup(len(self.param_groups), group, binding, explicit)
         bound.own_chain = own is not None
         if own is None:
-            for name, default in self._declared().items():
-                value = group.get(name, default)
-                hyperparameters.check_kind(name, value, default)
-                if isinstance(default, tuple):
-                    hyperparameters.check_length(name, value, len(default), len(default))
-        self._check_slips(bound, (*given, *chain_defaults))
+            self._check_declared(group)
+        self._check_slips(bound, (*given, *defaults))
         bound.fill_defaults()
         self._add(group, bound)
-        for name in group:  # schedulers look for lr, betas and momentum in the defaults
+        self._lend(group, own is not None)
+
+    def _check_declared(self, group: dict[str, Any]) -> None:
+        """See that hypers are of the kind, and tuples of the length, that the optimizer declares."""
+        for name, default in self._declared().items():
+            value = group.get(name, default)
+            hyperparameters.check_kind(name, value, default)
+            if isinstance(default, tuple):
+                hyperparameters.check_length(name, value, len(default), len(default))
+
+    def _lend(self, group: dict[str, Any], own_chain: bool) -> None:
+        """Have the defaults name a group's hypers: schedulers look for lr, betas and momentum there."""
+        for name in group:
             if name not in (*NOT_HYPERS, "differentiable", *self.defaults):
                 self.defaults[name] = group[name]
-                if own is not None:
+                if own_chain:
                     self._lent.add(name)
-            elif own is None:
+            elif not own_chain:
                 self._lent.discard(name)
         if "betas" in self.defaults:
             self.param_groups[:] = [
