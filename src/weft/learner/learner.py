@@ -17,6 +17,7 @@ from weft.learner.checkpoint import load_learner, save_learner
 from weft.learner.data import as_loaders, batch_size, batches_in, split_batch, to_device
 from weft.learner.hypers import Dials
 from weft.learner.metrics import Averages, Metric
+from weft.learner.modes import detached, switch
 from weft.learner.opt import make_optimizer, needs_closure
 from weft.learner.policies import Policies
 from weft.learner.progress import progress_for
@@ -389,14 +390,3 @@ def checked(cbs: Any) -> list[Any]:
             what = f"the class {cb.__name__}: make one" if isinstance(cb, type) else repr(cb)
             raise TypeError(f"a learner callback has one of {', '.join(EVENTS)}; this is {what}")
     return cbs
-
-
-def detached(pred: Any) -> Any:
-    """Without its graph, which would keep every activation of the batch."""
-    return pred.detach() if isinstance(pred, Tensor) else pred
-
-
-def switch(opt: Any, mode: str) -> None:
-    """Call `opt.train()` or `opt.eval()`, where there is such a thing."""
-    if callable(method := getattr(opt, mode, None)):
-        method()

@@ -16,6 +16,7 @@ from weft.engine.trace.parameter import Owner
 from weft.engine.trace.rebind import Rebinder
 from weft.engine.trace.results import Results
 from weft.engine.trace.scalar import Scalar
+from weft.engine.trace.shims import of_numpy
 from weft.engine.trace.tensor import Storage, TensorProxy
 from weft.engine.trace.tracer import Calls, Tracer
 from weft.hyperparameters import as_read
@@ -40,21 +41,12 @@ def trace(binding: Binding, example: Example) -> Traced:
         return ChainTrace(binding, example).run()
 
 
-def _of_numpy(ufunc: Any, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """A ufunc of NumPy's on numbers of a trace."""
-    from weft.engine.trace.ufuncs import apply  # NumPy is there, since it calls
-
-    if method != "__call__":
-        raise Untraceable(f"NumPy's {ufunc.__name__}.{method} of a number")
-    return apply(ufunc, *args, **options)
-
-
 class ChainTrace:
     """One trace of a chain: the values of its names, as `ParamStep` holds them."""
 
     def __init__(self, binding: Binding, example: Example):
         self.binding, self.example = binding, example
-        self.t = t = Tracer(example.device, Calls(dispatch, _of_numpy))
+        self.t = t = Tracer(example.device, Calls(dispatch, of_numpy))
         self.rebinder = Rebinder()
         self.mode = Mode(t)
         dtype, shape, contig = (

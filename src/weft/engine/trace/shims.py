@@ -12,7 +12,7 @@ from weft.engine.trace.factories import item
 from weft.engine.trace.scalar import Scalar, choose, combine
 from weft.engine.trace.tensor import TensorProxy
 
-__all__ = ["guarded", "holds_proxy", "impure", "shim_of"]
+__all__ = ["guarded", "holds_proxy", "impure", "of_numpy", "shim_of"]
 
 
 def holds_proxy(x: Any, depth: int = 3) -> bool:
@@ -312,3 +312,12 @@ def guarded(value: Callable, name: str) -> Callable:
         return value(*args, **kwargs)
 
     return guard
+
+
+def of_numpy(ufunc: Any, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """A ufunc of NumPy's on numbers of a trace."""
+    from weft.engine.trace.ufuncs import apply  # NumPy is there, since it calls
+
+    if method != "__call__":
+        raise Untraceable(f"NumPy's {ufunc.__name__}.{method} of a number")
+    return apply(ufunc, *args, **options)

@@ -1,4 +1,4 @@
-"""The door for backends: the corpus through a second one, and nobody else knows the first."""
+"""The house: a door for backends, no circles, nothing that is too long to be looked through."""
 
 import ast
 from pathlib import Path
@@ -91,3 +91,25 @@ def test_no_circle_of_imports_early_or_late():
         for name in free:
             del left[name]
     assert not left, "in a circle, or behind one: " + ", ".join(sorted(left))
+
+
+# ---------------------------------------------------------------- sizes
+
+
+def test_no_module_has_more_than_400_lines():
+    longest = {
+        p.name: len(p.read_text(encoding="utf-8").splitlines()) for p in SOURCES.rglob("*.py")
+    }
+    assert not {name: n for name, n in longest.items() if n > 400}
+
+
+def test_no_function_has_more_than_50_lines_of_code():
+    found = []
+    for path in SOURCES.rglob("*.py"):
+        for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(n, ast.FunctionDef):
+                docstring = n.body[0] if ast.get_docstring(n) else None
+                words = docstring.end_lineno - docstring.lineno + 1 if docstring else 0
+                if n.end_lineno - n.lineno + 1 - words > 50:
+                    found.append(f"{path.name}: {n.name}")
+    assert not found
