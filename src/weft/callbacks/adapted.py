@@ -123,7 +123,7 @@ def adam_progress(
 ):  # fmt: skip
     """The rate times how the gradient agrees with the sum of those before, in Adam's norm."""
     rate = rate_of(lr, d, d0, step, betas, use_bias_correction)
-    return rate * (grad * grad_sum / (exp_avg_sq.sqrt() + eps)).sum()
+    return rate * quotient(grad * grad_sum, exp_avg_sq.sqrt() + eps).sum()
 
 
 def sign_progress(grad, exp_avg, grad_sum, lr, d, betas=(0.9, 0.999), d0=1e-6):

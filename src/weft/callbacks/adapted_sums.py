@@ -68,13 +68,13 @@ def dadapt_sum_distance(
 
 def sum_in_norm(grad_sum, grad_sq, eps=0.0):
     """The squared norm of the sum of gradients, in the norm of their squares' root."""
-    return (grad_sum * grad_sum / (grad_sq.sqrt() + eps)).sum()
+    return quotient(grad_sum * grad_sum, grad_sq.sqrt() + eps).sum()
 
 
 def grad_in_norm(grad, grad_sq, lr, d, eps=0.0, d0=1e-6):
     """The squared norm of the weighted gradient, in the norm of the squares' root."""
     rate = rate_of(lr, d, d0)
-    return rate * rate * (grad * grad / (grad_sq.sqrt() + eps)).sum()
+    return rate * rate * quotient(grad * grad, grad_sq.sqrt() + eps).sum()
 
 
 sum_norm: Any = over_params("sum_norm", sum_in_norm)

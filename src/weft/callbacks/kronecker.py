@@ -141,7 +141,7 @@ def inverse_roots_debiased(
     since = step - start_preconditioning_step
     if since < 0 or since % precondition_frequency != 0 or grad.ndim == 0:
         return None
-    now = unpack(factors / (1 - betas[1] ** step), grad.shape)
+    now = unpack(bounded(factors / (1 - betas[1] ** step)), grad.shape)
     return {"inverse_factors": pack([power(f, -1 / (2 * grad.ndim), eps) for f in now], factors)}
 
 

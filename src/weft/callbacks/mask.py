@@ -1,10 +1,17 @@
 """Masks and signs: what the update and the gradient agree on."""
 
-from weft.callback import mark, zeros
+import math
+import sys
+
+import torch
+
+from weft.callback import mark, state
 from weft.callbacks.decay import decay_for, spared
 from weft.callbacks.units import rounding
 
 __all__ = ["attract", "borrow_sign", "borrow_size", "cautious", "cautious_weight_decay"]
+
+wide_zeros = state(torch.zeros_like, least=torch.float32)
 
 
 @mark(place="update")
@@ -54,18 +61,20 @@ def borrow_size(update, grad):
 
 @mark(place="update", bounds={"gamma": ">= 0"})
 def attract(
-    p, update, lr, step, betas=(0.9, 0.999), gamma=0.1, weight_decay=0.0, pbar=zeros, do_wd=None
-):
+    p, update, lr, step, betas=(0.9, 0.999), gamma=0.1, weight_decay=0.0, pbar=wide_zeros,
+    do_wd=None,
+):  # fmt: skip
     """Be drawn to the average of the parameter, by its sign; the decay is towards zero from there.
 
         a <- beta2 * a + (1 - beta2) * p,   a' = a / (1 - beta2^t)
         u <- u + weight_decay * a' + gamma * sign(p - lr * weight_decay * a' - a')
 
     Zheng et al., 2025, arXiv:2501.12243 (FOCUS). Nothing is drawn to an average that it is nearer to
-    than float32 can tell.
+    than rounding can tell: so the average has no less than float32.
     """
     pbar = pbar.lerp(p, 1 - betas[1])
-    average = pbar / (1 - betas[1] ** step)
+    # 1 - beta2^t as a difference would lose, in the first steps, the digits of double
+    average = pbar / -math.expm1(step * math.log(max(betas[1], sys.float_info.min)))
     decay = decay_for(weight_decay, do_wd)
     gap = p - (1 + lr * decay) * average
     apart = (gap.abs() > rounding(average.abs())).to(p.dtype)

@@ -22,7 +22,9 @@ __all__ = [
 ]
 
 tiny = state(1e-12, dtype=torch.float64)
-radius_of_param = state(lambda p: norm(p))
+radius_of_param = state(
+    lambda p: norm(p.to(torch.promote_types(p.dtype, torch.float32))), least=torch.float32
+)  # 16 bits would move the sphere
 one_a_row = state(lambda p: p.new_zeros(p.shape[0]))
 one_a_column = state(lambda p: p.new_zeros(math.prod(p.shape[1:])))
 

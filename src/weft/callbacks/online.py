@@ -81,7 +81,7 @@ def bet(
     bound = largest.clamp(min=eps if step == 1 else 0.0).maximum(size)
     total, won = grad_sum + size, (reward - (p - start) * g).clamp(min=0)
     theta = theta - g
-    fraction = quotient(theta, bound) / (total + bound).maximum(alpha * bound)
+    fraction = quotient(quotient(theta, bound), (total + bound).maximum(alpha * bound))
     return {
         "largest": bound, "grad_sum": total, "reward": won, "theta": theta,
         "p": start + fraction * (bound + won),
@@ -162,7 +162,7 @@ def smooth_root(
     """
     move = p - prev_param
     s, n = s + move, n + move.abs()
-    c = (betas[1] - betas[0]) * s.abs() / (n + eps) + 1 - betas[1]
+    c = (betas[1] - betas[0]) * quotient(s.abs(), n + eps) + 1 - betas[1]
     v = exp_avg_sq + c * c * (grad * grad - exp_avg_sq)
-    update = grad / (v + eps).sqrt()
+    update = quotient(grad, (v + eps).sqrt())
     return {"s": s, "n": n, "exp_avg_sq": v, "prev_param": p, "update": update}
