@@ -43,7 +43,7 @@ EXCUSES: tuple[Excuse, ...] = (
     Excuse("gravity", "*grads zero*", "still", "its velocity starts with random numbers"),
     Excuse(
         "nero spel spectralsphere sgd+start_on_sphere sgd+unit_sphere sgd+stiefel sgd+spectral_sphere",
-        "grads zero",
+        "*grads zero",
         "still",
         "the parameter is put on its sphere or manifold, whatever the gradient",
     ),
@@ -99,12 +99,19 @@ EXCUSES: tuple[Excuse, ...] = (
         "its average of norms is infinite until there is one",
     ),
     Excuse(
-        "conda dion distributedshampoo fira galoreadamw heavysoap",
+        "conda dion distributedshampoo fira galoreadamw heavysoap klshampoo klsoap"
+        " spectraldescent swan",
         "a first parameter of NaN",
         "engines_agree first_disturbs_none",
         "a matrix of NaNs has no decomposition: both engines refuse the step and name the parameter",
     ),
     # ---------------------------------------------------------------- engines and memory
+    Excuse(
+        "momoadam",
+        "a first parameter of 1e25",
+        "engines_agree",
+        "its rate is a difference of sums over all parameters, of which 1e25 leaves rounding",
+    ),
     Excuse(
         "gravity",
         "lr as a*",
@@ -115,14 +122,16 @@ EXCUSES: tuple[Excuse, ...] = (
     # ---------------------------------------------------------------- float32 and float64
     Excuse(
         "*soap soap* solp klsoap splus",
-        "ordinary | grads of 1e-6 | grads of 1e10 | parameters zero | rank-deficient",
-        "follows_float64",
+        "ordinary | grads of 1e-6 | grads of 1e10 | parameters zero | rank-deficient | all shapes"
+        " | one large among small | equal values | sparse rows | a constant gradient"
+        " | alternating grads | grad equal to the parameter | grad opposite to the parameter",
+        "follows_float64 as_far_as_float64 engines_agree",
         "the basis of a factor's null space is decided by rounding, and entries are scaled one by one there",
     ),
     Excuse(
         "conda fira galoreadamw",
-        "rank-deficient",
-        "follows_float64",
+        "*rank-deficient | equal values | sparse rows | one row | one large among small",
+        "follows_float64 as_far_as_float64",
         "directions of no singular value are scaled one by one to a size that rounding decides",
     ),
     Excuse(
@@ -132,8 +141,8 @@ EXCUSES: tuple[Excuse, ...] = (
         "an entry counts or not by a sign that rounding decides, and all others are scaled by the count",
     ),
     Excuse(
-        "klshampoo",
-        "ordinary | parameters zero",
+        "klshampoo distributedshampoo",
+        "ordinary | parameters zero | one large among small",
         "follows_float64",
         "roots of factors without full rank amplify rounding",
     ),
@@ -144,16 +153,41 @@ EXCUSES: tuple[Excuse, ...] = (
         "its first eps is the rounding of the dtype, as torch has it",
     ),
     Excuse(
-        "prodigy",
-        "first grad zero",
+        "fadam adams adamatan2",
+        "grads of 1e-30 | grads of 1e-20",
+        "follows_float64 as_far_as_float64",
+        "float32 holds no square of such a gradient",
+    ),
+    Excuse(
+        "prodigy ldog",
+        "first grad zero | a constant gradient",
         "follows_float64",
         "its distance is a maximum over noise, which grows from 1e-6 and magnifies rounding",
     ),
     Excuse(
-        "spectralsphere",
-        "parameters zero",
+        "dadaptadam",
+        "float16",
+        "follows_float64 as_far_as_float64",
+        "averages of 1e-6 of the gradient vanish in 16 bits, of which it warns: docs/limits.md",
+    ),
+    Excuse(
+        "adgd",
+        "one row | grad equal to the parameter | grad opposite to the parameter",
         "follows_float64",
-        "the direction of a weight of nothing but the first step is close to that step: rounding decides",
+        "its rate is a quotient of differences of what hardly moves",
+    ),
+    Excuse(
+        "yogi",
+        "betas 0",
+        "follows_float64",
+        "with beta2 0 its second moment is a difference of equal squares",
+    ),
+    Excuse(
+        "spectralsphere sgd+spectral_sphere",
+        "parameters zero | rank-deficient | equal values",
+        "follows_float64 engines_agree",
+        "a weight of nothing but the first step has nearly that step's direction, and what is left of"
+        " it beside that is rounding, made to full size",
     ),
     Excuse(
         "*wsam *gsam",

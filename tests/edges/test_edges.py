@@ -1,5 +1,7 @@
 """Every optimizer, wrapper and modifier by both engines at every edge: what its row says holds."""
 
+from functools import cache
+
 import pytest
 
 from edges.excuses import EXCUSES
@@ -13,16 +15,17 @@ FAST = [edge for edge in EDGES if edge.fast]
 NAMED = [subject for subject in subjects() if subject.kind != "modifier"]
 
 
+@cache
 def complaints(subject, edge):
     """What does not hold: (property, words)."""
-    trial = Trial(subject, edge)
+    trial, wrong = Trial(subject, edge), []
     for holds in edge.holds if trial.applies else ():
         try:
             found = holds(trial)
         except Exception as e:
             found = [f"{type(e).__name__}: {e}"[:300]]
-        for words in found:
-            yield holds.__name__, words
+        wrong += [(holds.__name__, words) for words in found]
+    return tuple(wrong)
 
 
 def excused(subject, edge, holds):

@@ -8,8 +8,9 @@ import torch
 
 from weft.callback import mark, state, zeros
 from weft.callbacks.eigenbasis import eigenbasis, iterated
-from weft.callbacks.kronecker import gram, pack, packed, relative, unpack
+from weft.callbacks.kronecker import bounded, gram, pack, packed, relative, unpack
 from weft.callbacks.matrix import MATRICES, matrix
+from weft.callbacks.units import mean
 from weft.decompositions import qr
 
 __all__ = [
@@ -68,7 +69,8 @@ def kl_eigenvalues(grad, bases, eigenvalues, step, betas=(0.9, 0.98), shampoo_be
         return None
     beta, x = betas[1] if shampoo_beta is None else shampoo_beta, matrix(grad)
     by_b, by_a, q_a, q_b = whitened(x, bases, eigenvalues)
-    both = torch.cat([(q.T @ y).square().mean(dim=1) for q, y in ((q_a, by_b), (q_b, by_a))])
+    turned = [(q.T @ y).square() for q, y in ((q_a, by_b), (q_b, by_a))]
+    both = torch.cat([mean(bounded(sq), dim=1) for sq in turned])
     return {"eigenvalues": beta * eigenvalues + (1 - beta) * both}
 
 
@@ -100,7 +102,7 @@ def kl_scale(update, eigenvalues, eps=1e-8):
     """Divide by the roots of the eigenvalues: u_ij <- u_ij / (sqrt(d_i d_j) + eps)."""
     x = matrix(update)
     d_a, d_b = eigenvalues[: x.shape[0]], eigenvalues[x.shape[0] :]
-    return {"update": (x / ((d_a[:, None] * d_b).sqrt() + eps)).reshape(update.shape)}
+    return {"update": (x / (d_a.sqrt()[:, None] * d_b.sqrt() + eps)).reshape(update.shape)}
 
 
 @mark(place="statistics", ndim=MATRICES)

@@ -8,7 +8,7 @@ import math
 import torch
 
 from weft.callback import mark, state
-from weft.callbacks.units import mean, norm, quotient
+from weft.callbacks.units import centered, mean, norm, quotient
 from weft.decompositions import svd
 
 __all__ = [
@@ -152,7 +152,7 @@ def normalize_neurons(
     """
     x = matrix(update)
     v = beta2 * neuron_sq + (1 - beta2) * mean(x * x, dim=1, keepdim=True)
-    even = x / (v.sqrt() + norm_eps)
+    even = quotient(x, v.sqrt() + norm_eps)
     even = even * quotient(norm(x), norm(even))
     return {"neuron_sq": v, "update": even.reshape(update.shape)}
 
@@ -162,7 +162,7 @@ def normalize_selected(update, beta2=0.95, norm_eps=1e-8, neuron_sq=one_a_row):
     """`normalize_neurons` for the rows that are not zero; the others' v stays as it was."""
     square = mean(matrix(update * update), dim=1, keepdim=True)
     v = torch.where(square > 0, beta2 * neuron_sq + (1 - beta2) * square, neuron_sq)
-    even = matrix(update) / (v.sqrt() + norm_eps)
+    even = quotient(matrix(update), v.sqrt() + norm_eps)
     even = even * quotient(norm(update), norm(even))
     return {"neuron_sq": v, "update": even.reshape(update.shape)}
 
@@ -183,9 +183,8 @@ def standardize_rows(grad, norm_eps=1e-8):
 
     g <- (g - mean) / (rms(g - mean) + norm_eps)
     """
-    x = matrix(grad)
-    x = x - x.mean(dim=1, keepdim=True)
-    x = x / (mean(x * x, dim=1, keepdim=True).sqrt() + norm_eps)
+    x = centered(matrix(grad), 1)
+    x = quotient(x, norm(x, dim=1, keepdim=True) / math.sqrt(x.shape[1]) + norm_eps)
     return {"grad": x.reshape(grad.shape)}
 
 

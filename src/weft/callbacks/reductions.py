@@ -7,8 +7,10 @@ import torch
 from weft.callback import mark, zeros
 from weft.callbacks.decay import decay_for
 from weft.callbacks.units import (
+    centered,
     grad_sq_norm,
     norm,
+    quotient,
     rms,
     scalar_inf,
     scalar_zero,
@@ -202,7 +204,7 @@ def first_snr(update, grad, eps=1e-8, snr=scalar_zero):
 
     Xu et al., 2024, arXiv:2412.11768. The deviation is the unbiased one.
     """
-    spread = norm(grad - grad.mean()) / math.sqrt(max(grad.numel() - 1, 1))
+    spread = norm(centered(grad)) / math.sqrt(max(grad.numel() - 1, 1))
     first = norm(grad) / torch.where(spread > 0, spread + eps, torch.ones_like(spread))
     snr = torch.where(snr > 0, snr, first)
     return {"snr": snr, "update": update * snr}
@@ -232,8 +234,8 @@ def fromage_shrink(p, grad, lr):
 
 def on_sphere(p, eps):
     """Every output unit with zero mean and norm one."""
-    p = p - p.mean(dim=unit_dims(p), keepdim=True)
-    return p / (unit_norm(p) + eps)
+    p = centered(p, unit_dims(p))
+    return quotient(p, unit_norm(p) + eps)
 
 
 @mark(place="after")

@@ -48,6 +48,13 @@ def mean(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tenso
     return x.mean(dim=dim, keepdim=keepdim, dtype=wide(x)).to(x.dtype)
 
 
+def centered(x: torch.Tensor, dim: Any = None) -> torch.Tensor:
+    """Without its mean, of all entries or along dims; entries that differ by rounding are alike."""
+    middle = mean(x, dim=dim, keepdim=dim is not None)
+    rest = x - middle
+    return torch.where(rest.abs() <= rounding(middle.abs()), 0.0, rest)
+
+
 def rms(x: torch.Tensor) -> torch.Tensor:
     """The root of the mean square of all entries."""
     return norm(x) / math.sqrt(x.numel())
@@ -85,7 +92,7 @@ def centralize(grad):
 
     Yong et al., 2020, arXiv:2004.01461.
     """
-    return {"grad": grad - grad.mean(dim=unit_dims(grad), keepdim=True)} if grad.ndim > 1 else None
+    return {"grad": centered(grad, unit_dims(grad))} if grad.ndim > 1 else None
 
 
 @mark(place="grad")

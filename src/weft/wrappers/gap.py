@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import torch
 
 from weft.callbacks.units import norm as norm_of
-from weft.callbacks.units import quotient, rounding, unit_dims
+from weft.callbacks.units import centered, quotient, rounding, unit_dims
 from weft.wrappers.sharpness import SAM, gradient, norm, scaled, set_gradient
 
 __all__ = ["GCSAM", "GSAM", "WSAM", "FriendlySAM", "LookSAM"]
@@ -29,7 +29,7 @@ class GCSAM(SAM):
 
     def ascent(self, opt: Any, params: list[torch.Tensor]) -> list[torch.Tensor]:
         climb = super().ascent(opt, params)
-        return [e - e.mean(dim=unit_dims(e), keepdim=True) if e.ndim > 1 else e for e in climb]
+        return [centered(e, unit_dims(e)) if e.ndim > 1 else e for e in climb]
 
 
 class FriendlySAM(SAM):
