@@ -43,7 +43,6 @@ def check(subject, edges):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.slow  # until it is known to take less than 90 s
 @pytest.mark.parametrize("subject", NAMED, ids=str)
 def test_the_most_telling_edges(subject):
     check(subject, FAST)

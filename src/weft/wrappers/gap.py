@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from weft.callbacks.units import norm as norm_of
 from weft.callbacks.units import centered, quotient, rounding, unit_dims
+from weft.callbacks.units import norm as norm_of
 from weft.wrappers.sharpness import SAM, gradient, norm, scaled, set_gradient
 
 __all__ = ["GCSAM", "GSAM", "WSAM", "FriendlySAM", "LookSAM"]
