@@ -49,7 +49,7 @@ EXCUSES: tuple[Excuse, ...] = (
     ),
     Excuse(
         "scion scionlight fromage sgd+fromage_shrink",
-        "grads zero",
+        "*grads zero",
         "still",
         "a step shrinks the weights by a share of lr, whatever the gradient",
     ),
@@ -68,7 +68,7 @@ EXCUSES: tuple[Excuse, ...] = (
     # ---------------------------------------------------------------- does not move
     Excuse(
         "adamh sgd+hyperball",
-        "ordinary | first grad zero",
+        "ordinary | first grad zero | grads zero for a while",
         "moves",
         "a sphere in one dimension is two points",
     ),
@@ -86,7 +86,7 @@ EXCUSES: tuple[Excuse, ...] = (
     ),
     Excuse(
         "adamw+trac adamw+mechanic",
-        "ordinary | first grad zero",
+        "ordinary | first grad zero | grads zero for a while",
         "moves",
         "it starts with 1e-8 or 1e-6 of the update, which is below the rounding of the parameter",
     ),
@@ -99,7 +99,7 @@ EXCUSES: tuple[Excuse, ...] = (
         "its average of norms is infinite until there is one",
     ),
     Excuse(
-        "conda dion fira galoreadamw *shampoo *soap soap* solp spectral* spel splus swan"
+        "conda dion fira galoreadamw *shampoo *soap soap* solp polargrad psgdkron spectral* spel splus swan"
         " sgd+stiefel sgd+spectral_sphere",
         "a first parameter of NaN",
         "engines_agree first_disturbs_none",
@@ -124,7 +124,7 @@ EXCUSES: tuple[Excuse, ...] = (
         "*soap soap* solp klsoap splus",
         "ordinary | grads of 1e-6 | grads of 1e10 | parameters zero | rank-deficient | all shapes"
         " | one large among small | equal values | sparse rows | a constant gradient"
-        " | alternating grads | grad equal to the parameter | grad opposite to the parameter",
+        " | alternating grads | grad equal to the parameter | grad opposite to the parameter | bfloat16",
         "follows_float64 as_far_as_float64 engines_agree",
         "the basis of a factor's null space is decided by rounding, and entries are scaled one by one there",
     ),
@@ -143,7 +143,8 @@ EXCUSES: tuple[Excuse, ...] = (
     Excuse(
         "*shampoo",
         "ordinary | parameters zero | one large among small | grads zero for a while | equal values"
-        " | grad equal to the parameter | grad opposite to the parameter | negative-definite | eps 0",
+        " | grad equal to the parameter | grad opposite to the parameter | negative-definite | eps 0"
+        " | bfloat16",
         "follows_float64",
         "roots of factors without full rank amplify rounding",
     ),
@@ -161,7 +162,8 @@ EXCUSES: tuple[Excuse, ...] = (
     ),
     Excuse(
         "prodigy ldog",
-        "first grad zero | a constant gradient",
+        "first grad zero | a constant gradient | grad equal to the parameter"
+        " | grad opposite to the parameter | large decay",
         "follows_float64",
         "its distance is a maximum over noise, which grows from 1e-6 and magnifies rounding",
     ),
@@ -192,8 +194,20 @@ EXCUSES: tuple[Excuse, ...] = (
         " it beside that is rounding, made to full size",
     ),
     Excuse(
+        "sgd+asam",
+        "grads of 1e18",
+        "finite follows_float64 as_far_as_float64",
+        "its ascent is as long as the weights: in float64 they grow to 1e65, which float32 has not",
+    ),
+    Excuse(
+        "*+trac",
+        "a constant gradient",
+        "follows_float64 as_far_as_float64",
+        "it reads its way back from the parameter, where what is 1e-8 of an update is rounded away",
+    ),
+    Excuse(
         "*wsam *gsam",
-        "grads of 1e10",
+        "grads of 1e6 | grads of 1e10",
         "follows_float64",
         "weights of 1e7 and more lose the climb of 0.05 in rounding",
     ),
