@@ -90,6 +90,12 @@ EXCUSES: tuple[Excuse, ...] = (
         "moves",
         "it starts with 1e-8 or 1e-6 of the update, which is below the rounding of the parameter",
     ),
+    Excuse(
+        "adamw+residual",
+        "ordinary | first grad zero | grads zero for a while | parameters zero",
+        "moves",
+        "it is what a basis leaves out, which is nothing without one",
+    ),
     # ---------------------------------------------------------------- not finite
     Excuse(
         "adagc",
@@ -200,15 +206,21 @@ EXCUSES: tuple[Excuse, ...] = (
         "its ascent is as long as the weights: in float64 they grow to 1e65, which float32 has not",
     ),
     Excuse(
-        "*+trac",
+        "*+trac *+mechanic",
         "a constant gradient",
         "follows_float64 as_far_as_float64",
         "it reads its way back from the parameter, where what is 1e-8 of an update is rounded away",
     ),
     Excuse(
+        "*+looksam",
+        "one large among small | negative-definite | *float16",
+        "follows_float64 as_far_as_float64",
+        "what its second gradient has besides the first is rounding there, and is made to full size",
+    ),
+    Excuse(
         "*wsam *gsam",
-        "grads of 1e6 | grads of 1e10",
-        "follows_float64",
+        "grads of 1e6 | grads of 1e1[08]",
+        "follows_float64 as_far_as_float64",
         "weights of 1e7 and more lose the climb of 0.05 in rounding",
     ),
 )

@@ -56,9 +56,10 @@ class FriendlySAM(SAM):
         key, noise = self.key("average"), []
         for p in params:
             g, own = gradient(p), opt.state[p]
-            average = own.get(key)
+            average = own[key].to(g.dtype) if key in own else None
             noise.append(g if average is None else g - self.get(opt, "sigma") * average)
-            own[key] = g if average is None else average.lerp(g, 1 - self.get(opt, "decay"))
+            after = g if average is None else average.lerp(g, 1 - self.get(opt, "decay"))
+            own[key] = after.to(p.dtype)  # as a checkpoint keeps it
         return scaled(noise, norm(noise), self.get(opt, "rho"))
 
 
@@ -126,11 +127,13 @@ class LookSAM(SAM):
             for p, g in zip(params, plain, strict=True):
                 unit, h = quotient(g, norm_of(g)), gradient(p)
                 v = h - (unit * h).sum() * unit
-                opt.state[p][key] = v * (norm_of(v) > rounding(norm_of(h)))
+                apart = norm_of(v) > rounding(norm_of(h).to(p.dtype))
+                opt.state[p][key] = (v * apart).to(p.dtype)  # as a checkpoint keeps it
             return
         for p, g in zip(params, plain, strict=True):
             v = opt.state[p].get(key)
             if v is not None:
+                v = v.to(g.dtype)
                 set_gradient(p, g + self.get(opt, "alpha") * quotient(v, norm_of(v)) * norm_of(g))
 
 
