@@ -1,4 +1,4 @@
-"""Prints what `weft.source` reads of the callbacks in `packing`, in any Python, with a stand-in for torch."""
+"""Prints what `weft.contract.introspect` reads of the callbacks in `packing`, in any Python, with a stand-in for torch."""
 
 import sys
 import types
@@ -19,7 +19,7 @@ def stand_in() -> None:
 if __name__ == "__main__":
     stand_in()
     from packing import IN_PLACE, WAYS
-    from weft.source import look
+    from weft.contract.introspect import look
 
     for cb in (*WAYS, *IN_PLACE):
         print(

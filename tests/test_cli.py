@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import weft
 from learner.idx_files import write_digits
-from weft.cli import app
+from weft.cli.main import app
 
 
 @pytest.fixture

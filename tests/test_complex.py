@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import weft
-from weft.dims import looks_at_dims
+from weft.contract.dims import looks_at_dims
 from weft.optimizers import algorithms
 
 QUICK = (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import weft
-from weft.nonfinite import culprits
+from weft.optimizer.nonfinite import culprits
 
 pytestmark = pytest.mark.usefixtures("engine")
 

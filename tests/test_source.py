@@ -16,10 +16,10 @@ import torch
 import weft
 from contract import descend, param
 from packing import IN_PLACE, KEY, WAYS, decorate, keyed, pack
-from weft import source
-from weft.bytecode import run
 from weft.callback import read
-from weft.source import look
+from weft.contract import introspect as source
+from weft.contract.bytecode import run
+from weft.contract.introspect import look
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,7 @@ import torch
 import weft
 from weft import callbacks as cb
 from weft.callback import ROLES, read
-from weft.catalog import take_step
+from weft.cli.catalog import take_step
 from weft.optimizers import algorithms
 
 DECAYS = [

@@ -22,7 +22,7 @@ from weft.errors import NonFiniteError as NonFiniteError
 from weft.errors import StateError as StateError
 from weft.errors import StepError as StepError
 from weft.errors import WeftWarning as WeftWarning
-from weft.optimizer import Optimizer as Optimizer
+from weft.optimizer.optimizer import Optimizer as Optimizer
 from weft.optimizers import *
 from weft.policies import param_groups as param_groups
 from weft.policies import route as route

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from weft import trial
-from weft.declared import Shared, State, copy_of_param, ones, shared, start, state, zeros
+from weft.contract import trial
+from weft.contract.declare import Shared, State, copy_of_param, ones, shared, start, state, zeros
+from weft.contract.introspect import Seen, constants, function_of, look
+from weft.contract.marks import ROLES, attribute, mark
+from weft.contract.places import PLACES
+from weft.contract.spec import BUILTIN, PARAMETER, Spec
 from weft.errors import ChainError
-from weft.marks import ROLES, attribute, mark
-from weft.places import PLACES
-from weft.source import Seen, constants, function_of, look
-from weft.spec import BUILTIN, PARAMETER, Spec
 
 __all__ = [
     "BUILTIN",

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from weft.binding import bind, same_value
 from weft.callback import PLACES, OverParams, Renamed, number, read
+from weft.contract.bind import bind, same_value
+from weft.contract.groups import BoundGroup
+from weft.contract.roles import DECAYS, superseded
 from weft.engine.explain.table import Explanation, callback_rows
 from weft.errors import ChainError, did_you_mean
-from weft.groups import BoundGroup
-from weft.optimizer import Optimizer
-from weft.roles import DECAYS, superseded
+from weft.optimizer.optimizer import Optimizer
 from weft.wrapper import Wrapper, in_words
 
 __all__ = ["Chain", "chain"]

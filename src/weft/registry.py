@@ -8,10 +8,10 @@ from typing import Any
 from weft import callbacks, wrappers
 from weft.callback import read
 from weft.chain import Chain
+from weft.contract.roles import superseded
 from weft.errors import ChainError, did_you_mean
-from weft.optimizer import Optimizer
+from weft.optimizer.optimizer import Optimizer
 from weft.optimizers import algorithms
-from weft.roles import superseded
 from weft.wrapper import Wrapper
 
 __all__ = ["create", "list_optimizers"]

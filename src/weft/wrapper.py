@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from weft.contract.hyperparameters import check_bounds, check_kind, refuse_nan
 from weft.errors import did_you_mean, refuse_unknown
-from weft.hyperparameters import check_bounds, check_kind, refuse_nan
 
 __all__ = ["TRAIN_MODE", "Wrapper", "around", "in_words"]
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import weft
-from weft import decompositions
-from weft.callbacks import eigenbasis, kronecker
+from weft.callbacks import decompositions, eigenbasis, kronecker
 from weft.optimizers import algorithms
 
 ENGINES = ("eager", "fused")

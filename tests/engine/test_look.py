@@ -7,7 +7,7 @@ import torch
 
 import weft
 from weft.engine.host import guards
-from weft.hooks import hooked
+from weft.optimizer.hooks import hooked
 
 
 @pytest.fixture(params=["from C", "from Python"])

@@ -3,7 +3,7 @@
 import torch
 
 import weft
-from weft.binding import bind
+from weft.contract.bind import bind
 from weft.engine.ir.passes import uses_apart
 from weft.engine.trace import Example, trace
 

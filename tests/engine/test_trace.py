@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import weft
-from weft.binding import bind
 from weft.callbacks import descend
+from weft.contract.bind import bind
 from weft.engine.host.python_scalars import host_function
 from weft.engine.trace import (
     Example,
@@ -329,7 +329,7 @@ def test_tracing_imports_neither_sympy_nor_dynamo():
 import sys, torch
 before = set(sys.modules)
 import weft
-from weft.binding import bind
+from weft.contract.bind import bind
 from weft.engine.trace import Example, trace
 cb = lambda p, grad, lr: {"p": p - lr * grad.lerp(p, .5).clamp(min=0) / grad.norm()}
 trace(bind([cb], ["lr"]), Example((3, 2), torch.float32, {}, {"lr": .1}))

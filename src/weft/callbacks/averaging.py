@@ -3,7 +3,7 @@
 import torch
 
 from weft.callback import mark, state, zeros
-from weft.declared import scalar_dtype
+from weft.contract.declare import scalar_dtype
 
 __all__ = ["anneal", "average_iterates"]
 

@@ -5,7 +5,7 @@ from decay.
 """
 
 from weft.callback import mark
-from weft.hyperparameters import unused
+from weft.contract.hyperparameters import unused
 
 __all__ = [
     "ascend",

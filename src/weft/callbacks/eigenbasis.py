@@ -8,10 +8,10 @@ import torch
 
 from weft.callback import mark, state, zeros
 from weft.callbacks.decay import decay_for
+from weft.callbacks.decompositions import eigh, qr
 from weft.callbacks.kronecker import along, matrices_only, pack, relative, unpack
 from weft.callbacks.momentum import nesterov_product
-from weft.declared import scalar_dtype
-from weft.decompositions import eigh, qr
+from weft.contract.declare import scalar_dtype
 
 __all__ = [
     "descend_late",

@@ -7,11 +7,11 @@ and their bases, and steps are counted from the second.
 import torch
 
 from weft.callback import mark, state, zeros
+from weft.callbacks.decompositions import qr
 from weft.callbacks.eigenbasis import eigenbasis, iterated
 from weft.callbacks.kronecker import bounded, gram, pack, packed, relative, unpack
 from weft.callbacks.matrix import MATRICES, matrix
 from weft.callbacks.units import mean
-from weft.decompositions import qr
 
 __all__ = [
     "kl_eigenvalues",

@@ -9,7 +9,7 @@ import math
 import torch
 
 from weft.callback import mark, state
-from weft.decompositions import eigh
+from weft.callbacks.decompositions import eigh
 
 __all__ = [
     "average_factors",

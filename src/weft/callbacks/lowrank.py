@@ -9,10 +9,10 @@ import math
 import torch
 
 from weft.callback import mark, state, zeros
+from weft.callbacks.decompositions import qr, svd
 from weft.callbacks.matrix import MATRICES, matrix
 from weft.callbacks.matrix_step import limit_growth
 from weft.callbacks.units import norm
-from weft.decompositions import qr, svd
 
 __all__ = [
     "adam_within",

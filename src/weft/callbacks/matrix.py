@@ -8,8 +8,8 @@ import math
 import torch
 
 from weft.callback import mark, state
+from weft.callbacks.decompositions import svd
 from weft.callbacks.units import centered, mean, norm, quotient
-from weft.decompositions import svd
 
 __all__ = [
     "adjust_lr",

@@ -5,9 +5,9 @@ import math
 import torch
 
 from weft.callback import mark, state
+from weft.callbacks.decompositions import svd
 from weft.callbacks.matrix import MATRICES, matrix, polar_factor
 from weft.callbacks.units import norm, quotient, scalar_zero, sum_sq
-from weft.decompositions import svd
 
 __all__ = [
     "adagrad_norm_descend",

@@ -1,7 +1,7 @@
 """Averages of the gradient, and what becomes of them in the update."""
 
 from weft.callback import mark, state, zeros
-from weft.declared import scalar_dtype
+from weft.contract.declare import scalar_dtype
 
 __all__ = [
     "aggregate",

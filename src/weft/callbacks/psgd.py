@@ -9,9 +9,9 @@ import torch
 
 from weft.callback import mark, state
 from weft.callbacks.decay import spared
+from weft.callbacks.decompositions import inverse
 from weft.callbacks.kronecker import unfold
 from weft.callbacks.units import norm, quotient, rms
-from weft.decompositions import inverse
 
 __all__ = ["cap_rms", "decay_matrices", "fit_whitener", "kron_schedule", "whiten"]
 

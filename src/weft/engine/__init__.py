@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from weft.binding import Binding
+from weft.contract.bind import Binding
+from weft.contract.groups import BoundGroup
+from weft.contract.sparse import check_grads, has_sparse
 from weft.engine.eager import loop
 from weft.engine.eager.infer_state import init_state
 from weft.engine.eager.norms import Norms
 from weft.engine.empty import norms_of_empty
 from weft.engine.explain.table import Explanation, explain
 from weft.errors import NoNumber, SparseGrads, StepError, WeftWarning, depth_of_user
-from weft.groups import BoundGroup
-from weft.sparse import check_grads, has_sparse
 
 __all__ = ["Engine", "Explanation", "engine_named"]
 

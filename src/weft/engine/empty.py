@@ -7,8 +7,8 @@ from collections.abc import Iterable, MutableMapping
 
 import torch
 
+from weft.contract.groups import BoundGroup
 from weft.engine.eager.norms import Norms
-from weft.groups import BoundGroup
 
 __all__ = ["count", "is_empty", "norms_of_empty"]
 

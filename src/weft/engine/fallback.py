@@ -1,6 +1,6 @@
 """Why a chain runs eagerly: one exception, and its kinds."""
 
-from weft.binding import Binding
+from weft.contract.bind import Binding
 
 __all__ = [
     "EngineBug",

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from weft.binding import Call
 from weft.callback import function_of
-from weft.declared import LOW, scalar_dtype
+from weft.contract.bind import Call
+from weft.contract.declare import LOW, scalar_dtype
 
 __all__ = [
     "KEPT",

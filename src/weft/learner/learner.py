@@ -22,7 +22,7 @@ from weft.learner.opt import make_optimizer, needs_closure
 from weft.learner.policies import Policies
 from weft.learner.progress import progress_for
 from weft.learner.recorder import Recorder
-from weft.optimizer import Optimizer
+from weft.optimizer.optimizer import Optimizer
 from weft.optimizers import AdamW
 
 __all__ = ["Learner", "NonFiniteLoss"]

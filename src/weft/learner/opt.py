@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from weft.optimizer import Optimizer
+from weft.optimizer.optimizer import Optimizer
 
 __all__ = ["make_optimizer", "needs_closure"]
 

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from weft.hyperparameters import spread as spread_slice
+from weft.contract.hyperparameters import spread as spread_slice
 
 __all__ = [
     "Schedule",

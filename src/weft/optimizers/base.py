@@ -6,12 +6,12 @@ from typing import Any, ClassVar, TypedDict
 
 import torch
 
-from weft.binding import bind
 from weft.chain import Chain, chain
+from weft.contract.bind import bind
+from weft.contract.groups import BoundGroup
+from weft.contract.hyperparameters import check_one, unused
 from weft.errors import ChainError, did_you_mean, refuse_unknown
-from weft.groups import BoundGroup
-from weft.hyperparameters import check_one, unused
-from weft.optimizer import Optimizer
+from weft.optimizer.optimizer import Optimizer
 from weft.wrapper import Wrapper
 
 __all__ = ["Algorithm", "algorithms"]

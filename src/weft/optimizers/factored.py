@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.hyperparameters import check_length, check_one, unused
+from weft.contract.hyperparameters import check_length, check_one, unused
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["CAME", "SM3", "Adafactor", "AdamMini"]

@@ -8,8 +8,8 @@ from weft import callbacks as cb
 from weft.callback import mark, rename
 from weft.callbacks.matrix import JORDAN
 from weft.chain import Chain
+from weft.contract.hyperparameters import check_one
 from weft.errors import ChainError
-from weft.hyperparameters import check_one
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["AdaMuon", "Muon", "MuonClip", "MuonPolarExpress", "NorMuon"]

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.hyperparameters import unused
+from weft.contract.hyperparameters import unused
 from weft.optimizers.base import Algorithm, OfTheOptimizer
 
 __all__ = ["DistributedShampoo", "Shampoo"]

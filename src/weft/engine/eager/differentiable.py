@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from weft.binding import Call
+from weft.contract.bind import Call
+from weft.contract.hyperparameters import has_history
 from weft.engine.eager.param_step import Barrier, ParamStep
 from weft.engine.storage import LOW
 from weft.errors import StepError
-from weft.hyperparameters import has_history
 
 __all__ = ["GraphStep"]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from weft.declared import scalar_dtype
+from weft.contract.declare import scalar_dtype
+from weft.contract.groups import BoundGroup
 from weft.engine.eager.loop import run
 from weft.engine.eager.param_step import ParamStep
 from weft.engine.empty import is_empty
 from weft.engine.storage import computed_in
-from weft.groups import BoundGroup
 
 __all__ = ["init_state", "states_made"]
 

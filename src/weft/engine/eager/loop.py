@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from weft.contract.groups import BoundGroup
 from weft.engine.eager.norms import Norms, watched
 from weft.engine.eager.param_step import Barrier, ParamStep
 from weft.engine.empty import count, is_empty
 from weft.errors import StepError, raised
-from weft.groups import BoundGroup
 
 __all__ = ["agree_on_order", "run", "step"]
 
@@ -65,8 +65,8 @@ def step_of(
     if bound.differentiable:
         from weft.engine.eager.differentiable import GraphStep as kind  # few want it
     elif grad.layout is not torch.strided:
+        from weft.contract.sparse import manner
         from weft.engine.eager.sparse import DenseStep, EntriesStep
-        from weft.sparse import manner
 
         watched_or_dense = norms is not None or manner(bound) == "dense"
         kind = DenseStep if watched_or_dense else EntriesStep

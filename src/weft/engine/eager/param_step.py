@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from weft.binding import Call
 from weft.callback import State
+from weft.contract.bind import Call
+from weft.contract.groups import NOT_HYPERS, BoundGroup
+from weft.contract.hyperparameters import as_read
+from weft.contract.slips import check_result, check_shape
 from weft.engine.storage import LOW, GivenGrad, memory_of, one_number, stored_shape, widened
 from weft.errors import StepError
-from weft.groups import NOT_HYPERS, BoundGroup
-from weft.hyperparameters import as_read
-from weft.slips import check_result, check_shape
 
 __all__ = ["Barrier", "ParamStep"]
 

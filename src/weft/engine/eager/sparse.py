@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from weft.contract.groups import BoundGroup
 from weft.engine.eager.param_step import ParamStep
-from weft.groups import BoundGroup
 
 __all__ = ["DenseStep", "EntriesStep"]
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
+from weft.contract.groups import BoundGroup
 from weft.engine.explain.reductions import reductions
 from weft.engine.explain.table import Explanation, callback_rows, counted
 from weft.engine.ir.graph import Graph
 from weft.engine.plan.plan import Plan, Slot
 from weft.engine.runtime.preview import preview, state_bytes
 from weft.engine.runtime.programs import chain_key
-from weft.groups import BoundGroup
 
 __all__ = ["describe"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from weft.binding import Call
-from weft.groups import BoundGroup
+from weft.contract.bind import Call
+from weft.contract.groups import BoundGroup
 
 __all__ = ["Explanation", "callback_rows", "counted", "explain"]
 

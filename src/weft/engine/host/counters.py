@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from weft.declared import SCALAR_DTYPES, scalar_dtype
+from weft.contract.declare import SCALAR_DTYPES, scalar_dtype
 from weft.engine.host import native as c
 
 __all__ = ["Counts"]

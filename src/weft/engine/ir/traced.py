@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from weft.contract.hyperparameters import as_read
 from weft.engine.fallback import Fallback
 from weft.engine.ir.graph import Graph, Node
-from weft.hyperparameters import as_read
 
 __all__ = [
     "Arg",

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from weft.contract.groups import NOT_HYPERS, BoundGroup
 from weft.engine.host.counters import Counts
 from weft.engine.host.guards import (
     ANY,
@@ -24,7 +25,6 @@ from weft.engine.host.guards import (
     watch_all,
 )  # fmt: skip
 from weft.engine.runtime.members import Member
-from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["ActiveSet"]
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from weft.contract.groups import NOT_HYPERS, BoundGroup
+from weft.contract.sparse import check_grads, has_sparse
 from weft.engine.eager import loop
 from weft.engine.eager.infer_state import init_state
 from weft.engine.eager.norms import Norms
@@ -31,8 +33,6 @@ from weft.engine.runtime.schedule import Schedule
 from weft.engine.runtime.verify import disagreement
 from weft.engine.trace import Example
 from weft.errors import NoNumber, SparseGrads
-from weft.groups import NOT_HYPERS, BoundGroup
-from weft.sparse import check_grads, has_sparse
 
 __all__ = ["Fused"]
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from weft.contract.groups import NOT_HYPERS, BoundGroup
 from weft.engine.backends import for_device
 from weft.engine.backends.base import Backend
 from weft.engine.empty import is_empty
@@ -13,7 +14,6 @@ from weft.engine.ir.traced import TensorSpec
 from weft.engine.runtime.programs import ProgramCache, VariantSet
 from weft.engine.storage import KEPT, LOW
 from weft.engine.trace import Example
-from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["EmptyMember", "Member", "layout", "overlaps_itself", "take_members"]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from weft.contract.groups import NOT_HYPERS, BoundGroup
 from weft.engine.eager.infer_state import init_state
 from weft.engine.fallback import Unsupported
 from weft.engine.ir.traced import TensorSpec
@@ -14,7 +15,6 @@ from weft.engine.runtime.members import fit
 from weft.engine.runtime.programs import Variant, planned
 from weft.engine.storage import KEPT
 from weft.engine.trace import Example
-from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["preview", "state_bytes"]
 

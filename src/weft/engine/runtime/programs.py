@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from weft.binding import Binding, Call
+from weft.contract.bind import Binding, Call
 from weft.engine.backends import for_device
 from weft.engine.backends.base import Backend, Kernel
 from weft.engine.eager.norms import Norms

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from weft.contract.groups import BoundGroup
 from weft.engine.backends.base import WholeStep
 from weft.engine.empty import count
 from weft.engine.fallback import Unsupported
@@ -20,7 +21,6 @@ from weft.engine.runtime.members import EmptyMember
 from weft.engine.runtime.programs import Variant
 from weft.engine.runtime.scalars import ScalarGroup, Scalars
 from weft.errors import StepError
-from weft.groups import BoundGroup
 
 __all__ = ["Schedule"]
 

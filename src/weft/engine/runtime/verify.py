@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from weft.callback import function_of
+from weft.contract.groups import NOT_HYPERS, BoundGroup
 from weft.engine.eager import loop
 from weft.engine.rng import reseed, undrawn
 from weft.engine.runtime.active_set import ActiveSet
@@ -15,7 +16,6 @@ from weft.engine.runtime.members import Member
 from weft.engine.runtime.programs import Variant
 from weft.engine.runtime.scalars import scalar_groups_of
 from weft.engine.runtime.schedule import Schedule
-from weft.groups import NOT_HYPERS, BoundGroup
 
 __all__ = ["disagreement"]
 

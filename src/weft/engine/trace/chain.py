@@ -4,7 +4,9 @@ from typing import Any
 
 import torch
 
-from weft.binding import Binding, Call
+from weft.contract.bind import Binding, Call
+from weft.contract.hyperparameters import as_read
+from weft.contract.slips import check_result, check_shape
 from weft.engine.ir.graph import Node
 from weft.engine.ir.traced import Example, TensorSpec, Traced, Untraceable, is_numpys, static
 from weft.engine.rng import undrawn
@@ -19,8 +21,6 @@ from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.shims import of_numpy
 from weft.engine.trace.tensor import Storage, TensorProxy
 from weft.engine.trace.tracer import Calls, Tracer
-from weft.hyperparameters import as_read
-from weft.slips import check_result, check_shape
 
 __all__ = ["trace"]
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from weft.binding import Binding
-from weft.declared import scalar_dtype
+from weft.contract.bind import Binding
+from weft.contract.declare import scalar_dtype
 from weft.engine.eager.norms import Norms
 from weft.engine.ir.graph import Node
 from weft.engine.ir.traced import Example, Kept, TensorSpec, Traced, Untraceable

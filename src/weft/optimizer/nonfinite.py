@@ -5,9 +5,9 @@ from math import isfinite
 
 import torch
 
-from weft.declared import LOW
+from weft.contract.declare import LOW
+from weft.contract.groups import BoundGroup
 from weft.errors import NonFiniteError
-from weft.groups import BoundGroup
 
 __all__ = ["POLICIES", "culprits", "policy", "refusal"]
 

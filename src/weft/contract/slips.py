@@ -8,7 +8,7 @@ import torch
 from weft.errors import ChainError, slip_of
 
 if TYPE_CHECKING:
-    from weft.binding import Call
+    from weft.contract.bind import Call
 
 __all__ = ["check_result", "check_results", "check_shape", "unwritten"]
 

@@ -71,10 +71,10 @@ def train(
 
     - `weft train --json > results.json`
     """
-    from weft import cli_train  # brings the Learner, which the other commands do not need
+    from weft.cli.train import run  # brings the Learner, which the other commands do not need
 
     try:
-        cli_train.run(data, epochs, seeds, workers, out, as_json, quick)
+        run(data, epochs, seeds, workers, out, as_json, quick)
     except (ValueError, ImportError, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -105,7 +105,7 @@ def list_(
 
     - `weft list --engine` shows which callbacks run eagerly, and why
     """
-    from weft.catalog import entries
+    from weft.cli.catalog import entries
 
     found = entries(pattern, block, "auto" if engine else "eager")
     if not found:
@@ -194,7 +194,7 @@ def bench(
 
 def stepped(name: str) -> Any:
     """The optimizer over a matrix, and a vector where it takes one, after one step."""
-    from weft.catalog import take_step
+    from weft.cli.catalog import take_step
 
     torch.manual_seed(0)
     params = [torch.nn.Parameter(torch.randn(s)) for s in ((64, 64), (64,))]

@@ -4,8 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from weft.contract.places import PLACES
 from weft.errors import ChainError
-from weft.places import PLACES
 
 __all__ = ["ROLES", "attribute", "mark"]
 

@@ -3,8 +3,8 @@ method, one of torch's functions, `dict`."""
 
 from types import CodeType
 
-from weft.bytecode.run import Frame, Made
-from weft.bytecode.values import (
+from weft.contract.bytecode.run import Frame, Made
+from weft.contract.bytecode.values import (
     ANYTHING,
     NO_DICT,
     NOTHING,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from weft.demo import CONTESTANTS, Comparison, Job, compare, total_batches
+from weft.cli.digits import CONTESTANTS, Comparison, Job, compare, total_batches
 from weft.learner.data import Digits, load_digits
 from weft.learner.extras import need
 from weft.learner.plotting import plot_history

@@ -2,10 +2,10 @@
 
 import dis
 
-from weft.bytecode.calls import call
-from weft.bytecode.flow import effect, opcode
-from weft.bytecode.run import Frame
-from weft.bytecode.values import ANYTHING, NO_DICT, NOTHING, Value, constant
+from weft.contract.bytecode.calls import call
+from weft.contract.bytecode.flow import effect, opcode
+from weft.contract.bytecode.run import Frame
+from weft.contract.bytecode.values import ANYTHING, NO_DICT, NOTHING, Value, constant
 
 __all__: list[str] = []  # its handlers are found by the names of opcodes
 

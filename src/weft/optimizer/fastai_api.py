@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from weft import hyperparameters
 from weft.callback import number
+from weft.contract import hyperparameters
+from weft.contract.groups import ALIASES, BoundGroup, Hypers
 from weft.errors import did_you_mean
-from weft.groups import ALIASES, BoundGroup, Hypers
 
 __all__ = ["Original"]
 

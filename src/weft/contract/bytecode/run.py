@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import Any
 
-from weft.bytecode.values import ANYTHING, NOTHING, Function, Value, flat
+from weft.contract.bytecode.values import ANYTHING, NOTHING, Function, Value, flat
 
 __all__ = ["Frame", "Made", "Run", "TooLong"]
 

@@ -6,12 +6,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from weft import hyperparameters
-from weft.binding import ORIGINAL_NAMES, Binding, bind
 from weft.callback import number
-from weft.declared import as_dtype
-from weft.errors import ChainError, StepError, WeftWarning, depth_of_user, did_you_mean, slip_of
-from weft.groups import (
+from weft.contract import hyperparameters
+from weft.contract.bind import ORIGINAL_NAMES, Binding, bind
+from weft.contract.declare import as_dtype
+from weft.contract.groups import (
     NOT_HYPERS,
     BoundGroup,
     Group,
@@ -20,7 +19,8 @@ from weft.groups import (
     describe,
     refuse_twice,
 )
-from weft.roles import merge_wrappers
+from weft.contract.roles import merge_wrappers
+from weft.errors import ChainError, StepError, WeftWarning, depth_of_user, did_you_mean, slip_of
 from weft.wrapper import Wrapper
 
 __all__ = ["Chained"]

@@ -1,14 +1,20 @@
 """What earlier versions saved, in this one's form: what is missing is found in what is there."""
 
+import sys
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import torch
 
-from weft.binding import GROUP_STEP, Binding
+from weft.contract import declare, groups
+from weft.contract.bind import GROUP_STEP, Binding
 from weft.wrapper import TRAIN_MODE, Wrapper
 
 __all__ = ["MOVED", "complete", "of_the_group"]
+
+# what pickles of earlier versions call these modules
+for name, module in {"weft.declared": declare, "weft.groups": groups}.items():
+    sys.modules.setdefault(name, module)
 
 MOVED = ("averaged",)  # numbers of a group, schedule-free's, that are each parameter's by now
 

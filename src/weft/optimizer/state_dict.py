@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from weft.callback import State
-from weft.declared import SCALAR_DTYPES, kept_dtype, scalar_dtype
+from weft.contract.declare import SCALAR_DTYPES, kept_dtype, scalar_dtype
+from weft.contract.groups import NOT_HYPERS, BoundGroup
+from weft.contract.hyperparameters import check_length, is_one, validate
 from weft.engine.eager.infer_state import states_made
 from weft.errors import StateError
-from weft.groups import NOT_HYPERS, BoundGroup
-from weft.hyperparameters import check_length, is_one, validate
-from weft.older import MOVED, of_the_group
+from weft.optimizer.older import MOVED, of_the_group
 from weft.wrapper import TRAIN_MODE
 
 __all__ = ["load"]

@@ -2,9 +2,9 @@
 
 import dis
 
-from weft.bytecode.flow import opcode
-from weft.bytecode.run import Frame
-from weft.bytecode.values import ANYTHING, NO_DICT, NOTHING, Value, arg, constant, items
+from weft.contract.bytecode.flow import opcode
+from weft.contract.bytecode.run import Frame
+from weft.contract.bytecode.values import ANYTHING, NO_DICT, NOTHING, Value, arg, constant, items
 
 __all__: list[str] = []  # its handlers are found by the names of opcodes
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, attribute
-from weft.declared import kept_dtype
-from weft.errors import ChainError, did_you_mean
-from weft.implied import (
+from weft.contract.declare import kept_dtype
+from weft.contract.implied import (
     GROUP_STEP,
     decides,
     declared_states,
@@ -20,8 +19,9 @@ from weft.implied import (
     with_count,
     with_values,
 )
-from weft.roles import check_roles
-from weft.slips import check_results, unwritten
+from weft.contract.roles import check_roles
+from weft.contract.slips import check_results, unwritten
+from weft.errors import ChainError, did_you_mean
 
 __all__ = ["ORIGINAL_NAMES", "Binding", "Call", "bind", "same_value"]
 

@@ -6,24 +6,25 @@ from typing import Any
 
 import torch
 
-from weft import hyperparameters, nonfinite, older, scaler
-from weft.binding import bind
 from weft.callback import number
-from weft.chained import Chained
-from weft.declared import as_dtype
-from weft.engine import engine_named
-from weft.errors import StepError
-from weft.groups import (
+from weft.contract import hyperparameters
+from weft.contract.bind import bind
+from weft.contract.declare import as_dtype
+from weft.contract.groups import (
     BoundGroup,
     as_groups,
     check_loss,
 )
-from weft.hooks import hooked
-from weft.original import Original
-from weft.roles import check_wrappers
-from weft.sparse import check_grads
-from weft.state_dict import load
-from weft.stats import Watched
+from weft.contract.roles import check_wrappers
+from weft.contract.sparse import check_grads
+from weft.engine import engine_named
+from weft.errors import StepError
+from weft.optimizer import amp, nonfinite, older
+from weft.optimizer.fastai_api import Original
+from weft.optimizer.group_chains import Chained
+from weft.optimizer.hooks import hooked
+from weft.optimizer.state_dict import load
+from weft.optimizer.stats import Watched
 from weft.wrapper import TRAIN_MODE, Wrapper, around, in_words
 
 __all__ = ["Optimizer"]
@@ -134,8 +135,8 @@ class Optimizer(Original, Watched, Chained):
         try:  # around both: an interrupt may come as soon as the first has returned
             torch._C._set_grad_enabled(False)  # torch.no_grad() takes 2 us
             if closure is not None:
-                closure = scaler.guarded(self, closure)
-            return loss if scaler.skips(self) else run(closure, loss)
+                closure = amp.guarded(self, closure)
+            return loss if amp.skips(self) else run(closure, loss)
         finally:
             torch._C._set_grad_enabled(was)
 

@@ -7,8 +7,8 @@ what it pops may be changed.
 import dis
 from collections.abc import Callable
 
-from weft.bytecode.run import Frame
-from weft.bytecode.values import ANYTHING, Value, constant
+from weft.contract.bytecode.run import Frame
+from weft.contract.bytecode.values import ANYTHING, Value, constant
 
 __all__ = ["effect", "opcode", "step"]
 

@@ -25,7 +25,7 @@ from weft.learner.data import Digits, in_memory, split
 from weft.learner.learner import Learner, NonFiniteLoss
 from weft.learner.metrics import accuracy
 from weft.learner.recorder import Recorder
-from weft.optimizer import Optimizer
+from weft.optimizer.optimizer import Optimizer
 from weft.optimizers import SGD, Adam, RMSprop
 
 __all__ = ["CONTESTANTS", "Comparison", "Contestant", "Job", "compare", "small_cnn"]

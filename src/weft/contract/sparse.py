@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from weft.contract.groups import BoundGroup
 from weft.errors import StepError
-from weft.groups import BoundGroup
 
 __all__ = ["check_grads", "has_sparse", "manner", "refusal"]
 

@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 
-from weft.binding import Binding, Call, missing_hyper
 from weft.callback import Shared
-from weft.dims import looks_at_dims
-from weft.errors import ChainError, StepError, slip_of
-from weft.hyperparameters import (
+from weft.contract.bind import Binding, Call, missing_hyper
+from weft.contract.dims import looks_at_dims
+from weft.contract.hyperparameters import (
     NOT_HYPERS,
     NOT_NEGATIVE,
     check_bounds,
@@ -18,6 +17,7 @@ from weft.hyperparameters import (
     refuse_nan,
     validate,
 )
+from weft.errors import ChainError, StepError, slip_of
 
 __all__ = [
     "BoundGroup",

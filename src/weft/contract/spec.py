@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from weft.declared import Shared, State
-from weft.places import place_of
-from weft.source import Seen
+from weft.contract.declare import Shared, State
+from weft.contract.introspect import Seen
+from weft.contract.places import place_of
 
 if TYPE_CHECKING:
     from weft.callback import OverParams

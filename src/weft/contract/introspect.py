@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from weft.bytecode import Function, Origin, Run, TooLong, Value, arg, step
+from weft.contract.bytecode import Function, Origin, Run, TooLong, Value, arg, step
 
 __all__ = ["Seen", "constants", "function_of", "look"]
 

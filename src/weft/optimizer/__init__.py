@@ -1,0 +1,3 @@
+"""The `torch.optim.Optimizer` that runs chains."""
+
+from weft.optimizer.optimizer import Optimizer as Optimizer
