@@ -93,6 +93,22 @@ def test_no_circle_of_imports_early_or_late():
     assert not left, "in a circle, or behind one: " + ", ".join(sorted(left))
 
 
+ROOMS = ("ir", "eager", "trace", "plan", "toolchain", "host", "backends", "runtime", "explain")
+
+
+def test_rooms_of_the_engine_know_those_above_them_only():
+    """In the order of the table in docs/engine.md."""
+    files = {module_of(path): path for path in SOURCES.rglob("*.py")}
+    upwards = []
+    for name, path in files.items():
+        place = {f"weft.engine.{room}": i for i, room in enumerate(ROOMS)}
+        own = place.get(".".join(name.split(".")[:3]))
+        for other in imported(path, files) if own is not None else ():
+            if place.get(".".join(other.split(".")[:3]), -1) > own:
+                upwards.append(f"{name} imports {other}")
+    assert not upwards
+
+
 # ---------------------------------------------------------------- sizes
 
 

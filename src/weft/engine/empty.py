@@ -26,6 +26,6 @@ def count(stepped: Iterable[tuple[BoundGroup, torch.Tensor]], state: MutableMapp
 
 
 def norms_of_empty(groups: Iterable[BoundGroup]) -> dict[torch.Tensor, Norms]:
-    """The norms of empty parameters that step: the turns and kernels that find norms see none."""
+    """The norms of empty parameters that step: the steps and kernels that find norms see none."""
     every = (p for bound in groups for p in bound.params)
     return {p: Norms(0.0, 0.0, 0.0) for p in every if p.grad is not None and is_empty(p)}

@@ -1,1 +1,4 @@
-"""Chains and kernels in words: what `opt.explain()` prints."""
+"""Chains and kernels in words: what `opt.explain()` prints.
+
+In: plans and programs. Out: text. Nothing depends on it.
+"""

@@ -1,1 +1,5 @@
-"""A graph cut into passes over memory. Knows no language and no device."""
+"""A graph cut into passes over memory.
+
+In: a graph and a shape. Out: a `Plan`: what is reduced over which dims, what waits for what. It knows no
+language, no device and no chunks: those are a backend's.
+"""

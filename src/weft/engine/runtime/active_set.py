@@ -1,7 +1,7 @@
-"""Who steps: the seats of one pattern of grads, with everything that a step has to look at again.
+"""Who steps: the members of one pattern of grads, with everything that a step has to look at again.
 
 A step looks at the addresses and sizes of parameters and states, at the addresses, dtypes and
-strides of grads, and at which objects hold the states; the roster is made anew where anything but an
+strides of grads, and at which objects hold the states; the active set is made anew where anything but an
 address of a grad differs.
 """
 
@@ -30,16 +30,16 @@ __all__ = ["ActiveSet"]
 
 
 class ActiveSet:
-    """The seats of a step, and what they looked like.
+    """The members of a step, and what they looked like.
 
     Attributes:
-        addresses: slot name -> the address for each seat, 0 where it has no such slot.
+        addresses: slot name -> the address for each member, 0 where it has no such slot.
         asked: a chain asks whether its parameter requires grad, so that each step has to look.
         fixed: no hyper of its groups can become another number and stay the same object.
     """
 
     def __init__(self, members: list[Member], groups: list[BoundGroup], state: MutableMapping):
-        """`groups` are all that step, with or without seats."""
+        """`groups` are all that step, with or without members."""
         self.members = members
         self.params = [s.p for s in members]
         self.owns = [s.own for s in members]
@@ -155,7 +155,7 @@ class ActiveSet:
         return True
 
     def steps(self) -> int | list[int]:
-        """The step that all seats take now, 1 where no chain counts, or that of each seat."""
+        """The step that all members take now, 1 where no chain counts, or that of each member."""
         if (
             len(self.counts) in (0, len(self.members))
             and (common := self.counts.common()) is not None

@@ -1,4 +1,4 @@
-"""The seats of one program: their launch, what it needs made, the regions that torch computes."""
+"""The members of one program: their launch, what it needs made, the regions that torch computes."""
 
 import math
 from array import array
@@ -25,7 +25,7 @@ __all__ = ["Cohort"]
 
 
 class Cohort:
-    """The seats of one program in one step, and their launch.
+    """The members of one program in one step, and their launch.
 
     Attributes:
         indices: their places in the active set; `variants` and `sources` go with them.
@@ -37,12 +37,12 @@ class Cohort:
         self.ran: set[int] = set()
         self.indices: list[int] = []
         self.variants: list[Variant] = []
-        self.sources: list[tuple[int, int]] = []  # (lane, seat's place in it)
-        self.torchs: dict[int, list[TorchRegion]] = {}  # of each region, one a seat
+        self.sources: list[tuple[int, int]] = []  # (scalar group, member's place in it)
+        self.torchs: dict[int, list[TorchRegion]] = {}  # of each region, one a member
         self.release()
 
     def finish(self) -> None:
-        """All seats are here: lay out the launch."""
+        """All members are here: lay out the launch."""
         active, self.variant = self.active, self.variants[0]
         plan = self.plan = self.variant.plan
         self.members = [active.members[i] for i in self.indices]
@@ -162,13 +162,13 @@ class Cohort:
             self.copies.append((held, t, slot))
 
     def run_region(self, region: Region, over: dict[tuple[int, str], torch.Tensor]) -> None:
-        """Let torch compute a region for all seats, batch by batch."""
+        """Let torch compute a region for all members, batch by batch."""
         at, space = self.plan.regions.index(region), Workspace(self.members[0].p.device)
         for torchs, which in self._batches(at, over):
             self._compute(torchs, which, over, space)
 
     def draws_of(self, region: Region) -> Iterator[tuple[int, Callable[[], None]]]:
-        """For each seat, its place in the roster and what computes a region that draws."""
+        """For each member, its place in the active set and what computes a region that draws."""
         at, space = self.plan.regions.index(region), Workspace(self.members[0].p.device)
         for k, torchs in enumerate(self._torchs(at)):
             yield self.indices[k], partial(self._compute, torchs, [k], {}, space)
@@ -190,7 +190,7 @@ class Cohort:
                 self._compute(torchs, [k], over, space)
 
     def _batches(self, at: int, over: Any) -> Iterator[tuple[TorchRegion, list[int]]]:
-        """The seats of region `at` that torch computes together."""
+        """The members of region `at` that torch computes together."""
         torchs = self._torchs(at)
         if any(t.draws for t in torchs):
             yield from ((t, [k]) for k, t in enumerate(torchs))
@@ -209,7 +209,7 @@ class Cohort:
                 yield t, which[begin : begin + t.most]
 
     def _torchs(self, at: int) -> list[TorchRegion]:
-        """Region `at` of each seat's variant."""
+        """Region `at` of each member's variant."""
         found = self.torchs.get(at)
         if found is None:
             known = {id(v): v.plan for v in self.variants}
@@ -245,7 +245,7 @@ class Cohort:
     # ------------------------------------------------------------ what it leaves
 
     def parts(self, o: Output) -> torch.Tensor:
-        """The seats' contributions to a value over all parameters, in double."""
+        """The members' contributions to a value over all parameters, in double."""
         place = self.plan.values.get(o.node.index)
         if place is not None and o.node.index not in self.plan.rows:
             return self.values[:, place].clone()
@@ -253,7 +253,7 @@ class Cohort:
         return torch.tensor(numbers, dtype=torch.float64, device=self.values.device)
 
     def _number(self, k: int, node: Node) -> Any:
-        """A number of seat `k`: from its row, from its values, or a constant."""
+        """A number of member `k`: from its row, from its values, or a constant."""
         plan = self.plan
         if node.index in plan.rows:
             return self.rows[self.row_of[k]][plan.rows[node.index]]
@@ -327,7 +327,7 @@ def _python(dtype: torch.dtype) -> type:
 
 
 def _room(member: Member, s: Slot) -> torch.Tensor:
-    """Memory for a slot of a seat, in the layout that kernels see."""
+    """Memory for a slot of a member, in the layout that kernels see."""
     return (
         _like(member, s.dtype) if s.full else torch.empty((), dtype=s.dtype, device=member.p.device)
     )

@@ -1,4 +1,4 @@
-"""The step of the groups that kernels serve: a roster, its lanes, and a schedule of launches."""
+"""The step of the groups that kernels serve: an active set, its scalar groups, a schedule of launches."""
 
 from collections import OrderedDict
 from collections.abc import MutableMapping
@@ -80,15 +80,15 @@ class Fused:
         schedule = compiled.schedule([n.which for n in numbers])
         schedule.run(numbers, every)
         if norms is not None:
-            for work in schedule.cohorts:
-                norms.update(work.norms())
+            for cohort in schedule.cohorts:
+                norms.update(cohort.norms())
         elif loss is None and len(groups) == len(every):
             self.replay = compiled.replay_of(numbers)
 
     def _compiled(
         self, groups: list[BoundGroup], state: MutableMapping, loss: Any
     ) -> "CompiledStep | None":
-        """The roster of this step: the one that is there, if it holds, or a new one."""
+        """The active set of this step: the one that is there, if it holds, or a new one."""
         asked = (static(loss), self.cache.norms is None, torch.get_default_dtype())
         last = self.last
         if last is not None and last[0] == asked and last[1].active.holds_for(groups, state):
@@ -101,7 +101,7 @@ class Fused:
     def _other_compiled(
         self, groups: list[BoundGroup], state: MutableMapping, loss: Any, asked: tuple[Any, ...]
     ) -> "CompiledStep | None":
-        """One of the last few rosters, for a pattern of grads that is back; or a new one."""
+        """One of the last few active sets, for a pattern of grads that is back; or a new one."""
         params = list(chain.from_iterable([g.group["params"] for g in groups]))
         if len(params) != len(self.params) or not all(map(is_, params, self.params)):
             self.params, self.grads = params, watch_grads(params)
@@ -136,7 +136,7 @@ class Fused:
     def _numbers(
         self, compiled: "CompiledStep", steps: int | list[int], loss: Any
     ) -> list[Scalars]:
-        """The numbers of every lane; what has no variant yet is traced first."""
+        """The numbers of every scalar group; what has no variant yet is traced first."""
         while True:
             missing: dict[Any, Any] = {}
             out: list[Scalars] = []
@@ -207,7 +207,7 @@ def _at_one_step(scalar_groups: list[ScalarGroup], steps: int | list[int]) -> No
 
 
 def _example(member: Member, step: int, loss: Any) -> Example:
-    """The seat's example with the numbers that it has now."""
+    """The member's example with the numbers that it has now."""
     hypers = {k: v for k, v in member.bound.group.items() if k not in NOT_HYPERS}
     own = {k: v for k, v in member.own.items() if not isinstance(v, torch.Tensor)}
     return replace(
@@ -226,14 +226,14 @@ def _suits(member: Member) -> tuple[bool, int]:
 
 
 class CompiledStep:
-    """A roster with its lanes and the schedules of its last patterns of variants."""
+    """A active set with its scalar groups and the schedules of its last patterns of variants."""
 
     def __init__(self, active: ActiveSet):
         self.active = active
         self.arrange()
 
     def arrange(self) -> None:
-        """Lanes anew: families have got variants."""
+        """Lanes anew: there are new variants."""
         self.scalar_groups: list[ScalarGroup] = scalar_groups_of(self.active.members)
         variants = {
             id(scalar_group.variants): scalar_group.variants for scalar_group in self.scalar_groups

@@ -184,7 +184,7 @@ class VariantSet:
 
 
 class ProgramCache:
-    """The families and programs of one optimizer.
+    """The variants and programs of one optimizer.
 
     Attributes:
         builds: kernels that were fetched so far.

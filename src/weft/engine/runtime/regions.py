@@ -63,11 +63,11 @@ class Workspace:
 
 
 class Given(NamedTuple):
-    """A value that a region gives, for one seat or for all of a batch."""
+    """A value that a region gives, for one member or for all of a batch."""
 
     node: Node
     outputs: list[Output]
-    values: Sequence[torch.Tensor]  # one a seat
+    values: Sequence[torch.Tensor]  # one a member
     own: bool  # whether they fill memory that no parameter, state or captured tensor has
 
 
@@ -92,7 +92,7 @@ class TorchRegion:
         self._recipes: dict[int, _Recipe] = {}
 
     def apart(self, row: Sequence[Any], over: Callable[[str], torch.Tensor]) -> Any:
-        """What sets seats of this variant apart: numbers that are not the same."""
+        """What sets members of this variant apart: numbers that are not the same."""
         numbers = tuple(repr(row[i]) for i in self.places)  # 1 is not 1.0, -0.0 is not 0.0
         return numbers, tuple(id(over(name)) for name in self.combined)
 
@@ -103,7 +103,7 @@ class TorchRegion:
         over: Callable[[str], torch.Tensor],
         space: Workspace,
     ) -> Iterator[Given]:
-        """Compute the region for seats that nothing sets apart."""
+        """Compute the region for members that nothing sets apart."""
         many = len(members)
         recipe = self._recipes.get(many)
         if recipe is None:
@@ -120,7 +120,7 @@ class TorchRegion:
 
 
 class _Recipe:
-    """The nodes of a region in order, for `many` seats at once, and when each value can go."""
+    """The nodes of a region in order, for `many` members at once, and when each value can go."""
 
     def __init__(self, plan: Plan, region: Region, many: int):
         self.plan = plan
@@ -225,7 +225,7 @@ def _fills_buffer(n: Node, args: list[Any]) -> bool:
 
 
 def _load(n: Node, members: Sequence[Member]) -> torch.Tensor:
-    """A slot of all seats; of a single one as it is, as nothing in a region writes."""
+    """A slot of all members; of a single one as it is, as nothing in a region writes."""
     slot = n.attr("slot")
     held = [member.tensor(slot).detach() for member in members]
     return (held[0] if len(held) == 1 else torch.stack(held)).to(n.dtype)

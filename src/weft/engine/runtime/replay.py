@@ -32,7 +32,7 @@ class Replay:
         schedule: Schedule,
         codes: Sequence[tuple[int, int, Code]],
     ):
-        """`codes`: for each row its work, its place in that work's table, and what computes it."""
+        """`codes`: for each row its cohort, its place in that cohort's table, and what computes it."""
         self.active, self.schedule = active, schedule
         self.floats = torch.get_default_dtype()
         cohorts = schedule.cohorts
@@ -100,8 +100,8 @@ def replay_of(
     if any(w.launch.inputs is None for w in schedule.cohorts):
         return None
     codes: list[tuple[int, int, Code]] = []
-    for w, work in enumerate(schedule.cohorts):
-        for row, scalar_group in enumerate(work.group_order):
+    for w, cohort in enumerate(schedule.cohorts):
+        for row, scalar_group in enumerate(cohort.group_order):
             variant = scalar_groups[scalar_group].variants[numbers[scalar_group].which]
             place = snapshot.places(scalar_groups[scalar_group].first.bound.group)
             code = assemble(variant.traced, variant.row, place.get)

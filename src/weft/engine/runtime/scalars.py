@@ -1,7 +1,7 @@
 """The numbers of a step: which variant each parameter takes, and its row of host scalars.
 
-A `ScalarGroup` is the members of one group whose families have the same variants, whatever their shapes.
-Where all of them count the same step and keep no numbers of their own, one call serves the lane.
+A `ScalarGroup` is the members of one group that have the same variants, whatever their shapes.
+Where all of them count the same step and keep no numbers of their own, one call serves the scalar group.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ OF_ARITHMETIC = (ArithmeticError, ValueError, TypeError, LookupError)
 
 
 class NoVariant(Exception):
-    """No variant's guards hold: the families have to be traced for these seats."""
+    """No variant's guards hold: they have to be traced for these members."""
 
     def __init__(self, members: list[tuple[Member, int]]):
         super().__init__()
@@ -26,10 +26,10 @@ class NoVariant(Exception):
 
 
 class Scalars(NamedTuple):
-    """What the seats of a lane take in this step.
+    """What the members of a scalar group take in this step.
 
     `which` is the variant of all of them, or a tuple with one for each; `rows` the distinct rows
-    and `row_of` the row of each seat, None where all have the only one.
+    and `row_of` the row of each member, None where all have the only one.
     """
 
     which: Any
@@ -46,7 +46,7 @@ class ScalarGroup:
         self.own_numbers = set().union(*(v.own_numbers for v in self.variants))
 
     def numbers(self, active: ActiveSet, steps: int | list[int], loss: Any) -> Scalars:
-        """The variant and row of each seat; `steps` is that of all seats of the roster, or of each.
+        """The variant and row of each member; `steps` is that of all members of the active set, or of each.
 
         Raises:
             NoVariant: where no variant's guards hold.
@@ -81,7 +81,7 @@ class ScalarGroup:
         return Scalars(tuple(which_of), rows, row_of)
 
     def _alike(self, active: ActiveSet) -> bool:
-        """Whether no seat has numbers that another has not; a step leaves the same objects to all."""
+        """Whether no member has numbers that another has not; a step leaves the same objects to all."""
         owns = [active.owns[i] for i in self.indices] if self.own_numbers else []
         return all(len({id(own[name]) for own in owns}) == 1 for name in self.own_numbers)
 
@@ -107,7 +107,7 @@ class ScalarGroup:
 
 
 def scalar_groups_of(members: list[Member]) -> list[ScalarGroup]:
-    """The seats gathered into lanes."""
+    """The members gathered into scalar groups."""
     gathered: dict[Any, tuple[list[int], Member, dict[VariantSet, Member]]] = {}
     keys: dict[Any, Any] = {}
     for i, member in enumerate(members):

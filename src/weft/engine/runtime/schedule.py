@@ -29,7 +29,7 @@ increment_version = torch._C._increment_version
 
 
 class Schedule:
-    """The works of one pattern of variants over a roster."""
+    """The cohorts of one pattern of variants over an active set."""
 
     def __init__(self, active: ActiveSet, scalar_groups: list[ScalarGroup], which: list[Any]):
         self.active = active
@@ -43,13 +43,13 @@ class Schedule:
                 order.append((i, at, k, v))
         for i, at, k, v in sorted(order, key=lambda x: x[0]):
             assert v.program is not None
-            work = by_program.setdefault(id(v.program), Cohort(v.program, active))
-            work.indices.append(i)
-            work.variants.append(v)
-            work.sources.append((at, k))
+            cohort = by_program.setdefault(id(v.program), Cohort(v.program, active))
+            cohort.indices.append(i)
+            cohort.variants.append(v)
+            cohort.sources.append((at, k))
         self.cohorts = list(by_program.values())
-        for work in self.cohorts:
-            work.finish()
+        for cohort in self.cohorts:
+            cohort.finish()
         self.written = [s.p for w in self.cohorts if "p" in w.writes for s in w.members]
         self.writes_grads = any("grad" in w.writes for w in self.cohorts)
         self.drawing = self._drawing()
@@ -62,7 +62,7 @@ class Schedule:
         self.steps = self._steps() if simple else None
 
     def _drawing(self) -> list[tuple[Cohort, Region]]:
-        """The regions that draw random numbers, where those of several works have to take turns."""
+        """The regions that draw random numbers, where those of several cohorts have to take turns."""
         every = [(w, r) for w in self.cohorts for r in w.plan.regions if r.draws]
         if len(every) > 1 and any(r.before for _, r in every):
             raise Unsupported(
@@ -159,19 +159,19 @@ class Schedule:
 
 
 def _simple(w: Cohort) -> bool:
-    """Whether a work's kernel is all there is of it."""
+    """Whether a cohort's kernel is all there is of it."""
     plan = w.plan
     made = w.fresh or w.staged or w.variant.numbers or any(v.objects for v in w.variants)
     return not (made or plan.regions or plan.barriers or plan.copies)
 
 
 def _last_stretch(w: Cohort, at: int) -> bool:
-    """Whether a work waits for nothing any more, from phase `at` on."""
+    """Whether a cohort waits for nothing any more, from phase `at` on."""
     return not any(_names(w, k) for k in range(at, len(w.plan.phases)))
 
 
 def _advance(w: Cohort, at: int) -> int:
-    """Run a work to its next barrier: the phase that waits at its end, or how many there are."""
+    """Run a cohort to its next barrier: the phase that waits at its end, or how many there are."""
     begin, last = at, len(w.plan.phases)
     if _names(w, at) and at in w.ran:
         return at
@@ -184,12 +184,12 @@ def _advance(w: Cohort, at: int) -> int:
 
 
 def _names(w: Cohort, at: int) -> set[str]:
-    """The values that phase `at` of a work waits for at its end."""
+    """The values that phase `at` of a cohort waits for at its end."""
     return {o.name for o in w.plan.barriers.get(at, ())} - w.passed
 
 
 def _ready(waiting: list[Cohort], at: dict[Cohort, int]) -> str:
-    """A value that no waiting work has still ahead of the one it waits for."""
+    """A value that no waiting cohort has still ahead of the one it waits for."""
     for w in waiting:
         for name in sorted(_names(w, at[w])):
             preview = (
@@ -208,8 +208,8 @@ def _ready(waiting: list[Cohort], at: dict[Cohort, int]) -> str:
 def _combine(
     name: str, cohorts: list[Cohort], over: dict[Cohort, dict[tuple[int, str], torch.Tensor]]
 ) -> None:
-    """Combine the parts of all seats, in double and in their order; give every work the result."""
-    parts: dict[Any, list[tuple[torch.Tensor, torch.Tensor]]] = {}  # of a scope: seats, values
+    """Combine the parts of all members, in double and in their order; give every cohort the result."""
+    parts: dict[Any, list[tuple[torch.Tensor, torch.Tensor]]] = {}  # of a scope: members, values
     wide: set[Any] = set()
     op = "sum"
     for w in cohorts:

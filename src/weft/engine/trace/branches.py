@@ -60,7 +60,7 @@ class _Ways:
         self.count = 0
 
     def best(self, prefix: list[bool]) -> Outcome:
-        """The outcome of all ways that begin with these turns, a tensor deciding element by element."""
+        """The outcome of all ways that begin so, a tensor deciding element by element."""
         outcome, order = self._along(prefix)
         taken = [*prefix, *(True,) * (len(order) - len(prefix))]
         for k in reversed(range(len(prefix), len(order))):
