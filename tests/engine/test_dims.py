@@ -5,7 +5,8 @@ import torch
 
 import weft
 from weft.callbacks import descend
-from weft.engine.plan.axes import CHUNK, chunk_length, lies_along, period_inner, run_of
+from weft.engine.backends.c.layout import CHUNK, chunk_length, period_inner
+from weft.engine.plan.axes import lies_along, run_of
 
 SHAPES = {
     1: [(5,), (1,), (0,), (700,)],

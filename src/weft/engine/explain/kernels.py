@@ -7,13 +7,16 @@ from weft.contract.groups import BoundGroup
 from weft.engine.explain.reductions import reductions
 from weft.engine.explain.table import Explanation, callback_rows, counted
 from weft.engine.ir.graph import Graph
-from weft.engine.plan.plan import Plan, Slot
+from weft.engine.plan.plan import Plan, Role, Slot
 from weft.engine.runtime.preview import preview, state_bytes
 from weft.engine.runtime.programs import chain_key
 
 __all__ = ["describe"]
 
-INNER = {"temp": "results of torch", "scratch": "vectors"}  # slots that nobody else has a name for
+INNER = {
+    Role.TEMP: "results of torch",
+    Role.SCRATCH: "vectors",
+}  # slots that nobody else has a name for
 
 
 def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, fused: Any) -> None:

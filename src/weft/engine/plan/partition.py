@@ -19,9 +19,11 @@ from weft.engine.plan.plan import (
     SCALAR,
     TORCH,
     VECTOR,
+    Kind,
     Phase,
     Plan,
     Region,
+    Role,
     Slot,
     Spec,
     Unplannable,
@@ -108,7 +110,7 @@ def _classify(
         plan.kinds[i] = TORCH
 
 
-def _kind(plan: Plan, n: Node, lowers: Callable[[Node], bool], contiguous: bool) -> str:
+def _kind(plan: Plan, n: Node, lowers: Callable[[Node], bool], contiguous: bool) -> Kind:
     shape, of = plan.shape, [plan.kind(a) for a in n.args]
     if n.is_host:
         return SCALAR if n.op == "over" or SCALAR in of else HOST
@@ -208,7 +210,7 @@ def _count_phases(plan: Plan, live: list[Node]) -> None:
 # ---------------------------------------------------------------- slots and stores
 
 
-def _slot(plan: Plan, name: str, role: str, dtype: torch.dtype, full: bool) -> int:
+def _slot(plan: Plan, name: str, role: Role, dtype: torch.dtype, full: bool) -> int:
     new = Slot(name, role, dtype, full)
     if new not in plan.slots:
         plan.slots.append(new)
@@ -219,7 +221,7 @@ def _load_slots(plan: Plan, live: list[Node], held: Mapping[str, Spec]) -> None:
     for n in live:
         if n.op == "load" and plan.kind(n) != TORCH:
             name = n.attr("slot")
-            role = name if name in ("p", "grad") else "state"
+            role = Role(name) if name in ("p", "grad") else Role.STATE
             slot = _slot(plan, name, role, held[name][1], plan.kind(n) == FULL)
             plan.loadable_from[n.index] = (slot, -1)
 
@@ -234,9 +236,8 @@ def _place_stores(plan: Plan, held: Mapping[str, Spec], stores: Mapping[str, Spe
             continue
         name = o.name if o.kind == "state" else o.kind
         shape, dtype = stores[name] if o.kind == "state" else held[name]
-        role = (
-            o.kind if o.kind != "state" else "state" if held.get(name) == (shape, dtype) else "new"
-        )
+        kept_as_held = held.get(name) == (shape, dtype)
+        role = Role(o.kind) if o.kind != "state" else Role.STATE if kept_as_held else Role.NEW
         full = tuple(shape) == plan.shape
         if not full and plan.kind(o.node) != VECTOR and math.prod(shape) != 1:
             raise Unplannable(f"{name!r} has the shape {tuple(shape)} and is stored from one value")
@@ -258,7 +259,7 @@ def _store_early(plan: Plan) -> None:
     stores, memory = list(plan.phases[last].stores), dict(plan.loadable_from)
     for slot, node in stores:
         at, s = plan.ready_in[node.index], plan.slots[slot]
-        is_kept_as_computed = s.role in ("state", "new") and s.dtype == node.dtype
+        is_kept_as_computed = s.role in (Role.STATE, Role.NEW) and s.dtype == node.dtype
         if (
             plan.kind(node) == FULL
             and at < last
@@ -303,7 +304,7 @@ def _place_regions(plan: Plan, live: list[Node]) -> None:
     taken = {a.index for n in live if plan.kind(n) in KERNELS for a in n.args}
     for n in gives:
         if n.index in taken:
-            slot = _slot(plan, f"t{len(plan.slots)}", "temp", n.dtype, n.shape == plan.shape)
+            slot = _slot(plan, f"t{len(plan.slots)}", Role.TEMP, n.dtype, n.shape == plan.shape)
             plan.loadable_from[n.index] = (slot, plan.ready_in[n.index] - 1)
 
 

@@ -11,6 +11,7 @@ combined values. A *host* value is a number of the row.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 import torch
@@ -24,16 +25,25 @@ __all__ = [
     "SCALAR",
     "TORCH",
     "VECTOR",
+    "Kind",
     "Layout",
     "Phase",
     "Plan",
     "Region",
+    "Role",
     "Slot",
     "Spec",
     "Unplannable",
 ]
 
-FULL, VECTOR, SCALAR, TORCH, HOST = "full", "vector", "scalar", "torch", "host"
+
+class Kind(StrEnum):
+    """Where a value is computed."""
+
+    FULL, VECTOR, SCALAR, TORCH, HOST = "full", "vector", "scalar", "torch", "host"
+
+
+FULL, VECTOR, SCALAR, TORCH, HOST = Kind
 
 Spec = tuple[tuple[int, ...], torch.dtype]  # a shape and a storage dtype
 
@@ -42,18 +52,29 @@ class Unplannable(Fallback):
     """A graph that has no plan; the chain runs eagerly."""
 
 
+class Role(StrEnum):
+    """What is in a slot."""
+
+    P = "p"
+    GRAD = "grad"
+    STATE = "state"
+    NEW = "new"  # a state that the step makes
+    TEMP = "temp"  # what a region gives to kernels
+    SCRATCH = "scratch"  # a backend's own, between the phases of a step
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """Memory that kernels reach by a pointer for each tensor.
 
-    `role` is "p", "grad", "state", "new" (a state that the step makes), "temp" (what a region
-    gives to kernels) or "scratch" (a vector, between the phases of a step).
+    Attributes:
+        full: as many elements as the parameter has; else a vector's, or one.
     """
 
     name: str
-    role: str
+    role: Role
     dtype: torch.dtype  # as it is stored
-    full: bool  # as many elements as the parameter has; else a vector's, or one
+    full: bool
 
 
 @dataclass(slots=True)
@@ -105,7 +126,7 @@ class Plan:
     graph: Graph
     shape: tuple[int, ...]
     slots: list[Slot] = field(default_factory=list)
-    kinds: dict[int, str] = field(default_factory=dict)
+    kinds: dict[int, Kind] = field(default_factory=dict)
     ready_in: dict[int, int] = field(default_factory=dict)
     phases: list[Phase] = field(default_factory=list)
     loadable_from: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -118,7 +139,7 @@ class Plan:
     copies: list[Output] = field(default_factory=list)
     layout: Layout | None = None
 
-    def kind(self, n: Node) -> str:
+    def kind(self, n: Node) -> Kind:
         """Where the value is computed."""
         return self.kinds[n.index]
 

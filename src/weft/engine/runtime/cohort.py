@@ -13,7 +13,7 @@ from weft.engine.fallback import Unsupported
 from weft.engine.host.guards import span
 from weft.engine.ir.graph import Node, Output
 from weft.engine.ir.traced import TensorSpec
-from weft.engine.plan.plan import TORCH, Region, Slot
+from weft.engine.plan.plan import TORCH, Region, Role, Slot
 from weft.engine.runtime.active_set import ActiveSet
 from weft.engine.runtime.members import Member, alike, overlaps_itself
 from weft.engine.runtime.programs import Program, Variant
@@ -22,6 +22,8 @@ from weft.engine.runtime.scalars import Scalars
 from weft.errors import StepError, raised
 
 __all__ = ["Cohort"]
+
+OF_THE_MEMBER = (Role.P, Role.GRAD, Role.STATE)  # slots whose memory it has already
 
 
 class Cohort:
@@ -65,13 +67,13 @@ class Cohort:
         self.values = self.launch.values
         self.places = torch.tensor(self.indices, device="cpu")
         self.grad_slot: int | None = None
-        self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == "new"]
+        self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == Role.NEW]
         for slot, s in enumerate(plan.slots):
-            if s.role in ("p", "grad", "state"):
+            if s.role in OF_THE_MEMBER:
                 self.launch.point(
-                    slot, self._column(active.addresses[s.name if s.role == "state" else s.role])
+                    slot, self._column(active.addresses[s.name if s.role == Role.STATE else s.role])
                 )
-            if s.role == "grad":
+            if s.role == Role.GRAD:
                 self.grad_slot = slot
         stores = {slot for p in plan.phases for slot, _ in p.stores}
         roles = {plan.slots[s].role for s in stores} | {o.kind for o in plan.copies}
@@ -81,7 +83,7 @@ class Cohort:
         self.staged = [
             (k, slot) for k, member in enumerate(self.members) if member.staged
             for slot, s in enumerate(plan.slots)
-            if s.name in member.staged and s.role in ("p", "grad", "state")
+            if s.name in member.staged and s.role in OF_THE_MEMBER
         ]  # fmt: skip
         self.grads_seen: array | None = active.grad_at[:]
         scalar_groups = dict.fromkeys(scalar_group for scalar_group, _ in self.sources)

@@ -23,7 +23,7 @@ from weft.engine.ir.ops import HOST_SCOPE
 from weft.engine.ir.passes import uses_apart
 from weft.engine.ir.traced import Kept, TensorSpec
 from weft.engine.plan.partition import make_plan
-from weft.engine.plan.plan import TORCH, Plan
+from weft.engine.plan.plan import TORCH, Plan, Role
 from weft.engine.trace import (
     Example,
     Traced,
@@ -128,7 +128,7 @@ class Variant:
         self.made = [
             (i, s.name, self.traced.stores[s.name])
             for i, s in enumerate(plan.slots)
-            if s.role == "new"
+            if s.role == Role.NEW
         ]
 
     def kept(self, name: str) -> Any:

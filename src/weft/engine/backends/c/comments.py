@@ -4,19 +4,19 @@ import re
 
 from weft.engine.ir.graph import Node
 from weft.engine.ir.ops import host_expression
-from weft.engine.plan.plan import Plan
+from weft.engine.plan.plan import Plan, Role
 
 __all__ = ["comment", "host_words", "scalar_words", "slot_words"]
 
 LONGEST = 80  # characters of an expression
 DEEPEST = 6  # ops inside each other
 ROLES = {
-    "p": "the parameter",
-    "grad": "the grad",
-    "state": "state {name}",
-    "new": "state {name}, which this step makes",
-    "temp": "a result of torch, for {sources}",
-    "scratch": "a vector of {sources}",
+    Role.P: "the parameter",
+    Role.GRAD: "the grad",
+    Role.STATE: "state {name}",
+    Role.NEW: "state {name}, which this step makes",
+    Role.TEMP: "a result of torch, for {sources}",
+    Role.SCRATCH: "a vector of {sources}",
 }
 
 

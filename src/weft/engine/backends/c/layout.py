@@ -13,7 +13,7 @@ import torch
 from weft.engine.ir.graph import Node
 from weft.engine.ir.ops import REDUCED
 from weft.engine.plan.axes import Run
-from weft.engine.plan.plan import FULL, SCALAR, VECTOR, Plan, Slot
+from weft.engine.plan.plan import FULL, SCALAR, VECTOR, Plan, Role, Slot
 from weft.engine.plan.vectors import run_over
 
 __all__ = ["CHUNK", "CLayout", "lay_out"]
@@ -155,7 +155,7 @@ def chunk_length(folds: Sequence[tuple[int, int]]) -> int:
 
 def _scratch(plan: Plan, n: Node, dtype: torch.dtype, elements: int) -> None:
     slot = len(plan.slots)
-    plan.slots.append(Slot(f"v{slot}", "scratch", dtype, False))
+    plan.slots.append(Slot(f"v{slot}", Role.SCRATCH, dtype, False))
     plan.loadable_from[n.index] = (slot, -1)
     laid(plan).scratch[slot] = elements
 
