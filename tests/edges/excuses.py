@@ -168,15 +168,9 @@ EXCUSES: tuple[Excuse, ...] = (
     Excuse(
         "prodigy ldog",
         "first grad zero | a constant gradient | grad equal to the parameter"
-        " | grad opposite to the parameter | large decay",
+        " | grad opposite to the parameter | large decay | float16",
         "follows_float64",
         "its distance is a maximum over noise, which grows from 1e-6 and magnifies rounding",
-    ),
-    Excuse(
-        "dadaptadam",
-        "float16",
-        "follows_float64 as_far_as_float64",
-        "averages of 1e-6 of the gradient vanish in 16 bits, of which it warns: docs/limits.md",
     ),
     Excuse(
         "adgd",

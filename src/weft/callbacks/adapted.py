@@ -1,15 +1,16 @@
 """Learning the distance to the solution, d, as D-Adaptation and Prodigy do.
 
 d is one number for all parameters, kept in the groups; it starts at d0 and never falls. Callbacks
-before the one that moves d see it as the step before left it.
+before the one that moves d see it as the step before left it. What is averaged begins as 1e-6 of the
+gradient, which is below what float16 has: the averages have no less than float32.
 """
 
 import math
 from typing import Any
 
-from weft.callback import mark, over_params, shared, start, zeros
+from weft.callback import mark, over_params, shared, start
 from weft.callbacks.decay import spared
-from weft.callbacks.units import quotient
+from weft.callbacks.units import quotient, wide_zeros
 
 __all__ = [
     "dadapt_distance",
@@ -73,7 +74,7 @@ prodigy_gain: Any = over_params("progress", prodigy_progress)
 @mark(place="statistics", bounds={"d0": "> 0", "beta3": ">= 0, <= 1"})
 def prodigy_ema(
     grad, lr, step, d, betas=(0.9, 0.999), beta3=None, d0=1e-6, use_bias_correction=False,
-    safeguard_warmup=False, x0=start, exp_avg=zeros, exp_avg_sq=zeros, grad_sum=zeros,
+    safeguard_warmup=False, x0=start, exp_avg=wide_zeros, exp_avg_sq=wide_zeros, grad_sum=wide_zeros,
     progress=prodigy_gain,
 ):  # fmt: skip
     """Prodigy's averages: Adam's of d * g, and a sum of weighted gradients.
@@ -138,8 +139,8 @@ sign_gain: Any = over_params("progress", sign_progress)
 
 @mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_ema(
-    grad, lr, step, d, betas=(0.9, 0.999), d0=1e-6, use_bias_correction=False, exp_avg=zeros,
-    exp_avg_sq=zeros, grad_sum=zeros, progress=adam_gain,
+    grad, lr, step, d, betas=(0.9, 0.999), d0=1e-6, use_bias_correction=False, exp_avg=wide_zeros,
+    exp_avg_sq=wide_zeros, grad_sum=wide_zeros, progress=adam_gain,
 ):  # fmt: skip
     """D-Adapt Adam's averages, the rate lr * d inside them.
 
@@ -157,7 +158,14 @@ def dadapt_ema(
 
 @mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_sign(
-    grad, lr, d, betas=(0.9, 0.999), d0=1e-6, exp_avg=zeros, grad_sum=zeros, progress=sign_gain
+    grad,
+    lr,
+    d,
+    betas=(0.9, 0.999),
+    d0=1e-6,
+    exp_avg=wide_zeros,
+    grad_sum=wide_zeros,
+    progress=sign_gain,
 ):
     """D-Adapt Lion's update, sums and rate.
 

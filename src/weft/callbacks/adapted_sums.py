@@ -7,7 +7,7 @@ import torch
 
 from weft.callback import mark, over_params, shared, state, zeros
 from weft.callbacks.adapted import grad_sum_l1, rate_of
-from weft.callbacks.units import grad_sq_norm, quotient, sum_sq
+from weft.callbacks.units import grad_sq_norm, quotient, sum_sq, wide_zeros
 
 __all__ = [
     "dadapt_adagrad",
@@ -41,7 +41,7 @@ def dadapt_first_norm(grad_sq_norm=grad_sq_norm, first_norm=shared(0.0)):
 
 
 @mark(place="statistics", bounds={"d0": "> 0"})
-def dadapt_sum(grad, lr, d, first_norm, d0=1e-6, grad_sum=zeros, progress=agreed):
+def dadapt_sum(grad, lr, d, first_norm, d0=1e-6, grad_sum=wide_zeros, progress=agreed):
     """The sum of weighted gradients: s <- s + lr d / |g_1| * g;   u <- s."""
     grad_sum = grad_sum + rate_of(lr, d, d0) / (first_norm or 1.0) * grad
     return {"grad_sum": grad_sum, "update": grad_sum}
@@ -86,7 +86,7 @@ def _start(p):
 
 
 @mark(place="statistics", bounds={"d0": "> 0"})
-def dadapt_adagrad(grad, lr, d, eps=0.0, d0=1e-6, grad_sum=zeros, grad_sq=state(_start)):
+def dadapt_adagrad(grad, lr, d, eps=0.0, d0=1e-6, grad_sum=wide_zeros, grad_sq=state(_start)):
     """AdaGrad's sums: a <- a + g^2;   s <- s + lr d * g;   u <- s / (sqrt(a) + eps)."""
     grad_sq, grad_sum = grad_sq + grad * grad, grad_sum + rate_of(lr, d, d0) * grad
     update = grad_sum / (grad_sq.sqrt() + eps)
@@ -112,7 +112,8 @@ def dadapt_adagrad_distance(
 @mark(place="statistics", bounds={"d0": "> 0"})
 def dadapt_adan(
     grad, lr, d, step, betas=(0.98, 0.92, 0.99), d0=1e-6, eps=1e-8,
-    exp_avg=zeros, exp_avg_diff=zeros, grad_sq=zeros, grad_sum=zeros, previous_grad=zeros,
+    exp_avg=wide_zeros, exp_avg_diff=wide_zeros, grad_sq=wide_zeros, grad_sum=wide_zeros,
+    previous_grad=zeros,
 ):  # fmt: skip
     """Adan's averages, the rate inside them, without corrections.
 

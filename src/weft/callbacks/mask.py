@@ -3,15 +3,11 @@
 import math
 import sys
 
-import torch
-
-from weft.callback import mark, state
+from weft.callback import mark
 from weft.callbacks.decay import decay_for, spared
-from weft.callbacks.units import rounding
+from weft.callbacks.units import rounding, wide_zeros
 
 __all__ = ["attract", "borrow_sign", "borrow_size", "cautious", "cautious_weight_decay"]
-
-wide_zeros = state(torch.zeros_like, least=torch.float32)
 
 
 @mark(place="update")

@@ -12,6 +12,8 @@ from weft.callback import mark, over_params, state
 
 __all__ = ["centralize", "orthograd"]
 
+wide_zeros: Any = state(torch.zeros_like, least=torch.float32)
+
 
 def quotient(a: Any, b: torch.Tensor, otherwise: float = 0.0) -> torch.Tensor:
     """a / b, and `otherwise` where b is zero: there is nothing to go by."""
