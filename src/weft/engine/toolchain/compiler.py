@@ -141,4 +141,4 @@ def _call(compiler: Compiler, *options: str) -> str | None:
 def _gist(said: str) -> str:
     """The line that matters of what a compiler said."""
     lines = said.splitlines()
-    return next((x for x in lines if "error" in x), lines[0] if lines else "")[:300]
+    return next((x for x in lines if "error" in x), lines[0] if lines else "")[:200]
