@@ -108,8 +108,6 @@ HOW = {
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", AROUND)
 def test_it_goes_on_as_if_it_had_not_been_saved(name, how, evaluating):
-    if (name, how) == ("splus", "pickle"):
-        pytest.skip("a state that it declares holds a function, which no pickle takes")
     opt, never_saved = make(name), make(name)
     for o in (opt, never_saved):
         steps(o, 8)
