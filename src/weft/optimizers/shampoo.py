@@ -130,6 +130,8 @@ class DistributedShampoo(Algorithm):
 
     @classmethod
     def chain(cls, *, graft="adam", **hypers: Any) -> Chain:
+        if graft not in ("adam", None):
+            raise ValueError(f"graft must be 'adam' or None, not {graft!r}")
         return cls.weave(
             cb.weight_decay,
             cb.average_factors,
