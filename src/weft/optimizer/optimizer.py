@@ -30,6 +30,10 @@ from weft.wrapper import TRAIN_MODE, Wrapper, around, in_words
 __all__ = ["Optimizer"]
 
 
+class LeftOut(Exception):
+    """A step that on_nonfinite="skip" leaves out, on its way out of the wrappers."""
+
+
 class Optimizer(Original, Watched, Chained):
     """A generic optimizer: its step is a list of small callbacks.
 
@@ -136,7 +140,11 @@ class Optimizer(Original, Watched, Chained):
             torch._C._set_grad_enabled(False)  # torch.no_grad() takes 2 us
             if closure is not None:
                 closure = amp.guarded(self, closure)
-            return loss if amp.skips(self) else run(closure, loss)
+            if amp.skips(self):
+                return loss
+            if self._wrappers and self._on_nonfinite != "keep":
+                return self._looked(run, closure, loss)
+            return run(closure, loss)
         finally:
             torch._C._set_grad_enabled(was)
 
@@ -150,9 +158,29 @@ class Optimizer(Original, Watched, Chained):
         groups = self._current()
         if loss is None:
             check_loss(groups, loss)
-        if self._on_nonfinite == "keep" or self._finite(groups):
+        if self._wrappers or self._on_nonfinite == "keep" or self._finite(groups):
             self._engine.step(groups, self.state, loss)
         return loss
+
+    def _looked(self, run: Callable[..., Any], closure: Callable[[], Any] | None, loss: Any) -> Any:
+        """A step inside wrappers; of grads that are not finite no wrapper sees anything."""
+
+        losses: list[Any] = []  # of all evaluations; a step's is that of the first
+
+        def evaluated() -> Any:
+            assert closure is not None
+            losses.append(closure())
+            with torch.no_grad():
+                if not self._finite(self._current()):
+                    raise LeftOut
+            return losses[-1]
+
+        if closure is None:
+            return run(None, loss) if self._finite(self._current()) else loss
+        try:
+            return run(evaluated, loss)
+        except LeftOut:
+            return losses[0]
 
     def _finite(self, groups: list[BoundGroup]) -> bool:
         """Whether to take this step, as far as its grads go."""
