@@ -186,8 +186,8 @@ EXCUSES: tuple[Excuse, ...] = (
     ),
     Excuse(
         "spectralsphere sgd+spectral_sphere",
-        "parameters zero* | *rank-deficient | equal values | grads zero, decay | sparse rows"
-        " | one row | grad equal to the parameter | grad opposite to the parameter",
+        "parameters zero* | *rank-deficient | skewed | equal values | identity | grads zero, decay"
+        " | sparse rows | one row | grad equal to the parameter | grad opposite to the parameter",
         "follows_float64 engines_agree",
         "a weight of nothing but the first step has nearly that step's direction, and what is left of"
         " it beside that is rounding, made to full size",
@@ -197,6 +197,12 @@ EXCUSES: tuple[Excuse, ...] = (
         "grads of 1e1[08]",
         "finite follows_float64 as_far_as_float64",
         "a step is as long as the weights: in float64 they grow to 1e38 and more, which float32 has not",
+    ),
+    Excuse(
+        "sgd+dual_scale",
+        "grads of 1e18 | large decay",
+        "finite follows_float64 as_far_as_float64",
+        "a step has the length of the gradient's dual norm squared: 1e57 is no float32",
     ),
     Excuse(
         "sgd+attract",
