@@ -34,8 +34,7 @@ class ToyLaunch:
         self.found = [{} for _ in plans]  # scalars, and vectors
 
     def point(self, slot, addresses):
-        for t, address in enumerate(addresses):
-            self.addresses[slot, t] = address
+        self.addresses |= {(slot, t): address for t, address in enumerate(addresses)}
 
     def point_one(self, slot, t, address):
         self.addresses[slot, t] = address
