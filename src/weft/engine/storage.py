@@ -63,6 +63,7 @@ def one_number(value: Any) -> torch.Tensor:
 
 
 def memory_of(t: torch.Tensor) -> Any:
+    """What tensors that share memory have in common."""
     try:
         return t.untyped_storage()._cdata
     except (RuntimeError, NotImplementedError):  # a tensor without storage aliases nothing we hold

@@ -158,13 +158,12 @@ class Optimizer(Original, Watched, Chained):
         groups = self._current()
         if loss is None:
             check_loss(groups, loss)
-        if self._wrappers or self._on_nonfinite == "keep" or self._finite(groups):
+        if self._on_nonfinite == "keep" or self._finite(groups):  # a wrapper may have changed grads
             self._engine.step(groups, self.state, loss)
         return loss
 
     def _looked(self, run: Callable[..., Any], closure: Callable[[], Any] | None, loss: Any) -> Any:
         """A step inside wrappers; of grads that are not finite no wrapper sees anything."""
-
         losses: list[Any] = []  # of all evaluations; a step's is that of the first
 
         def evaluated() -> Any:

@@ -1,4 +1,4 @@
-"""A turn under autograd: what it computes has a graph, and nothing that a graph needs is written over.
+"""A step under autograd: what it computes has a graph, and nothing that a graph needs is written over.
 
 What a callback does outside of autograd would be a wrong derivative without a word: it is refused.
 """

@@ -1,4 +1,4 @@
-"""Turns of parameters whose grad is sparse."""
+"""Steps of parameters whose grad is sparse."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["DenseStep", "EntriesStep"]
 
 
 class DenseStep(ParamStep):
-    """A turn on the gradient made dense, for chains that move what has none."""
+    """A step on the gradient made dense, for chains that move what has none."""
 
     __slots__ = ()
 
@@ -27,9 +27,9 @@ class DenseStep(ParamStep):
 
 
 class EntriesStep(ParamStep):
-    """A turn of the entries that have a gradient, as a parameter of their own.
+    """A step of the entries that have a gradient, as a parameter of their own.
 
-    Only where state is filled, in the first step, is it a turn of the whole: of the parameter, then,
+    Only where state is filled, in the first step, is it a step of the whole: of the parameter, then,
     the same entries are taken.
     """
 
@@ -57,7 +57,7 @@ class EntriesStep(ParamStep):
         return value[self.where] if self._is_entries(value) else value
 
     def _is_entries(self, held: Any) -> bool:
-        """Whether this turn takes the entries of a state."""
+        """Whether this step takes the entries of a state."""
         like = isinstance(held, torch.Tensor) and held.shape == self.parameter.shape
         return like and not self.fills
 
