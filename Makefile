@@ -20,12 +20,12 @@ help:            ## this list
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity,gpu-test]'
 	@touch $(READY)
 
 # what drives a torch optimizer: Lightning, transformers, accelerate, ignite, skorch
 $(CLIENTS): $(READY)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity,clients]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity,gpu-test,clients]'
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(BERT)
 	@touch $(CLIENTS)
 

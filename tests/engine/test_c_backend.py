@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 
-from weft.engine.backends.c import kernel, ops
+from weft.engine.backends.c import kernel
 from weft.engine.backends.c.launch import CLaunch
-from weft.engine.backends.c.layout import lay_out
+from weft.engine.backends.source import ops
+from weft.engine.backends.source.layout import lay_out
 from weft.engine.ir.graph import Graph
 from weft.engine.ir.ops import POINTWISE, PREDICATES
 from weft.engine.plan.partition import make_plan

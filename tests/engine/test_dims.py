@@ -5,7 +5,7 @@ import torch
 
 import weft
 from weft.callbacks import descend
-from weft.engine.backends.c.layout import CHUNK, chunk_length, period_inner
+from weft.engine.backends.source.layout import CHUNK, chunk_length, period_inner
 from weft.engine.plan.axes import lies_along, run_of
 
 SHAPES = {

@@ -5,7 +5,7 @@ import torch
 
 import weft
 from weft.callbacks import descend
-from weft.engine.backends.c.comments import comment
+from weft.engine.backends.source.comments import comment
 from weft.engine.explain.table import HEAD
 
 

@@ -23,8 +23,8 @@ SHAPES = ((7,), (4, 6), (3, 4, 2, 2))
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def sources(name):
-    """The C of two steps, without comments."""
+def two_steps(name):
+    """An optimizer that has taken two steps, and its parameters."""
     make = algorithms()[name]
     params = []
     for i, shape in enumerate(SHAPES):
@@ -45,6 +45,12 @@ def sources(name):
     for _ in range(2):
         torch.manual_seed(0)
         opt.step(closure)
+    return opt, params
+
+
+def sources(name):
+    """The C of two steps, without comments."""
+    opt, _ = two_steps(name)
     return re.sub(r"[ \t]*/\*.*?\*/", "", opt.kernel_source(), flags=re.DOTALL)
 
 

@@ -462,7 +462,7 @@ def test_too_many_variants():
 
 
 def test_a_kernel_that_disagrees_is_never_run(monkeypatch, tmp_path):
-    from weft.engine.backends.c import ops
+    from weft.engine.backends.source import ops
 
     monkeypatch.setenv("WEFT_CACHE_DIR", str(tmp_path))
 

@@ -13,6 +13,7 @@ __all__ = [
     "LOW",
     "GivenGrad",
     "computed_in",
+    "given_to",
     "memory_of",
     "one_number",
     "stored_shape",
@@ -25,6 +26,13 @@ KEPT = frozenset((torch.float32, torch.float64, *LOW))  # dtypes of parameters t
 def computed_in(dtype: torch.dtype) -> torch.dtype:
     """The dtype that a value is computed in which is kept in this one."""
     return torch.float32 if dtype in LOW else dtype
+
+
+def given_to(device: torch.device, numbers: torch.Tensor) -> torch.Tensor:
+    """Numbers of the host on a device, which nobody waits for."""
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.pin_memory().to(device, non_blocking=True)
 
 
 class GivenGrad:

@@ -42,9 +42,11 @@ class Launch(Protocol):
     """
 
     values: torch.Tensor
-    inputs: int | None
     tensors: int
     elements: int
+
+    @property
+    def inputs(self) -> int | None: ...
 
     def point(self, slot: int, addresses: Sequence[int]) -> None:
         """Set the addresses of one slot, of all tensors."""

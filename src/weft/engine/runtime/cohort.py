@@ -1,6 +1,5 @@
 """The members of one program: their launch, what it needs made, the regions that torch computes."""
 
-import math
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -19,6 +18,7 @@ from weft.engine.runtime.members import Member, alike, overlaps_itself
 from weft.engine.runtime.programs import Program, Variant
 from weft.engine.runtime.regions import Failed, Given, TorchRegion, Workspace
 from weft.engine.runtime.scalars import Scalars
+from weft.engine.storage import given_to
 from weft.errors import StepError, raised
 
 __all__ = ["Cohort"]
@@ -52,10 +52,6 @@ class Cohort:
         for k, member in enumerate(self.members):
             by_group.setdefault(member.bound.index, []).append(k)
         self.firsts = [which[0] for which in by_group.values()]  # they decide shared values
-        self.by_group = [
-            (self.members[which[0]].bound, torch.tensor(which, device="cpu"))
-            for which in by_group.values()
-        ]
         self.whole = self.indices == list(range(len(active.members)))
         sizes = [active.sizes[i] for i in self.indices]
         backend, plans = self.program.backend, [v.plan for v in self.variants]
@@ -65,7 +61,12 @@ class Cohort:
         ]
         self.stateless = [s for s in self.members if s.p not in active.state]
         self.values = self.launch.values
-        self.places = torch.tensor(self.indices, device="cpu")
+        device = self.values.device
+        self.by_group = [
+            (self.members[which[0]].bound, torch.tensor(which, device=device))
+            for which in by_group.values()
+        ]
+        self.places = torch.tensor(self.indices, device=device)
         self.grad_slot: int | None = None
         self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == Role.NEW]
         for slot, s in enumerate(plan.slots):
@@ -252,7 +253,8 @@ class Cohort:
         if place is not None and o.node.index not in self.plan.rows:
             return self.values[:, place].clone()
         numbers = [float(self._number(k, o.node)) for k in range(len(self.members))]
-        return torch.tensor(numbers, dtype=torch.float64, device=self.values.device)
+        told = torch.tensor(numbers, dtype=torch.float64, device="cpu")
+        return given_to(self.values.device, told)
 
     def _number(self, k: int, node: Node) -> Any:
         """A number of member `k`: from its row, from its values, or a constant."""
@@ -308,11 +310,12 @@ class Cohort:
         self.told: dict[tuple[int, str, str], Any] = {}  # numbers
 
     def norms(self) -> Iterator[tuple[torch.Tensor, Norms]]:
-        """Each parameter with its norms, where the kernel has computed them."""
-        values, value = self.plan.values, self.launch.value
-        at = [values[o.node.index] for o in self.plan.graph.outputs if o.kind == "norm"]
-        for k, member in enumerate(self.members):
-            yield member.p, Norms(*(math.sqrt(value(k, i)) for i in at))
+        """Each parameter with its norms, where the kernel has computed them; on a GPU they stay there."""
+        outputs = [o.node.index for o in self.plan.graph.outputs if o.kind == "norm"]
+        roots = self.values[:, [self.plan.values[i] for i in outputs]].sqrt()
+        rows = roots.tolist() if roots.device.type == "cpu" else map(torch.unbind, roots)
+        for member, row in zip(self.members, rows, strict=True):
+            yield member.p, Norms(*row)
 
 
 def _raised(member: Member, e: Failed) -> StepError:

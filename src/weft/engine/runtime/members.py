@@ -98,7 +98,7 @@ def fit(t: torch.Tensor, p: torch.Tensor, name: str) -> Backend:
         raise Unsupported(f"{name} is a {type(t).__name__}")
     backend = for_device(p.device)
     if backend is None or t.device != p.device:
-        raise Unsupported(f"{name} is on {t.device}, and there are kernels for the CPU only")
+        raise Unsupported(f"{name} is on {t.device}, and {p.device} has no kernels for that")
     if t.layout is not torch.strided:
         raise Unsupported(f"{name} is {t.layout}")
     if t.is_neg() or t.is_conj():
@@ -160,7 +160,7 @@ def _member(p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], name: str) 
         if not alike(t.stride(), strides, shape):
             staged.add(slot)
     for k, v in own.items():
-        if isinstance(v, torch.Tensor):
+        if isinstance(v, torch.Tensor) and not (k == "step" and bound.binding.keeps_step):
             fit(v, p, f"state {k!r} of {name}")
             wanted = strides if v.shape == p.shape else contiguous(tuple(v.shape))
             if not alike(v.stride(), wanted, tuple(v.shape)):

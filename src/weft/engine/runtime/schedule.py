@@ -235,7 +235,7 @@ def _combine(
             value = combined[_over(bound, name)[1]]
             over[w][bound.index, name] = value
             for place in places:
-                w.values[which, place] = value.item()
+                w.values[which, place] = value.double()
 
 
 def _over(bound: BoundGroup, name: str) -> tuple[str, int | None]:

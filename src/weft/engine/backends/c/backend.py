@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from weft.engine.backends.c.kernel import Kernel, build
 from weft.engine.backends.c.launch import CLaunch, CStep
-from weft.engine.backends.c.layout import lay_out
-from weft.engine.backends.c.ops import lowers
+from weft.engine.backends.source.layout import lay_out
+from weft.engine.backends.source.ops import lowers
 from weft.engine.ir.graph import Node
 from weft.engine.plan.plan import Plan
 from weft.engine.toolchain.compiler import find_compiler

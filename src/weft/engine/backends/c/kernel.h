@@ -1,4 +1,4 @@
-/* What generated kernels and phases.c share: the table of tensors, and conversions. */
+/* What generated kernels and phases.c share: the table of tensors, and reductions. */
 #ifndef WEFT_H
 #define WEFT_H
 #include <math.h>
@@ -34,30 +34,8 @@ typedef void weft_scalars_fn(const weft_table *, int phase, int64_t t, const dou
 #define WEFT_BLOCK 512 /* elements between two looks at the reductions */
 #define WEFT_LANES 16
 
-static inline float weft_f32(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
-static inline uint32_t weft_u32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
-
-static inline float weft_from_bf16(uint16_t x) { return weft_f32((uint32_t)x << 16); }
-static inline uint16_t weft_to_bf16(float x) { /* to nearest, ties to even */
-    uint32_t u = weft_u32(x);
-    uint32_t r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    return (uint16_t)(x != x ? 0x7fc0u : r);
-}
-static inline float weft_from_f16(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, bits = (uint32_t)(h & 0x7fffu) << 13;
-    uint32_t scaled = weft_u32(weft_f32(bits) * 0x1p112f); /* exact, subnormals too */
-    uint32_t special = bits | 0x7f800000u;
-    return weft_f32((bits >= 0x0f800000u ? special : scaled) | sign);
-}
-static inline uint16_t weft_to_f16(float x) { /* to nearest, ties to even */
-    uint32_t u = weft_u32(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
-    uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
-    uint32_t small = weft_u32(weft_f32(a) + 0.5f) - 0x3f000000u; /* the adder rounds to 2^-24 */
-    uint32_t r = a < 0x38800000u ? small : normal;
-    r = a >= 0x477ff000u ? 0x7c00u : r;
-    r = a > 0x7f800000u ? 0x7e00u : r;
-    return (uint16_t)(r | sign);
-}
+#define WEFT_FN static inline
+#include "common.h"
 
 /* A number that a whole pass divides by. Its reciprocal is kept in two parts, both towards zero of it,
  * so that infinities and signed zeros come out as they do of a division; one quotient in some
@@ -75,20 +53,6 @@ static inline weft_divisor weft_divide_by(float by) {
 #else
 #define WEFT_OVER(x, d) ((x) / d.by)
 #endif
-
-/* torch's maximum and minimum keep NaN */
-#define WEFT_MAX(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
-#define WEFT_MIN(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
-
-/* Python's and torch's remainder: the sign of the divisor */
-static inline float weft_remainderf(float a, float b) {
-    float m = fmodf(a, b);
-    return m != 0 && (b < 0) != (m < 0) ? m + b : m;
-}
-static inline double weft_remainder(double a, double b) {
-    double m = fmod(a, b);
-    return m != 0 && (b < 0) != (m < 0) ? m + b : m;
-}
 
 /* Reductions of a block, n a multiple of WEFT_LANES, into fixed lanes of double. */
 #define WEFT_REDUCTION(NAME, T, STEP)                                                \
@@ -130,8 +94,6 @@ WEFT_TREE(weft_tree_amin, INFINITY, WEFT_MIN(v, a))
 
 /* Reductions over a run of dims: element i belongs to the result i / period * inner + i % inner.
  * A run is (period, inner); that of a reduction goes on with (shift, apart), see weft_gather. */
-#define WEFT_LEAST(a, b) ((a) < (b) ? (a) : (b))
-
 static inline void weft_begin(double *to, int64_t at, int64_t n, const int64_t *run, double start) {
     int64_t end = ((at + n - 1) / run[0] + 1) * run[1];
     for (int64_t i = at / run[0] * run[1]; i < end; i++) to[i] = start;

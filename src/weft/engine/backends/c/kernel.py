@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weft.engine.backends.c.render import render
+from weft.engine.backends.c.dialect import C
+from weft.engine.backends.source.render import render, with_common
 from weft.engine.host.native import check_sizes, native
 from weft.engine.plan.plan import Plan
 from weft.engine.toolchain.cache import Entry, library
@@ -51,7 +52,7 @@ class WholeStep(ctypes.Structure):
 @functools.cache
 def header() -> str:
     """kernel.h, put into each source, so that a source is whole and its key says all."""
-    return (HERE / "kernel.h").read_text(encoding="utf-8")
+    return with_common((HERE / "kernel.h").read_text(encoding="utf-8"))
 
 
 @once
@@ -105,7 +106,7 @@ def build(plan: Plan, title: str) -> Kernel:
     Raises:
         NoCompiler: where it cannot be compiled.
     """
-    source = render(plan, title)
+    source = render(plan, title, C)
     kernel = _kernels.get(source)
     if kernel is None:
         entry = library(source.replace('#include "kernel.h"', header()))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from weft.engine.backends.c.kernel import Kernel, Planned, Table, WholeStep, phases
-from weft.engine.backends.c.layout import CHUNK, laid
+from weft.engine.backends.source.inputs import Inputs
+from weft.engine.backends.source.layout import CHUNK, laid
 from weft.engine.plan.plan import Plan
-from weft.errors import NoNumber
 
 __all__ = ["CHUNK", "CLaunch", "CStep", "Part"]
 
@@ -65,39 +65,28 @@ def _bounds(costs: Sequence[int], at: int) -> array:
     return bounds
 
 
-class CLaunch:
+class CLaunch(Inputs):
     """The memory that a kernel is called with, for one set of tensors.
 
     Attributes:
-        ptr: the address of each slot of each tensor, slot after slot.
-        values: the 0-dim values of each tensor.
-        inputs: the address of the table, which begins as `weft_inputs` does.
         alone: whether one thread is enough.
     """
 
     def __init__(self, kernel: Kernel, plans: Sequence[Plan], sizes: Sequence[int]):
         """`plans` has one for each tensor, all of one skeleton."""
-        n = len(sizes)
-        plan = plans[0]
+        super().__init__(plans, torch.device("cpu"))
+        self.kernel, n, plan = kernel, len(sizes), self.plan
         lengths = [laid(p).sizes[0] if laid(p).sizes else CHUNK for p in plans]
-        self.kernel, self.plan, self.tensors = kernel, plan, n
         self.part = Part(sizes, range(n), len(plan.phases), lengths)
         self.elements = self.part.elements
         self.alone = self.elements <= ALONE
-        self.scalars, per_tensor = max(1, plan.scalars), max(1, len(plan.values))
-        self.ptr = (ctypes.c_uint64 * (n * max(1, len(plan.slots))))()
-        self.row_of = (ctypes.c_int32 * n)()
-        self._value = (ctypes.c_double * (n * per_tensor))()
-        self.values = torch.frombuffer(self._value, dtype=torch.float64).view(n, per_tensor)
+        self._value = (ctypes.c_double * self.values.numel()).from_address(self.values.data_ptr())
         self.partial = (ctypes.c_double * max(1, self.part.chunks * plan.reductions))()
-        self.rows = (ctypes.c_double * self.scalars)()
-        self.room = 1
         dims = [size for p in plans for size in laid(p).sizes]
         self.dim = (ctypes.c_int64 * max(1, len(dims)))(*dims)
-        self._make_scratch(plans)
         part = self.part
         self.c = Table(
-            tensors=n, scalars=self.scalars, values=per_tensor, dims=len(laid(plan).sizes),
+            tensors=n, scalars=self.scalars, values=self.per_tensor, dims=len(laid(plan).sizes),
             reductions=plan.reductions, ptr=ctypes.addressof(self.ptr), rows=ctypes.addressof(self.rows),
             row_of=ctypes.addressof(self.row_of), value=ctypes.addressof(self._value),
             dim=ctypes.addressof(self.dim),
@@ -106,30 +95,8 @@ class CLaunch:
             wholes=len(part.whole) - 1, splits=len(part.split) - 1, split_from=part.split_from,
             whole=_at(part.whole), split=_at(part.split), owner=_at(part.owner),
         )  # fmt: skip
-        self.inputs: int | None = ctypes.addressof(self.c)
         lib = phases()
         self._run, self._run_scalars = lib.weft_run, lib.weft_run_scalars
-
-    def _make_scratch(self, plans: Sequence[Plan]) -> None:
-        """Memory for the vectors of all tensors, each at the beginning of a cache line."""
-        wanted = [
-            (slot * self.tensors + t, -(-p.slots[slot].dtype.itemsize * elements // 64) * 64)
-            for t, p in enumerate(plans)
-            for slot, elements in laid(p).scratch.items()
-        ]
-        self.scratch = torch.empty(sum(size for _, size in wanted), dtype=torch.uint8, device="cpu")
-        at = self.scratch.data_ptr()
-        for place, size in wanted:
-            self.ptr[place] = at
-            at += size
-
-    def point(self, slot: int, addresses: Sequence[int]) -> None:
-        """Set the addresses of one slot."""
-        self.ptr[slot * self.tensors : (slot + 1) * self.tensors] = addresses
-
-    def point_one(self, slot: int, tensor: int, address: int) -> None:
-        """Set the address of one slot of one tensor."""
-        self.ptr[slot * self.tensors + tensor] = address
 
     def value(self, tensor: int, place: int) -> float:
         """One of the values."""
@@ -143,21 +110,6 @@ class CLaunch:
     def run_scalars(self, phase: int) -> None:
         """The scalars before `phase`, again."""
         self._run_scalars(self.inputs, self.kernel.scalars, phase)
-
-    def set_rows(self, rows: Sequence[Sequence[float]], row_of: Sequence[int] | None) -> None:
-        """Set the host scalars: a row for each group and step, and which tensor has which."""
-        if len(rows) > self.room:
-            self.room = len(rows)
-            self.rows = (ctypes.c_double * (self.scalars * self.room))()
-            self.c.rows = ctypes.addressof(self.rows)
-        for i, row in enumerate(rows):
-            row = row[: self.plan.scalars]
-            try:
-                self.rows[i * self.scalars : i * self.scalars + len(row)] = row
-            except (TypeError, OverflowError) as e:  # a hyper that nothing was computed from
-                raise NoNumber(f"{type(e).__name__}: {e}") from e
-        if row_of is not None:
-            self.row_of[:] = row_of
 
 
 class CStep:

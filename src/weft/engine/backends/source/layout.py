@@ -16,14 +16,14 @@ from weft.engine.plan.axes import Run
 from weft.engine.plan.plan import FULL, SCALAR, VECTOR, Plan, Role, Slot
 from weft.engine.plan.vectors import run_over
 
-__all__ = ["CHUNK", "CLayout", "lay_out"]
+__all__ = ["CHUNK", "ChunkLayout", "lay_out"]
 
 CHUNK = 16384  # elements; a partial result is of one chunk, so this is part of the arithmetic
 ROWS = 16  # of a wide matrix that a chunk has at least: else its partial results outgrow it
 
 
 @dataclass(slots=True)
-class CLayout:
+class ChunkLayout:
     """How the vectors of a plan are made, and where in a tensor's row of sizes the kernel looks.
 
     Attributes:
@@ -52,15 +52,15 @@ class CLayout:
         )
 
 
-def laid(plan: Plan) -> CLayout:
+def laid(plan: Plan) -> ChunkLayout:
     """The layout that this backend has given a plan."""
-    assert isinstance(plan.layout, CLayout)
+    assert isinstance(plan.layout, ChunkLayout)
     return plan.layout
 
 
 def lay_out(plan: Plan) -> None:
     """Give each vector its sizes, its memory and its place in a scalar stage."""
-    v = plan.layout = CLayout()
+    v = plan.layout = ChunkLayout()
     live = list(plan.graph.live())
     if VECTOR in plan.kinds.values():
         sizes = _Sizes(v)
@@ -83,7 +83,7 @@ def lay_out(plan: Plan) -> None:
 class _Sizes:
     """The row of sizes, with a place for each thing that is asked for, whatever its numbers are."""
 
-    def __init__(self, layout: CLayout):
+    def __init__(self, layout: ChunkLayout):
         self.row, self.known = layout.sizes, {}
         self.row.append(0)  # the length of a chunk
 
