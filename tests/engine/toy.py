@@ -71,7 +71,7 @@ class ToyLaunch:
 
     def _scalars(self, t, plan, at):
         for n in plan.graph.live():
-            from_outside = n.op == "over" or (n.op in REDUCED and plan.kind(n.args[0]) == FULL)
+            from_outside = n.is_given or (n.op in REDUCED and plan.kind(n.args[0]) == FULL)
             here = plan.kind(n) in (SCALAR, VECTOR) and plan.ready_in[n.index] == at
             if here and not from_outside:
                 self._keep(t, plan, n, self._computed(t, plan, n, self.found[t]))
@@ -129,7 +129,7 @@ class ToyStep:
 class Toy:
     """Serves CPU memory, all in Python."""
 
-    device = "cpu"
+    device, waits = "cpu", False
 
     def require(self):
         """Nothing."""

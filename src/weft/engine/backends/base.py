@@ -84,9 +84,11 @@ class Backend(Protocol):
 
     Attributes:
         device: the kind, as torch calls it.
+        waits: whether reading a value waits for the device: then it is read when somebody asks.
     """
 
     device: str
+    waits: bool
 
     def require(self) -> None:
         """See that kernels can be built.

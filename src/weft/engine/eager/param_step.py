@@ -8,7 +8,7 @@ import torch
 from weft.callback import State
 from weft.contract.bind import Call
 from weft.contract.groups import NOT_HYPERS, BoundGroup
-from weft.contract.hyperparameters import as_read
+from weft.contract.hyperparameters import as_read, is_one
 from weft.contract.slips import check_result, check_shape
 from weft.engine.storage import LOW, GivenGrad, memory_of, one_number, stored_shape, widened
 from weft.errors import StepError
@@ -217,7 +217,9 @@ class ParamStep:
         held, binding = name in self.own, self.binding
         a_hyper = name in self.group and name not in binding.state_names
         if a_hyper and (not held or name in binding.shared or self.bound.is_set(name)):
-            return True, self._hyper(self.group[name])
+            value = self.group[name]
+            number = name in binding.shared and is_one(value) and not value.requires_grad
+            return True, value.item() if number else self._hyper(value)
         if held:
             return True, self._state(name)
         if name in call.local:

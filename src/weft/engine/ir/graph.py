@@ -14,6 +14,7 @@ Host scalar ops
 Tensor ops
     load(slot)     p, grad, or a state by its name
     over(name)     a value combined over all parameters, 0-dim
+    shared(name)   hyper(name, index)   loss: those that are kept on the device, 0-dim
     full(value)    a host scalar as a tensor
     POINTWISE      see the table
     REDUCED        attrs dims (sorted, all of them when full) and keepdim
@@ -74,6 +75,11 @@ class Node:
     def is_leaf(self) -> bool:
         """Whether a host scalar comes from outside: a hyper, the step, the loss, a number of state."""
         return self.op in LEAVES
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the runtime puts the value in: combined over all parameters, or kept on the device."""
+        return self.op == "over" or (self.op in LEAVES and not self.is_host)
 
     @property
     def numel(self) -> int:

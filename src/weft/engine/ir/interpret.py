@@ -34,6 +34,8 @@ def interpret(
                 values[n.index] = torch.as_tensor(value).to(n.dtype)
             elif n.is_host:
                 values[n.index] = _host(n, args, leaf)
+            elif n.is_given:
+                values[n.index] = torch.as_tensor(leaf(n)).to(n.dtype)
             elif n.op == "load":
                 values[n.index] = slots[n.attr("slot")].detach().to(n.dtype)
             else:

@@ -93,6 +93,7 @@ class Example:
         kind: the parameter's class.
         requires_grad: what `p.requires_grad` says.
         floats: torch's default dtype.
+        resident: hypers and losses that are tensors stay where they are: reading them would wait.
     """
 
     shape: tuple[int, ...]
@@ -109,6 +110,7 @@ class Example:
     kind: type = torch.nn.Parameter
     requires_grad: bool = True
     floats: torch.dtype = field(default_factory=torch.get_default_dtype)
+    resident: bool = False
 
     def key(self) -> tuple[Any, ...]:
         """What the graph depends on besides the guards: compare with `==`, or hash it."""

@@ -113,8 +113,8 @@ def _classify(
 def _kind(plan: Plan, n: Node, lowers: Callable[[Node], bool], contiguous: bool) -> Kind:
     shape, of = plan.shape, [plan.kind(a) for a in n.args]
     if n.is_host:
-        return SCALAR if n.op == "over" or SCALAR in of else HOST
-    if n.op == "over":
+        return SCALAR if SCALAR in of else HOST
+    if n.is_given:
         return SCALAR
     side = VECTOR if contiguous and vectors.is_vector(plan, n, of) else TORCH
     if n.op == "load":

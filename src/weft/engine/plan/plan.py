@@ -202,7 +202,7 @@ class Plan:
                 own = self.loadable_from.get(n.index)
             elif n.op == "const":
                 own = n.attrs if n.index in exponents else n.index in by_torch
-            elif n.op in ("load", "over") or n.is_host:
+            elif n.op == "load" or n.is_given or n.is_host:
                 own = n.attrs
             op = "torch" if kind == TORCH else n.op
             args = () if kind == TORCH else tuple(place[a.index] for a in n.args)

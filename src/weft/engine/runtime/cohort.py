@@ -16,7 +16,7 @@ from weft.engine.plan.plan import TORCH, Region, Role, Slot
 from weft.engine.runtime.active_set import ActiveSet
 from weft.engine.runtime.members import Member, alike, overlaps_itself
 from weft.engine.runtime.programs import Program, Variant
-from weft.engine.runtime.regions import Failed, Given, TorchRegion, Workspace
+from weft.engine.runtime.regions import Failed, Given, TorchRegion, Workspace, given_name
 from weft.engine.runtime.scalars import Scalars
 from weft.engine.storage import given_to
 from weft.errors import StepError, raised
@@ -68,6 +68,7 @@ class Cohort:
         ]
         self.places = torch.tensor(self.indices, device=device)
         self.grad_slot: int | None = None
+        self.resident = [n for n in plan.graph.live() if n.is_given and n.op != "over"]
         self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == Role.NEW]
         for slot, s in enumerate(plan.slots):
             if s.role in OF_THE_MEMBER:
@@ -142,6 +143,21 @@ class Cohort:
             self.launch.point(self.grad_slot, self._column(self.active.grad_at))
             self.grads_seen = self.active.grad_at[:]
 
+    def take_resident(self, loss: Any) -> dict[tuple[int, str], torch.Tensor]:
+        """The numbers that stay on the device, of each group by name; kernels get them."""
+        taken: dict[tuple[int, str], torch.Tensor] = {}
+        for n in self.resident:
+            for bound, which in self.by_group:
+                name = n.attr("name", "loss")
+                value = loss if n.op == "loss" else bound.group[name]
+                for i in n.attr("index", ()):
+                    value = value[i]
+                value = value.detach().reshape(()).to(self.values.device)
+                taken[bound.index, given_name(n)] = value
+                if n.index in self.plan.values:
+                    self.values[which, self.plan.values[n.index]] = value.double()
+        return taken
+
     # ------------------------------------------------------------ what a step makes
 
     def prepare(self) -> None:
@@ -170,11 +186,13 @@ class Cohort:
         for torchs, which in self._batches(at, over):
             self._compute(torchs, which, over, space)
 
-    def draws_of(self, region: Region) -> Iterator[tuple[int, Callable[[], None]]]:
+    def draws_of(
+        self, region: Region, over: dict[tuple[int, str], torch.Tensor]
+    ) -> Iterator[tuple[int, Callable[[], None]]]:
         """For each member, its place in the active set and what computes a region that draws."""
         at, space = self.plan.regions.index(region), Workspace(self.members[0].p.device)
         for k, torchs in enumerate(self._torchs(at)):
-            yield self.indices[k], partial(self._compute, torchs, [k], {}, space)
+            yield self.indices[k], partial(self._compute, torchs, [k], over, space)
 
     def _compute(
         self, torchs: TorchRegion, which: list[int], over: Mapping[Any, Any], space: Workspace
@@ -270,6 +288,14 @@ class Cohort:
             return next(self.told[key] for key in at if key in self.told)
         return node.attr("value")
 
+    def _shared(self, k: int, node: Node) -> Any:
+        """What member `k` decides for its group: a number, or a tensor where reading it would wait."""
+        place = self.plan.values.get(node.index)
+        if place is None or not self.program.backend.waits:
+            return self._number(k, node)
+        kept = torch.float64 if node.is_host else node.dtype
+        return self.values[k, place].to(kept, copy=True)
+
     def store(self, shared: dict[tuple[int, str], tuple[int, Any]]) -> None:
         """What is left to do after the phases: copies back, new states, numbers."""
         for held, t, slot in self.copies:
@@ -287,10 +313,11 @@ class Cohort:
                     member.own[name] = self.rows[at][place]
                 continue
             for k in range(len(self.members)) if kind == "state" else self.firsts:
-                member, value = self.members[k], self._number(k, o.node)
+                member = self.members[k]
                 if kind == "state":
-                    member.own[name] = value
+                    member.own[name] = self._number(k, o.node)
                 else:
+                    value = self._shared(k, o.node)
                     key, at = (member.bound.index, name), self.indices[k]
                     if key not in shared or at < shared[key][0]:
                         shared[key] = (at, value)

@@ -78,7 +78,7 @@ class Fused:
             return
         numbers = self._numbers(compiled, compiled.active.steps(), loss)
         schedule = compiled.schedule([n.which for n in numbers])
-        schedule.run(numbers, every)
+        schedule.run(numbers, every, loss)
         if norms is not None:
             for cohort in schedule.cohorts:
                 norms.update(cohort.norms())

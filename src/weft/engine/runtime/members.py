@@ -206,6 +206,7 @@ def _example(m: Member, hypers: dict[str, Any], loss: Any, norms: bool) -> Examp
         None if grad.dtype is p.dtype else grad.dtype,
         type(p),
         p.requires_grad,
+        resident=fit(p, p, "the parameter").waits,
     )
 
 

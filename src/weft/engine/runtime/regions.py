@@ -18,13 +18,18 @@ from weft.engine.ir.vmap import Batch
 from weft.engine.plan.plan import Plan, Region
 from weft.engine.runtime.members import Member
 
-__all__ = ["BATCH", "Failed", "Given", "TorchRegion", "Workspace"]
+__all__ = ["BATCH", "Failed", "Given", "TorchRegion", "Workspace", "given_name"]
 
 BATCH = 1 << 17  # elements: what a core's cache holds; beyond it separate products are as fast
 # a factor without full rank is decided by how its products were rounded, and a stack rounds otherwise
 DECOMPOSITIONS = ("eig", "svd", "qr", "cholesky", "inv", "solve", "lstsq", "lu_factor")
 LEAST = 1 << 12  # elements of a value that is worth a buffer
 INTO_BUFFERS = frozenset(("add", "sub", "mul", "div", "maximum", "minimum", "sqrt"))
+
+
+def given_name(n: Node) -> str:
+    """What a value that comes from outside is called: `d`, `betas[0]`."""
+    return str(n.attr("name", n.op)) + "".join(f"[{i}]" for i in n.attr("index", ()))
 
 
 def _decomposes(n: Node) -> bool:
@@ -84,7 +89,7 @@ class TorchRegion:
         self.outputs = [[o for o in plan.graph.outputs if o.node is n] for n in region.gives]
         read = {a.index for n in region.nodes for a in n.args}
         self.places = [plan.rows[i] for i in sorted(read) if i in plan.rows]
-        self.combined = [n.attr("name") for n in region.nodes if n.op == "over"]
+        self.combined = [given_name(n) for n in region.nodes if n.is_given]
         self.draws = region.draws
         largest = max((n.numel for n in region.nodes), default=1)
         alone = self.draws or any(map(_decomposes, region.nodes))
@@ -181,9 +186,9 @@ class _Recipe:
             args = [values[i] for i in places]
             if n.op == "load":
                 value: Any = _load(n, members)
-            elif n.op == "over":
-                value = over(n.attr("name"))
-                value = value.item() if n.is_host else value.to(n.dtype)
+            elif n.is_given:
+                value = over(given_name(n))
+                value = value.to(n.dtype)
             elif n.is_host:
                 value = evaluate(n.op, args)
             elif _takes_buffer(n) and _fills_buffer(n, args):
@@ -196,7 +201,7 @@ class _Recipe:
                     raise  # of nobody's making
                 except Exception as e:
                     raise Failed(n.source) from e
-            others = n.op in ("over", "external") or (n.op == "load" and len(members) == 1)
+            others = n.is_given or n.op == "external" or (n.op == "load" and len(members) == 1)
             if others and not n.is_host:
                 lent.add(value.untyped_storage().data_ptr())
             values[n.index] = value

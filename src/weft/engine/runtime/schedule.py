@@ -78,7 +78,7 @@ class Schedule:
         launches = [w.launch for w in self.cohorts]
         return backends.pop().whole_step(launches, self.active.counts.address)
 
-    def run(self, numbers: list[Scalars], groups: list[BoundGroup]) -> None:
+    def run(self, numbers: list[Scalars], groups: list[BoundGroup], loss: Any) -> None:
         """One step; `groups` get the shared values that it decides."""
         for w in self.cohorts:
             w.take_numbers(numbers)
@@ -89,7 +89,7 @@ class Schedule:
         with Uninterrupted():
             shared: dict[tuple[int, str], tuple[int, Any]] = {}
             try:
-                self._run_in_turns()
+                self._run_in_turns(loss)
                 for w in self.cohorts:
                     w.store(shared)
             finally:
@@ -99,7 +99,7 @@ class Schedule:
             count(self.counting, self.active.state)
             self._tell_autograd()
             for (index, name), (_, value) in shared.items():
-                groups[index].group[name] = value
+                _put(groups[index].group, name, value)
 
     def launch(self) -> None:
         """All of a step that is nothing but launches."""
@@ -122,21 +122,21 @@ class Schedule:
                 ]
             )
 
-    def _run_in_turns(self) -> None:
+    def _run_in_turns(self, loss: Any) -> None:
+        over = {w: w.take_resident(loss) for w in self.cohorts}
         for w in self.cohorts:
             w.prepare()
-        draws = [draw for w, region in self.drawing for draw in w.draws_of(region)]
+        draws = [draw for w, region in self.drawing for draw in w.draws_of(region, over[w])]
         for _, draw in sorted(draws, key=lambda d: d[0]):
             draw()
         for w in self.cohorts:
             for region in w.plan.regions:
                 if region.before == 0 and (w, region) not in self.drawing:
-                    w.run_region(region, {})
+                    w.run_region(region, over[w])
         for w in self.cohorts:  # here, as several values may wait at the end of the first phase
             w.passed, w.ran = set(), set()
             w.launch.run_scalars(0)
         at = dict.fromkeys(self.cohorts, 0)
-        over: dict[Cohort, dict[tuple[int, str], torch.Tensor]] = {w: {} for w in self.cohorts}
         while True:
             waiting = [w for w in self.cohorts if not _last_stretch(w, at[w])]
             for w in waiting:
@@ -158,10 +158,22 @@ class Schedule:
             _advance(w, at[w])
 
 
+def _put(group: dict[str, Any], name: str, value: Any) -> None:
+    """A shared value into its group; a tensor keeps its memory, so that a step is like the last."""
+    held = group.get(name)
+    alike = isinstance(held, torch.Tensor) and isinstance(value, torch.Tensor)
+    if alike and (held.dtype, held.device, held.shape) == (value.dtype, value.device, ()):
+        held.copy_(value)
+    else:
+        group[name] = value
+
+
 def _simple(w: Cohort) -> bool:
     """Whether a cohort's kernel is all there is of it."""
     plan = w.plan
-    made = w.fresh or w.staged or w.variant.numbers or any(v.objects for v in w.variants)
+    made = (
+        w.resident or w.fresh or w.staged or w.variant.numbers or any(v.objects for v in w.variants)
+    )
     return not (made or plan.regions or plan.barriers or plan.copies)
 
 

@@ -51,7 +51,10 @@ def _generators(member: Member, variant: Variant) -> list[torch.Generator]:
     """Whatever random numbers the chain may draw from."""
     known = [c.value for c in variant.traced.captures]
     known += [*member.bound.group.values(), *member.own.values()]
-    return [torch.default_generator, *(g for g in known if isinstance(g, torch.Generator))]
+    own = [torch.default_generator]
+    if member.p.is_cuda:
+        own.append(torch.cuda.default_generators[member.p.device.index])
+    return own + [g for g in known if isinstance(g, torch.Generator)]
 
 
 def _compare(
@@ -116,7 +119,7 @@ def _held_to(a: Member, b: Member, variant: Variant, step: int, loss: Any) -> st
     numbers = [scalar_group.numbers(active, step, loss) for scalar_group in scalar_groups]
     if numbers[0].which != which:
         return None  # the guards of another variant hold too; it is checked when it is taken
-    Schedule(active, scalar_groups, [which]).run(numbers, [b.bound])
+    Schedule(active, scalar_groups, [which]).run(numbers, [b.bound], loss)
     return _difference(a, b, before, _tolerance(variant, before.dtype))
 
 
@@ -141,7 +144,7 @@ def _clone(member: Member, hypers: dict[str, Any], filled: bool, step: int) -> M
     p.grad = _copy(member.p.grad)
     scale = float(p.grad.abs().mean()) if p.numel() else 1.0
     size = scale if 0 < scale < 1e4 else 1.0
-    random = torch.randn(p.shape, generator=noise, dtype=torch.float64)
+    random = torch.randn(p.shape, generator=noise, dtype=torch.float64, device="cpu")
     if "grad" in member.staged and 0 in p.grad.stride():
         p.grad = torch.empty_strided(p.shape, member.strides, dtype=p.grad.dtype, device=p.device)
     p.grad.copy_(random * size)
@@ -152,6 +155,9 @@ def _clone(member: Member, hypers: dict[str, Any], filled: bool, step: int) -> M
     if member.bound.binding.keeps_step:
         own["step"] = torch.full_like(own["step"], step - 1)
     group = {**hypers, "params": [p]}
+    for name in member.bound.binding.shared:  # a tensor of them is written in place
+        if isinstance(group.get(name), torch.Tensor):
+            group[name] = group[name].clone()
     bound = BoundGroup(0, group, member.bound.binding, set(member.bound.given))
     clone = Member(p, bound, own, member.strides, member.staged)
     clone.variant_set = member.variant_set
@@ -203,11 +209,20 @@ def _difference(a: Member, b: Member, before: torch.Tensor, least: float) -> str
     if a.own.keys() != b.own.keys():
         return f"the states are {sorted(b.own)}, and eagerly {sorted(a.own)}"
     pairs += [(f"state {k!r}", a.own[k], b.own[k]) for k in a.own]
-    pairs += [(f"hyper {k!r}", a.bound.group[k], b.bound.group[k]) for k in a.bound.binding.shared]
+    decided = ([m.bound.group[k] for m in (a, b)] for k in a.bound.binding.shared)
+    pairs += [
+        (f"hyper {k!r}", *map(_number, both))
+        for k, both in zip(a.bound.binding.shared, decided, strict=True)
+    ]
     for name, x, y in pairs:
         if not _agree(x, y, least):
             return f"{name} differs from eager by {_distance(x, y)}"
     return None
+
+
+def _number(value: Any) -> Any:
+    """A shared value that a device keeps, read."""
+    return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
 
 
 def _agree(x: Any, y: Any, least: float) -> bool:

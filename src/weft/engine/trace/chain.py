@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from weft.contract.bind import Binding, Call
-from weft.contract.hyperparameters import as_read
+from weft.contract.hyperparameters import as_read, is_one
 from weft.contract.slips import check_result, check_shape
 from weft.engine.ir.graph import Node
 from weft.engine.ir.traced import Example, TensorSpec, Traced, Untraceable, is_numpys, static
@@ -231,7 +231,18 @@ class ChainTrace:
         return self.hypers[name]
 
     def _given(self, op: str, name: str, given: Any) -> Any:
-        """A hyper, by the rules of `as_read`."""
+        """A hyper, by the rules of `as_read`; what is a tensor may stay where it is."""
+        if self._stays(op, given):
+            number = self._resident(op, given, name=name)
+            if op == "shared" or not given.is_floating_point():
+                return number
+            return self._zero_dim(number.node, name)
+        if isinstance(given, tuple | list) and any(self._stays(op, v) for v in given):
+            return type(given)(
+                self._resident(op, v, name=name, index=(i,)) if self._stays(op, v)
+                else self._symbolic(op, name, as_read(v), (i,))
+                for i, v in enumerate(given)
+            )  # fmt: skip
         value = as_read(given)
         symbol = self._symbolic(op, name, value, ())
         if isinstance(given, torch.Tensor) and type(value) is bool:
@@ -242,6 +253,22 @@ class ChainTrace:
             node = self.t.full(symbol.node, (), self.p.dtype)
             return TensorProxy.make(self.t, Storage(node, f"the hyper {name!r}"), (), True)
         return symbol
+
+    def _stays(self, op: str, value: Any) -> bool:
+        """Whether a number is a tensor that a step does not read."""
+        if not is_one(value) or (op == "hyper" and value.dtype is torch.bool):
+            return False
+        return op == "shared" or (self.example.resident and value.device == self.example.device)
+
+    def _resident(self, op: str, value: torch.Tensor, **attrs: Any) -> Scalar:
+        """A number that stays where it is, in double."""
+        wide = torch.float64 if value.is_floating_point() else value.dtype
+        return Scalar(self.t, self.t.graph.add(op, shape=(), dtype=wide, **attrs))
+
+    def _zero_dim(self, node: Node, name: str) -> Any:
+        """A hyper that is a tensor, in what is computed in."""
+        node = self.t.cast(node, self.p.dtype)
+        return TensorProxy.make(self.t, Storage(node, f"the hyper {name!r}"), (), True)
 
     def _symbolic(self, op: str, name: str, value: Any, index: tuple[int, ...]) -> Any:
         """A number from outside as a leaf; tuples element by element; the rest as it is."""
@@ -268,8 +295,11 @@ class ChainTrace:
         if isinstance(loss, torch.Tensor):
             if loss.numel() != 1:
                 raise Untraceable(f"the loss is a tensor of {tuple(loss.shape)}")
-            leaf = t.leaf("loss", loss.item())
-            node = t.full(leaf, tuple(loss.shape), computed_in(loss.dtype))
+            shape, dtype = tuple(loss.shape), computed_in(loss.dtype)
+            if self._stays("loss", loss):
+                node = t.reshape(t.cast(self._resident("loss", loss).node, dtype), shape)
+            else:
+                node = t.full(t.leaf("loss", loss.item()), shape, dtype)
             return TensorProxy.make(t, Storage(node, "the loss"), (), True)
         return Scalar(t, t.leaf("loss", _plain(loss)))
 

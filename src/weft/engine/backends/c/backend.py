@@ -16,7 +16,7 @@ __all__ = ["C"]
 class C:
     """Kernels in C, built by the machine's compiler, run on torch's threads."""
 
-    device = "cpu"
+    device, waits = "cpu", False
 
     def require(self) -> None:
         """See that there is a compiler."""

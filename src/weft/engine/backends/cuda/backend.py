@@ -17,6 +17,8 @@ __all__ = ["Cuda"]
 class Cuda:
     """Kernels in CUDA C for one device."""
 
+    waits = True
+
     def __init__(self, memory: torch.device, device: Device):
         self.device, self._device = memory.type, device
         self._kernels: dict[str, Kernel] = {}

@@ -48,6 +48,8 @@ def _expression(n: Node, depth: int) -> str:
 
 def scalar_words(n: Node) -> str:
     """What a scalar of a tensor is, where it is read."""
+    if n.is_given and n.op != "over":
+        return _expression(n, 0)
     if n.op == "over":
         return f"{n.attr('name')} over all parameters"
     return f"{n.op} of {n.source}" if n.source else n.op

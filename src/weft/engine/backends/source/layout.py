@@ -207,7 +207,7 @@ def _turns(plan: Plan, live: Sequence[Node], at: int) -> list[list[Node]]:
     last: dict[int, int] = {}  # length -> its last loop
     for n in live:
         kind = plan.kind(n)
-        if kind not in (SCALAR, VECTOR) or plan.ready_in[n.index] != at or n.op == "over":
+        if kind not in (SCALAR, VECTOR) or plan.ready_in[n.index] != at or n.is_given:
             continue
         if n.op == "load" and kind == VECTOR:
             continue

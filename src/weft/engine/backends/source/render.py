@@ -194,7 +194,7 @@ class Stage(Scope):
         return [*self.opening(), *self.sizes(), *self.head, *body, "}", ""]
 
     def _local(self, n: Node, a: Node) -> str | None:
-        known = self.plan.ready_in[a.index] == self.at and a.op != "over"
+        known = self.plan.ready_in[a.index] == self.at and not a.is_given
         return f"k{a.index}" if self.plan.kind(a) == SCALAR and known else None
 
     def _text(self, n: Node) -> str:
