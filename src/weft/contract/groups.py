@@ -20,6 +20,7 @@ from weft.contract.hyperparameters import (
 from weft.errors import ChainError, StepError, slip_of
 
 __all__ = [
+    "TORCHS_FLAGS",
     "BoundGroup",
     "Group",
     "Hypers",
@@ -29,6 +30,9 @@ __all__ = [
     "check_rank",
     "describe",
 ]
+
+
+TORCHS_FLAGS = ("differentiable", "capturable")  # keys of a group that no chain reads
 
 
 class Group(dict):
@@ -94,6 +98,11 @@ class BoundGroup:
     def differentiable(self) -> bool:
         """Whether its steps run under autograd."""
         return bool(self.group.get("differentiable"))
+
+    @property
+    def capturable(self) -> bool:
+        """Whether its steps can be captured in a CUDA graph."""
+        return bool(self.group.get("capturable"))
 
     def is_set(self, name: str) -> bool:
         """Whether a hyper was set rather than defaulted, so that it beats state of that name."""

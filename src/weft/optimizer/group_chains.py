@@ -12,6 +12,7 @@ from weft.contract.bind import ORIGINAL_NAMES, Binding, bind
 from weft.contract.declare import as_dtype
 from weft.contract.groups import (
     NOT_HYPERS,
+    TORCHS_FLAGS,
     BoundGroup,
     Group,
     check_complex,
@@ -112,7 +113,7 @@ class Chained(torch.optim.Optimizer):
     def _lend(self, group: dict[str, Any], own_chain: bool) -> None:
         """Have the defaults name a group's hypers: schedulers look for lr, betas and momentum there."""
         for name in group:
-            if name not in (*NOT_HYPERS, "differentiable", *self.defaults):
+            if name not in (*NOT_HYPERS, *TORCHS_FLAGS, *self.defaults):
                 self.defaults[name] = group[name]
                 if own_chain:
                     self._lent.add(name)
@@ -126,7 +127,7 @@ class Chained(torch.optim.Optimizer):
 
     def _add(self, group: dict[str, Any], bound: BoundGroup) -> None:
         """torch's own check and registration, undone where the chain does not fit a parameter."""
-        ours = {"lr", "differentiable", *group}
+        ours = {"lr", *TORCHS_FLAGS, *group}
         ours |= {name for w in self._wrappers for name in w.group_defaults()}
         self._check_differentiable(bound, self._wrappers)
         if self.refuses_twice:
@@ -219,7 +220,7 @@ class Chained(torch.optim.Optimizer):
         for b in self._bound:
             known |= {*b.binding.hyper_names, *b.binding.shared}
         for name in hypers:
-            if name in (*ORIGINAL_NAMES, "differentiable") or name in self._accepted():
+            if name in (*ORIGINAL_NAMES, *TORCHS_FLAGS) or name in self._accepted():
                 continue
             if not any(b.binding.knows_hyper(name) for b in self._bound):
                 raise ChainError(

@@ -52,6 +52,9 @@ class Optimizer(Original, Watched, Chained):
             steps: to hypers that are tensors, to grads, to earlier parameters. The parameters are
             then clones, not leaves; a group may set its own. A wrapper is refused, and so is a
             callback that leaves autograd.
+        capturable: steps can be captured in a CUDA graph: the count of steps is kept on the GPU, and
+            so is an lr that is a tensor there. Changes of hypers that are Python's numbers are not
+            seen by a graph. On a CPU it changes nothing.
         state_dtype: what states are kept in that declare no dtype of their own, such as
             `torch.float32` beside bfloat16 parameters; the parameter's where it is None. A group
             may have its own.
@@ -84,6 +87,7 @@ class Optimizer(Original, Watched, Chained):
         engine: str = "auto",
         on_nonfinite: str = "keep",
         differentiable: bool = False,
+        capturable: bool = False,
         state_dtype: torch.dtype | str | None = None,
         **hypers: Any,
     ):
@@ -96,8 +100,9 @@ class Optimizer(Original, Watched, Chained):
         given = dict(getattr(cbs, "defaults", {}))
         chosen = given.pop("state_dtype", None)
         self._state_dtype = as_dtype(chosen if state_dtype is None else state_dtype)
-        if differentiable or "differentiable" in self._accepted():
-            hypers["differentiable"] = differentiable
+        for name, flag in (("differentiable", differentiable), ("capturable", capturable)):
+            if flag or name in self._accepted():
+                hypers[name] = flag
         self._explicit = {k: number(v) for k, v in hypers.items()}
         self.frozen_idx = 0
         defaults = {**given, **self._explicit}

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm, OfTheOptimizer
+from weft.optimizers.base import Algorithm, BesideTorchs, OfTheOptimizer
 
 __all__ = ["Adadelta", "Adagrad"]
 
@@ -93,7 +93,8 @@ class Adadelta(Algorithm):
         eps: inside both roots.
         weight_decay: L2 penalty, added to the gradient.
         maximize: ascend.
-        foreach, capturable: torch's, accepted and ignored.
+        foreach: torch's, accepted and ignored.
+        capturable: see `weft.Optimizer`.
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
@@ -126,7 +127,7 @@ class Adadelta(Algorithm):
         capturable: bool = False,
         maximize: bool = False,
         differentiable: bool = False,
-        **optimizer: Unpack[OfTheOptimizer],
+        **optimizer: Unpack[BesideTorchs],
     ):
         super().__init__(params, locals())
 

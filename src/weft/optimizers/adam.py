@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Unpack
 from weft import callbacks as cb
 from weft.callback import rename
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm, OfTheOptimizer
+from weft.optimizers.base import Algorithm, BesideTorchs, OfTheOptimizer
 from weft.wrappers import Lookahead
 
 __all__ = ["Adam", "AdamW", "QHAdam", "RAdam", "Ranger"]
@@ -29,7 +29,8 @@ class Adam(Algorithm):
         amsgrad: divide by the largest v so far.
         maximize: ascend.
         decoupled_weight_decay: AdamW's decay instead of the penalty.
-        foreach, capturable, fused: torch's, accepted and ignored.
+        foreach, fused: torch's, accepted and ignored.
+        capturable: see `weft.Optimizer`.
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
@@ -66,7 +67,7 @@ class Adam(Algorithm):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
-        **optimizer: Unpack[OfTheOptimizer],
+        **optimizer: Unpack[BesideTorchs],
     ):
         super().__init__(params, locals())
 
@@ -123,7 +124,7 @@ class AdamW(Adam):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        **optimizer: Unpack[OfTheOptimizer],
+        **optimizer: Unpack[BesideTorchs],
     ):
         Algorithm.__init__(self, params, locals())
 
@@ -173,7 +174,7 @@ class RAdam(Algorithm):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
-        **optimizer: Unpack[OfTheOptimizer],
+        **optimizer: Unpack[BesideTorchs],
     ):
         super().__init__(params, locals())
 

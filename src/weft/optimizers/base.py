@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict, get_type_hints
 
 import torch
 
@@ -19,17 +19,23 @@ __all__ = ["Algorithm", "algorithms"]
 _REGISTRY: dict[str, type["Algorithm"]] = {}
 
 
-class OfTheOptimizer(TypedDict, total=False):
-    """Keywords that every optimizer takes and that are no hypers; see `weft.Optimizer`."""
+class BesideTorchs(TypedDict, total=False):
+    """Keywords that every optimizer takes and that none of torch's has; see `weft.Optimizer`."""
 
     engine: str
     on_nonfinite: str
     state_dtype: torch.dtype | None
 
 
+class OfTheOptimizer(BesideTorchs, total=False):
+    """Keywords that every optimizer takes and that are no hypers; see `weft.Optimizer`."""
+
+    capturable: bool
+
+
 OF_THE_OPTIMIZER = {  # as a signature shows them
     name: inspect.signature(Optimizer).parameters[name].replace(annotation=kind)
-    for name, kind in OfTheOptimizer.__annotations__.items()
+    for name, kind in get_type_hints(OfTheOptimizer).items()
 }
 
 
@@ -116,11 +122,9 @@ class Algorithm(Optimizer):
 
     @classmethod
     def _read_defaults(cls) -> dict[str, Any]:
-        own = {
-            n: p.default
-            for n, p in inspect.signature(cls.__init__).parameters.items()
-            if p.default is not p.empty and n not in OF_THE_OPTIMIZER
-        }
+        named = inspect.signature(cls.__init__).parameters
+        beside = OF_THE_OPTIMIZER.keys() - set(cls.__init__.__code__.co_varnames)
+        own = {n: p.default for n, p in named.items() if p.default is not p.empty and n not in beside}
         base = cls.__bases__[0]
         users = not cls.__module__.startswith("weft.") and issubclass(base, Algorithm)
         return {**base._signature(), **own} if users and base is not Algorithm else own
@@ -180,7 +184,7 @@ def _show_in_full(constructor: Any) -> None:
     signature = inspect.signature(constructor)
     *parameters, last = signature.parameters.values()
     if last.kind is last.VAR_KEYWORD and last.name == "optimizer":
-        parameters += OF_THE_OPTIMIZER.values()
+        parameters += [p for n, p in OF_THE_OPTIMIZER.items() if n not in signature.parameters]
         constructor.__signature__ = signature.replace(parameters=parameters)
 
 

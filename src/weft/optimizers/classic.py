@@ -4,7 +4,7 @@ from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm, OfTheOptimizer
+from weft.optimizers.base import Algorithm, BesideTorchs
 
 __all__ = ["ASGD", "Rprop"]
 
@@ -22,7 +22,8 @@ class Rprop(Algorithm):
         etas: eta- and eta+.
         step_sizes: the smallest and the largest s.
         maximize: ascend.
-        foreach, capturable: torch's, accepted and ignored.
+        foreach: torch's, accepted and ignored.
+        capturable: see `weft.Optimizer`.
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
@@ -54,7 +55,7 @@ class Rprop(Algorithm):
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
-        **optimizer: Unpack[OfTheOptimizer],
+        **optimizer: Unpack[BesideTorchs],
     ):
         super().__init__(params, locals())
 
@@ -78,7 +79,8 @@ class ASGD(Algorithm):
         t0: the step at which averaging starts.
         weight_decay: L2 penalty, added to the gradient.
         maximize: ascend.
-        foreach, capturable: torch's, accepted and ignored.
+        foreach: torch's, accepted and ignored.
+        capturable: see `weft.Optimizer`.
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
@@ -113,7 +115,7 @@ class ASGD(Algorithm):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
-        **optimizer: Unpack[OfTheOptimizer],
+        **optimizer: Unpack[BesideTorchs],
     ):
         super().__init__(params, locals())
 

@@ -4,7 +4,7 @@ from typing import Any, Unpack
 
 from weft import callbacks as cb
 from weft.chain import Chain
-from weft.optimizers.base import Algorithm, OfTheOptimizer
+from weft.optimizers.base import Algorithm, BesideTorchs, OfTheOptimizer
 
 __all__ = ["Adamax", "NAdam", "NAdamW"]
 
@@ -23,7 +23,8 @@ class Adamax(Algorithm):
         eps: added to |g|, inside the maximum.
         weight_decay: L2 penalty, added to the gradient.
         maximize: ascend.
-        foreach, capturable: torch's, accepted and ignored.
+        foreach: torch's, accepted and ignored.
+        capturable: see `weft.Optimizer`.
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
@@ -56,7 +57,7 @@ class Adamax(Algorithm):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
-        **optimizer: Unpack[OfTheOptimizer],
+        **optimizer: Unpack[BesideTorchs],
     ):
         super().__init__(params, locals())
 
@@ -89,7 +90,8 @@ class NAdam(Algorithm):
         momentum_decay: how fast mu reaches beta1.
         decoupled_weight_decay: AdamW's decay instead of the penalty.
         maximize: ascend.
-        foreach, capturable: torch's, accepted and ignored.
+        foreach: torch's, accepted and ignored.
+        capturable: see `weft.Optimizer`.
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
@@ -124,7 +126,7 @@ class NAdam(Algorithm):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
-        **optimizer: Unpack[OfTheOptimizer],
+        **optimizer: Unpack[BesideTorchs],
     ):
         super().__init__(params, locals())
 

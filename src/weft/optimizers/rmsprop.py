@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from weft import callbacks as cb
 from weft.chain import Chain
 from weft.contract.hyperparameters import unused
-from weft.optimizers.base import Algorithm, OfTheOptimizer
+from weft.optimizers.base import Algorithm, BesideTorchs
 
 __all__ = ["RMSprop"]
 
@@ -26,7 +26,8 @@ class RMSprop(Algorithm):
         momentum: of the divided gradient; 0 leaves the buffer out.
         centered: divide by the standard deviation instead.
         maximize: ascend.
-        capturable, foreach: torch's, accepted and ignored.
+        foreach: torch's, accepted and ignored.
+        capturable: see `weft.Optimizer`.
         differentiable: step under autograd; see `weft.Optimizer`.
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
@@ -58,7 +59,7 @@ class RMSprop(Algorithm):
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
-        **optimizer: Unpack[OfTheOptimizer],
+        **optimizer: Unpack[BesideTorchs],
     ):
         super().__init__(params, locals())
 

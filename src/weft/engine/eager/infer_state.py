@@ -19,6 +19,12 @@ from weft.engine.storage import computed_in
 __all__ = ["init_state", "states_made"]
 
 
+def new_count(bound: BoundGroup, p: torch.Tensor, steps: float = 0.0) -> torch.Tensor:
+    """A count of steps: on the host, or beside a parameter whose steps are captured."""
+    device = p.device if bound.capturable else "cpu"
+    return torch.full((), steps, dtype=scalar_dtype(), device=device)
+
+
 def init_state(
     groups: list[BoundGroup], state: MutableMapping[torch.Tensor, dict[str, Any]]
 ) -> None:
@@ -34,7 +40,7 @@ def init_state(
                 continue
             own = state[p]
             if counted and "step" not in own:
-                own["step"] = torch.zeros((), dtype=scalar_dtype(), device="cpu")
+                own["step"] = new_count(bound, p)
             for name, declared in states.items():
                 if name not in own:
                     with torch.set_grad_enabled(bound.differentiable):

@@ -94,6 +94,7 @@ class Example:
         requires_grad: what `p.requires_grad` says.
         floats: torch's default dtype.
         resident: hypers and losses that are tensors stay where they are: reading them would wait.
+        counted: the count of steps is the host's; else it is on the device, and a step advances it.
     """
 
     shape: tuple[int, ...]
@@ -111,12 +112,13 @@ class Example:
     requires_grad: bool = True
     floats: torch.dtype = field(default_factory=torch.get_default_dtype)
     resident: bool = False
+    counted: bool = True
 
     def key(self) -> tuple[Any, ...]:
         """What the graph depends on besides the guards: compare with `==`, or hash it."""
         return (
             tuple(self.shape), self.dtype, self.grad_dtype, self.device.type, self.contiguous, self.norms,
-            self.kind, self.requires_grad, self.floats,
+            self.kind, self.requires_grad, self.floats, self.resident, self.counted,
             static(self.loss),
             frozenset((k, static(v)) for k, v in self.state.items()),  # a stray key may be no string
             frozenset((k, static(as_read(v, self.dtype)), k in self.given) for k, v in self.hypers.items()),

@@ -45,7 +45,7 @@ class ActiveSet:
         self.owns = [s.own for s in members]
         self.state = state
         self.sizes = [p.numel() for p in self.params]
-        self.counted = [i for i, s in enumerate(members) if s.bound.binding.keeps_step]
+        self.counted = [i for i, s in enumerate(members) if s.counted]
         self.counts = Counts([self.owns[i] for i in self.counted])
         self.p_at = list(map(data_ptr, self.params))
         self.columns: dict[str, list[torch.Tensor]] = {}
@@ -71,9 +71,7 @@ class ActiveSet:
         names: dict[str, list[int]] = {}
         for i, own in enumerate(self.owns):
             for k, v in own.items():
-                if isinstance(v, torch.Tensor) and not (
-                    k == "step" and self.members[i].bound.binding.keeps_step
-                ):
+                if isinstance(v, torch.Tensor) and not (k == "step" and self.members[i].counted):
                     names.setdefault(k, []).append(i)
         for name, at in names.items():
             # kept: an address stays theirs as long as they live

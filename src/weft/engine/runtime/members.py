@@ -7,6 +7,7 @@ import torch
 from weft.contract.groups import NOT_HYPERS, BoundGroup
 from weft.engine.backends import for_device
 from weft.engine.backends.base import Backend
+from weft.engine.eager.infer_state import new_count
 from weft.engine.empty import is_empty
 from weft.engine.fallback import Unsupported
 from weft.engine.host.guards import PLAIN
@@ -25,9 +26,10 @@ class Member:
         strides: the layout that kernels see; slots that have another are staged through a copy.
         staged: names of slots that are.
         variant_set: of its chain, for parameters like it.
+        counted: the host counts its steps.
     """
 
-    __slots__ = ("bound", "own", "p", "staged", "strides", "variant_set")
+    __slots__ = ("bound", "counted", "own", "p", "staged", "strides", "variant_set")
 
     variant_set: VariantSet
 
@@ -35,6 +37,7 @@ class Member:
                  strides: tuple[int, ...], staged: frozenset[str]):  # fmt: skip
         self.p, self.bound, self.own = p, bound, own
         self.strides, self.staged = strides, staged
+        self.counted = bound.binding.keeps_step and not (bound.capturable and _waits(p))
 
     @property
     def plain(self) -> bool:
@@ -160,7 +163,9 @@ def _member(p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], name: str) 
         if not alike(t.stride(), strides, shape):
             staged.add(slot)
     for k, v in own.items():
-        if isinstance(v, torch.Tensor) and not (k == "step" and bound.binding.keeps_step):
+        if k == "step" and bound.binding.keeps_step:
+            _take_count(p, bound, own)
+        elif isinstance(v, torch.Tensor):
             fit(v, p, f"state {k!r} of {name}")
             wanted = strides if v.shape == p.shape else contiguous(tuple(v.shape))
             if not alike(v.stride(), wanted, tuple(v.shape)):
@@ -170,6 +175,19 @@ def _member(p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], name: str) 
             what = name if k == "p" else f"state {k!r} of {name}"
             raise Unsupported(f"{what} overlaps itself in memory")
     return Member(p, bound, own, strides, frozenset(staged))
+
+
+def _waits(p: torch.Tensor) -> bool:
+    """Whether reading from the parameter's device waits for it."""
+    backend = for_device(p.device)
+    return backend is not None and backend.waits
+
+
+def _take_count(p: torch.Tensor, bound: BoundGroup, own: dict[str, Any]) -> None:
+    """A count of steps that a kernel is to advance, on the parameter's device."""
+    held = own["step"]
+    if bound.capturable and not (isinstance(held, torch.Tensor) and held.device == p.device):
+        own["step"] = new_count(bound, p, float(held))
 
 
 def _signature(m: Member) -> tuple[Any, ...]:
@@ -198,7 +216,7 @@ def _example(m: Member, hypers: dict[str, Any], loss: Any, norms: bool) -> Examp
         specs,
         hypers,
         frozenset(k for k in m.own if k in hypers and bound.is_set(k)),
-        int(m.own["step"]) + 1 if bound.binding.keeps_step else 1,
+        int(m.own["step"]) + 1 if m.counted else 1,
         loss,
         p.device,
         m.plain,
@@ -206,7 +224,8 @@ def _example(m: Member, hypers: dict[str, Any], loss: Any, norms: bool) -> Examp
         None if grad.dtype is p.dtype else grad.dtype,
         type(p),
         p.requires_grad,
-        resident=fit(p, p, "the parameter").waits,
+        resident=_waits(p),
+        counted=m.counted or not bound.binding.keeps_step,
     )
 
 

@@ -54,9 +54,7 @@ class Schedule:
         self.writes_grads = any("grad" in w.writes for w in self.cohorts)
         self.drawing = self._drawing()
         self.counting = [  # their chains keep the count of steps themselves
-            (s.bound, s.p)
-            for s in active.members
-            if isinstance(s, EmptyMember) and not s.bound.binding.keeps_step
+            (s.bound, s.p) for s in active.members if isinstance(s, EmptyMember) and not s.counted
         ]
         simple = all(map(_simple, self.cohorts)) and not self.counting
         self.steps = self._steps() if simple else None

@@ -78,6 +78,9 @@ class ChainTrace:
                 s = call.spec
                 reason = f"on the tracer's stand-ins it raised {type(e).__name__}: {str(e).strip()}"
                 raise Untraceable(reason, call.name, s.file, s.line) from e
+        if self.counts:
+            self.own["step"] = TensorProxy.make(self.t, Storage(self._count()), (), True)
+            self.out.dirty.add("step")
         return self._finish()
 
     def _one(self, call: Call) -> None:
@@ -171,6 +174,8 @@ class ChainTrace:
         if name == "loss":
             return MISSING if self.example.loss is None else self._loss()
         if name == "step" and self.binding.keeps_step:
+            if self.counts:
+                return Scalar(self.t, self.t.cast(self._count(), torch.float64))
             return Scalar(self.t, self.t.leaf("step", self.example.step))
         if name in self.values:
             if name in self.binding.shared:
@@ -183,6 +188,16 @@ class ChainTrace:
         if held:
             return self._state(name)
         return call.local.get(name, MISSING)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the step advances a count on the device."""
+        return self.binding.keeps_step and not self.example.counted
+
+    def _count(self) -> Node:
+        """The step that this is, from how many there have been."""
+        spec = self.example.state["step"]
+        return self.t.pointwise("add", self.t.graph.load("step", (), computed_in(spec.dtype)), 1)
 
     def _vector(self, name: str, copies: dict[str, TensorProxy]) -> TensorProxy:
         """`update` or `grad`, never the user's own grad."""

@@ -91,7 +91,9 @@ class Results:
         todo, seen = [node], {node.index}
         while todo:
             n = todo.pop()
-            if n.op in ("load", "number", "call"):
+            if n.op == "load" and n.attr("slot") == "step":
+                self.same_step = True
+            elif n.op in ("load", "number", "call"):
                 raise Untraceable(
                     f"the shared value {name!r} is decided from what belongs to one parameter: "
                     "combine it with over_params first"

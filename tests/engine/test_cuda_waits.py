@@ -1,0 +1,186 @@
+"""A step on a GPU waits for nothing: numbers stay on the device. Shown without one, by its backend on the CPU."""
+
+import pytest
+import torch
+from blocks import emulated
+
+import weft
+from weft.engine import backends
+from weft.engine.backends.cuda.launch import CudaLaunch
+from weft.optimizers import algorithms
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+READS = (
+    "item",
+    "tolist",
+    "__float__",
+    "__bool__",
+    "__int__",
+    "__index__",
+    "numpy",
+    "cpu",
+    "nonzero",
+)
+DECOMPOSE = {  # they ask whether what they decompose is finite, and so do torch's decompositions
+    "dion", "distributedshampoo", "polargrad", "psgdkron", "shampoo", "spectraldescent",
+    "spectralsphere", "spel", "swan",
+}  # fmt: skip
+CLOSURES = {"adahessian", "sophia"}  # they differentiate the gradient
+DRAWING = {  # they draw random numbers in some steps only, which a count on the device cannot decide
+    "apollo", "apollomini", "gravity", "psgdkron",
+}  # fmt: skip
+TELLING = ("adamw", "sgd", "lamb", "prodigy", "dog", "adagradnorm", "momo", "radam", "adafactor")
+SHAPES = ((7,), (4, 6), (300, 7))
+
+
+def make(name, **keywords):
+    params = [
+        torch.nn.Parameter(torch.randn(s, generator=torch.Generator().manual_seed(i)))
+        for i, s in enumerate(SHAPES)
+    ]
+    for kept in (params, params[1:]):
+        try:
+            return kept, algorithms()[name](kept, engine="fused", **keywords)
+        except weft.ChainError:  # of matrices alone
+            continue
+    raise AssertionError(name)
+
+
+def step(params, opt, k):
+    for i, p in enumerate(params):
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * k + i))
+    torch.manual_seed(k)
+    opt.step(loss=torch.tensor(1.5 / (k + 1)))
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(backends, "_open", {"cpu": emulated()})
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Whatever reads a tensor's numbers while it is watched."""
+    found, watched = [], []
+    for owner, names in ((torch.Tensor, READS), (CudaLaunch, ("value",))):
+        for name in names:
+
+            def spied(self, *args, real=getattr(owner, name), name=name, **kwargs):
+                if watched:
+                    found.append(name)
+                return real(self, *args, **kwargs)
+
+            monkeypatch.setattr(owner, name, spied)
+    return found, watched
+
+
+def swept(names, without):
+    slow = pytest.mark.slow
+    return [
+        pytest.param(n, marks=() if n in names else slow)
+        for n in sorted(algorithms().keys() - without)
+    ]
+
+
+@pytest.mark.parametrize("name", swept(TELLING, DECOMPOSE | CLOSURES))
+def test_a_step_reads_nothing(name, gpu, reads):
+    params, opt = make(name)
+    found, watched = reads
+    for k in range(12):
+        watched[:] = [True] * (
+            k > 8
+        )  # a variant that a later step takes is compared with eager first
+        step(params, opt, k)
+    watched.clear()
+    assert not found
+
+
+def test_reads_are_seen(gpu, reads):
+    found, watched = reads
+    watched.append(True)
+    assert float(torch.ones(())) == 1.0
+    assert found == ["__float__"]
+
+
+@pytest.mark.parametrize("name", ["prodigy", "dog", "adagradnorm", "momo", "adgd"])
+def test_shared_values_stay_on_the_device(name, gpu, monkeypatch):
+    params, opt = make(name)
+    for k in range(5):
+        step(params, opt, k)
+    group = opt.param_groups[0]
+    kept = {k: v for k, v in group.items() if isinstance(v, torch.Tensor)}
+    assert kept
+    with monkeypatch.context() as c:
+        c.setattr(backends, "_open", {})
+        others, reference = make(name)
+        for k in range(5):
+            step(others, reference, k)
+    for k, v in kept.items():
+        assert float(v) == pytest.approx(reference.param_groups[0][k], rel=1e-6)
+    for p, q in zip(params, others, strict=True):
+        torch.testing.assert_close(p.data, q.data, rtol=1e-6, atol=1e-7)
+
+
+def test_shared_values_move_between_engines_and_files(gpu, monkeypatch):
+    params, opt = make("prodigy")
+    for k in range(3):
+        step(params, opt, k)
+    held = opt.param_groups[0]["d_max"]
+    assert isinstance(held, torch.Tensor)
+    with monkeypatch.context() as c:  # on the CPU again, from what was saved
+        c.setattr(backends, "_open", {})
+        others, other = make("prodigy")
+        other.load_state_dict(opt.state_dict())
+        for p, q in zip(others, params, strict=True):
+            p.data.copy_(q)
+        step(others, other, 3)
+    step(params, opt, 3)
+    assert opt.param_groups[0]["d_max"] is held, "its memory is kept"
+    assert float(other.param_groups[0]["d_max"]) == pytest.approx(float(held), rel=1e-6)
+    opt.engine = "eager"
+    step(params, opt, 4)
+
+
+@pytest.mark.parametrize("name", swept(TELLING, CLOSURES | DRAWING))
+def test_capturable(name, gpu, monkeypatch):
+    """Count and lr on the device, lr another in each step; the CPU's own steps are the reference."""
+
+    def run(lr, **keywords):
+        takes_lr = "lr" in algorithms()[name].keywords()
+        params, opt = make(name, **({"lr": lr} if takes_lr else {}), **keywords)
+        for k in range(8):
+            if isinstance(lr, torch.Tensor):
+                lr.fill_(0.01 * (k + 1))
+            elif takes_lr:
+                opt.param_groups[0]["lr"] = 0.01 * (k + 1)
+            step(params, opt, k)
+        return params, opt
+
+    params, opt = run(torch.tensor(0.01), capturable=True)
+    with monkeypatch.context() as c:
+        c.setattr(backends, "_open", {})
+        expected, _ = run(0.01)
+    for p, q in zip(params, expected, strict=True):
+        torch.testing.assert_close(p.data, q.data, rtol=2e-6, atol=1e-6)
+    if opt._bound[0].binding.keeps_step:
+        assert all(float(opt.state[p]["step"]) == 8 for p in params)
+
+
+def test_capturable_may_be_changed_on_the_way(gpu):
+    params, opt = make("adamw", capturable=True)
+    others, reference = make("adamw")
+    for k in range(6):
+        opt.param_groups[0]["capturable"] = k % 3 != 2
+        step(params, opt, k)
+        step(others, reference, k)
+    for p, q in zip(params, others, strict=True):
+        torch.testing.assert_close(p.data, q.data, rtol=1e-6, atol=1e-7)
+        assert float(opt.state[p]["step"]) == 6
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "prodigy"])
+def test_capturable_is_taken_by_every_optimizer(name):
+    assert algorithms()[name]([torch.nn.Parameter(torch.ones(2))], capturable=True).step() is None
+    chain = weft.chain(weft.callbacks.descend, lr=0.1)
+    assert chain([torch.nn.Parameter(torch.ones(2))], capturable=True).param_groups[0]["capturable"]
