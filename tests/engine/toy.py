@@ -134,6 +134,10 @@ class Toy:
     def require(self):
         """Nothing."""
 
+    def capturing(self):
+        """Never."""
+        return False
+
     def lowers(self, n):
         return n.op in POINTWISE or n.op in REDUCED
 

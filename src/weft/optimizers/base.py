@@ -124,7 +124,9 @@ class Algorithm(Optimizer):
     def _read_defaults(cls) -> dict[str, Any]:
         named = inspect.signature(cls.__init__).parameters
         beside = OF_THE_OPTIMIZER.keys() - set(cls.__init__.__code__.co_varnames)
-        own = {n: p.default for n, p in named.items() if p.default is not p.empty and n not in beside}
+        own = {
+            n: p.default for n, p in named.items() if p.default is not p.empty and n not in beside
+        }
         base = cls.__bases__[0]
         users = not cls.__module__.startswith("weft.") and issubclass(base, Algorithm)
         return {**base._signature(), **own} if users and base is not Algorithm else own

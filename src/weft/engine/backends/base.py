@@ -98,6 +98,10 @@ class Backend(Protocol):
         """
         ...
 
+    def capturing(self) -> bool:
+        """Whether launches are recorded now, to be repeated with the numbers of this step."""
+        ...
+
     def lowers(self, n: Node) -> bool:
         """Whether it has code for a pointwise op or a full reduction."""
         ...

@@ -46,7 +46,7 @@ class Cohort:
     def finish(self) -> None:
         """All members are here: lay out the launch."""
         active, self.variant = self.active, self.variants[0]
-        plan = self.plan = self.variant.plan
+        self.plan = self.variant.plan
         self.members = [active.members[i] for i in self.indices]
         by_group: dict[int, list[int]] = {}
         for k, member in enumerate(self.members):
@@ -67,6 +67,19 @@ class Cohort:
             for which in by_group.values()
         ]
         self.places = torch.tensor(self.indices, device=device)
+        self._point_slots()
+        self.grads_seen: array | None = active.grad_at[:]
+        scalar_groups = dict.fromkeys(scalar_group for scalar_group, _ in self.sources)
+        self.group_order = list(scalar_groups)
+        place = {scalar_group: i for i, scalar_group in enumerate(self.group_order)}
+        self.static_rows = [place[scalar_group] for scalar_group, _ in self.sources]
+        self.row_of: list[int] = self.static_rows
+        self.rows: list[tuple[Any, ...]] = []
+        self.launch.set_rows([], self.static_rows)
+
+    def _point_slots(self) -> None:
+        """What each slot is: the members' memory, a state to be made, or a copy in another layout."""
+        plan, active = self.plan, self.active
         self.grad_slot: int | None = None
         self.resident = [n for n in plan.graph.live() if n.is_given and n.op != "over"]
         self.fresh = [(i, s) for i, s in enumerate(plan.slots) if s.role == Role.NEW]
@@ -87,14 +100,6 @@ class Cohort:
             for slot, s in enumerate(plan.slots)
             if s.name in member.staged and s.role in OF_THE_MEMBER
         ]  # fmt: skip
-        self.grads_seen: array | None = active.grad_at[:]
-        scalar_groups = dict.fromkeys(scalar_group for scalar_group, _ in self.sources)
-        self.group_order = list(scalar_groups)
-        place = {scalar_group: i for i, scalar_group in enumerate(self.group_order)}
-        self.static_rows = [place[scalar_group] for scalar_group, _ in self.sources]
-        self.row_of: list[int] = self.static_rows
-        self.rows: list[tuple[Any, ...]] = []
-        self.launch.set_rows([], self.static_rows)
 
     def _refuse_memory(self) -> None:
         """Refuse grads that cannot be written, and captured tensors that the step writes."""

@@ -56,6 +56,11 @@ class Schedule:
         self.counting = [  # their chains keep the count of steps themselves
             (s.bound, s.p) for s in active.members if isinstance(s, EmptyMember) and not s.counted
         ]
+        self.uncapturable = {  # whose numbers a graph would repeat
+            w.program.backend
+            for w in self.cohorts
+            if w.program.backend.waits and any(s.counted for s in w.members)
+        }
         simple = all(map(_simple, self.cohorts)) and not self.counting
         self.steps = self._steps() if simple else None
 
@@ -78,6 +83,7 @@ class Schedule:
 
     def run(self, numbers: list[Scalars], groups: list[BoundGroup], loss: Any) -> None:
         """One step; `groups` get the shared values that it decides."""
+        self._refuse_capture()
         for w in self.cohorts:
             w.take_numbers(numbers)
             w.point_grads()
@@ -102,8 +108,22 @@ class Schedule:
     def launch(self) -> None:
         """All of a step that is nothing but launches."""
         assert self.steps is not None
+        self._refuse_capture()
         self._tell_autograd()  # before: an interrupt comes before or after the one call
         self.steps.run()
+
+    def _refuse_capture(self) -> None:
+        """A graph repeats the numbers of the step that it recorded.
+
+        Raises:
+            StepError: says how to record one.
+        """
+        if any(backend.capturing() for backend in self.uncapturable):
+            raise StepError(
+                "this step is recorded in a CUDA graph, which would repeat its count of steps: give the "
+                "optimizer capturable=True, and an lr that is a tensor on the GPU where it changes. "
+                "Nothing has been stepped; see docs/limits.md#cuda-graphs"
+            )
 
     def _tell_autograd(self) -> None:
         """Parameters and grads are new versions of themselves."""

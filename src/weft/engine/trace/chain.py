@@ -5,15 +5,15 @@ from typing import Any
 import torch
 
 from weft.contract.bind import Binding, Call
-from weft.contract.hyperparameters import as_read, is_one
 from weft.contract.slips import check_result, check_shape
 from weft.engine.ir.graph import Node
-from weft.engine.ir.traced import Example, TensorSpec, Traced, Untraceable, is_numpys, static
+from weft.engine.ir.traced import Example, TensorSpec, Traced, Untraceable
 from weft.engine.rng import undrawn
 from weft.engine.storage import LOW, computed_in
 from weft.engine.trace.branches import MISSING, explore
 from weft.engine.trace.dispatch import Mode, dispatch
 from weft.engine.trace.factories import item
+from weft.engine.trace.outside import Outside
 from weft.engine.trace.parameter import Owner
 from weft.engine.trace.rebind import Rebinder
 from weft.engine.trace.results import Results
@@ -61,7 +61,7 @@ class ChainTrace:
         self.grad_is_update = False  # a way through a branch left the update to be the grad
         self.own: dict[str, Any] = dict(example.state)  # values as callbacks read them, once read
         self.read: set[str] = set()
-        self.hypers: dict[str, Any] = {}
+        self.outside = Outside(t, binding, example, self.rebinder)
         self.values: dict[str, Any] = {}
         self.out = Results(t, binding, example)
 
@@ -78,8 +78,8 @@ class ChainTrace:
                 s = call.spec
                 reason = f"on the tracer's stand-ins it raised {type(e).__name__}: {str(e).strip()}"
                 raise Untraceable(reason, call.name, s.file, s.line) from e
-        if self.counts:
-            self.own["step"] = TensorProxy.make(self.t, Storage(self._count()), (), True)
+        if self.binding.keeps_step and not self.example.counted:
+            self.own["step"] = TensorProxy.make(self.t, Storage(self.outside.count()), (), True)
             self.out.dirty.add("step")
         return self._finish()
 
@@ -172,11 +172,9 @@ class ChainTrace:
         if name in ("grad", "update"):
             return self._vector(name, copies)
         if name == "loss":
-            return MISSING if self.example.loss is None else self._loss()
+            return MISSING if self.example.loss is None else self.outside.loss()
         if name == "step" and self.binding.keeps_step:
-            if self.counts:
-                return Scalar(self.t, self.t.cast(self._count(), torch.float64))
-            return Scalar(self.t, self.t.leaf("step", self.example.step))
+            return self.outside.step()
         if name in self.values:
             if name in self.binding.shared:
                 self.out.agreed(name, self.values[name].node)
@@ -184,20 +182,10 @@ class ChainTrace:
         held, binding = name in self.own, self.binding
         a_hyper = name in self.example.hypers and name not in binding.state_names
         if a_hyper and (not held or name in binding.shared or name in self.example.given):
-            return self._hyper(name)
+            return self.outside.hyper(name)
         if held:
             return self._state(name)
         return call.local.get(name, MISSING)
-
-    @property
-    def counts(self) -> bool:
-        """Whether the step advances a count on the device."""
-        return self.binding.keeps_step and not self.example.counted
-
-    def _count(self) -> Node:
-        """The step that this is, from how many there have been."""
-        spec = self.example.state["step"]
-        return self.t.pointwise("add", self.t.graph.load("step", (), computed_in(spec.dtype)), 1)
 
     def _vector(self, name: str, copies: dict[str, TensorProxy]) -> TensorProxy:
         """`update` or `grad`, never the user's own grad."""
@@ -239,85 +227,6 @@ class ChainTrace:
 
     # ------------------------------------------------------------ values from outside
 
-    def _hyper(self, name: str) -> Any:
-        if name not in self.hypers:
-            op = "shared" if name in self.binding.shared else "hyper"
-            self.hypers[name] = self._given(op, name, self.example.hypers[name])
-        return self.hypers[name]
-
-    def _given(self, op: str, name: str, given: Any) -> Any:
-        """A hyper, by the rules of `as_read`; what is a tensor may stay where it is."""
-        if self._stays(op, given):
-            number = self._resident(op, given, name=name)
-            if op == "shared" or not given.is_floating_point():
-                return number
-            return self._zero_dim(number.node, name)
-        if isinstance(given, tuple | list) and any(self._stays(op, v) for v in given):
-            return type(given)(
-                self._resident(op, v, name=name, index=(i,)) if self._stays(op, v)
-                else self._symbolic(op, name, as_read(v), (i,))
-                for i, v in enumerate(given)
-            )  # fmt: skip
-        value = as_read(given)
-        symbol = self._symbolic(op, name, value, ())
-        if isinstance(given, torch.Tensor) and type(value) is bool:
-            raise Untraceable(
-                f"the hyper {name!r} is a tensor of a bool, which may change in place"
-            )
-        if isinstance(given, torch.Tensor) and type(value) is float:
-            node = self.t.full(symbol.node, (), self.p.dtype)
-            return TensorProxy.make(self.t, Storage(node, f"the hyper {name!r}"), (), True)
-        return symbol
-
-    def _stays(self, op: str, value: Any) -> bool:
-        """Whether a number is a tensor that a step does not read."""
-        if not is_one(value) or (op == "hyper" and value.dtype is torch.bool):
-            return False
-        return op == "shared" or (self.example.resident and value.device == self.example.device)
-
-    def _resident(self, op: str, value: torch.Tensor, **attrs: Any) -> Scalar:
-        """A number that stays where it is, in double."""
-        wide = torch.float64 if value.is_floating_point() else value.dtype
-        return Scalar(self.t, self.t.graph.add(op, shape=(), dtype=wide, **attrs))
-
-    def _zero_dim(self, node: Node, name: str) -> Any:
-        """A hyper that is a tensor, in what is computed in."""
-        node = self.t.cast(node, self.p.dtype)
-        return TensorProxy.make(self.t, Storage(node, f"the hyper {name!r}"), (), True)
-
-    def _symbolic(self, op: str, name: str, value: Any, index: tuple[int, ...]) -> Any:
-        """A number from outside as a leaf; tuples element by element; the rest as it is."""
-        t = self.t
-        if type(value) is bool or isinstance(value, str | type(None)):
-            return value
-        attrs: dict[str, Any] = {"index": index} if index else {}
-        if is_numpys(value):
-            from weft.engine.trace.ufuncs import Number  # only where NumPy is there
-
-            return Number(Scalar(t, t.leaf(op, value.item(), name=name, **attrs)), type(value))
-        if isinstance(value, float | int):
-            return Scalar(t, t.leaf(op, _plain(value), name=name, **attrs))
-        if isinstance(value, tuple) and (op != "number" or not index):
-            return tuple(self._symbolic(op, name, v, (*index, i)) for i, v in enumerate(value))
-        if isinstance(value, torch.Tensor):
-            raise Untraceable(f"the hyper {name!r} is a tensor of {tuple(value.shape)}")
-        if isinstance(value, tuple | list | dict):
-            raise Untraceable(f"{name!r} is a {type(value).__name__} of {static(value)[:40]}")
-        return self.rebinder.rebind(value, name, None)
-
-    def _loss(self) -> Any:
-        loss, t = self.example.loss, self.t
-        if isinstance(loss, torch.Tensor):
-            if loss.numel() != 1:
-                raise Untraceable(f"the loss is a tensor of {tuple(loss.shape)}")
-            shape, dtype = tuple(loss.shape), computed_in(loss.dtype)
-            if self._stays("loss", loss):
-                node = t.reshape(t.cast(self._resident("loss", loss).node, dtype), shape)
-            else:
-                node = t.full(t.leaf("loss", loss.item()), shape, dtype)
-            return TensorProxy.make(t, Storage(node, "the loss"), (), True)
-        return Scalar(t, t.leaf("loss", _plain(loss)))
-
     def _state(self, name: str) -> Any:
         """One state; its proxy is made when it is first read."""
         if name in self.read:
@@ -333,7 +242,7 @@ class ChainTrace:
                 self.t, Storage(node, lasting=True), (), self.example.contiguous
             )
         else:
-            value = self._symbolic("number", name, held, ())
+            value = self.outside.number("number", name, held, ())
         self.read.add(name)
         self.own[name] = value
         return value
@@ -434,8 +343,3 @@ class ChainTrace:
 
     def _finish(self) -> Traced:
         return self.out.finish(self)
-
-
-def _plain(value: float) -> float | int | bool:
-    """A Python number: subclasses of float and int are not."""
-    return value if type(value) in (float, int, bool) else float(value)

@@ -22,6 +22,10 @@ class C:
         """See that there is a compiler."""
         find_compiler()
 
+    def capturing(self) -> bool:
+        """A CPU records nothing."""
+        return False
+
     def lowers(self, n: Node) -> bool:
         """Whether there is C for an op."""
         return lowers(n)

@@ -27,6 +27,10 @@ class Cuda:
         """See that kernels can be built and launched."""
         self._device.require()
 
+    def capturing(self) -> bool:
+        """Whether the current stream records a CUDA graph."""
+        return self._device.capturing()
+
     def lowers(self, n: Node) -> bool:
         """Whether there is C for an op."""
         return lowers(n)

@@ -115,6 +115,10 @@ class Driver:
             raise NoCudaCompiler(f"a kernel is not in what NVRTC made: {e}") from e
         return found.value or 0
 
+    def capturing(self) -> bool:
+        """Whether a CUDA graph is recorded."""
+        return torch.cuda.is_current_stream_capturing()
+
     def stream(self) -> int:
         """Torch's current stream of this GPU."""
         return torch._C._cuda_getCurrentRawStream(self.memory.index)

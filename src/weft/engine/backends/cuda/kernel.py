@@ -79,6 +79,10 @@ class Device(Protocol):
         """The address of one of its kernels."""
         ...
 
+    def capturing(self) -> bool:
+        """Whether that stream records a CUDA graph."""
+        ...
+
     def stream(self) -> int | None:
         """The stream that work is given to now."""
         ...

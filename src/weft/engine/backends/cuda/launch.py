@@ -9,6 +9,7 @@ import torch
 from weft.engine.backends.cuda.kernel import ROW, Args, Device, Kernel, Planned, launcher
 from weft.engine.backends.source.inputs import Inputs
 from weft.engine.backends.source.layout import CHUNK, laid
+from weft.engine.host.native import native
 from weft.engine.plan.plan import Plan
 
 __all__ = ["CudaLaunch", "CudaStep", "DeviceError"]
@@ -29,7 +30,8 @@ class CudaLaunch(Inputs):
     def __init__(self, kernel: Kernel, plans: Sequence[Plan], sizes: Sequence[int], device: Device):
         super().__init__(plans, device.memory)
         self.kernel, self.device, self.elements = kernel, device, sum(sizes)
-        self.lib, self.moving = launcher(), None
+        self.lib, self.moving, self.spare = launcher(), None, None
+        self.captured: list[tuple[torch.Tensor, torch.Tensor]] = []
         first, start, length, owner = _chunks(plans, sizes)
         dims = array("q", [size for p in plans for size in laid(p).sizes])
         parts = (dims, first, start, length, owner)
@@ -67,9 +69,7 @@ class CudaLaunch(Inputs):
         numbers = b"" if self.c.few else bytes(self.rows)
         self.sent = bytes(self.ptr) + numbers + bytes(self.row_of)
         self.c.sent = ctypes.cast(ctypes.c_char_p(self.sent), ctypes.c_void_p)
-        host = torch.empty(
-            len(self.sent), dtype=torch.uint8, pin_memory=self.device.memory.type == "cuda"
-        )
+        host = self._pinned(len(self.sent))
         ctypes.memmove(host.data_ptr(), self.sent, len(self.sent))
         if self.moving is None or len(self.moving) != len(host):
             self.moving = torch.empty_like(host, device=self.device.memory, pin_memory=False)
@@ -77,6 +77,21 @@ class CudaLaunch(Inputs):
             self.args.rows = None if self.c.few else at + 8 * len(self.ptr)
             self.args.row_of = at + 8 * len(self.ptr) + len(numbers)
         self.moving.copy_(host, non_blocking=True)
+        if self.device.capturing():  # each replay copies again: neither side may become another's
+            self.captured.append((host, self.moving))
+            self.moving = self.c.sent = None
+
+    def _pinned(self, size: int) -> torch.Tensor:
+        """Memory that a device reads by itself; none is made while a graph is recorded."""
+        spare, self.spare = self.spare, None
+        if not self.device.capturing():
+            self.spare = self._page_locked(size)
+            return self._page_locked(size)
+        return spare if spare is not None and len(spare) == size else self._page_locked(size)
+
+    def _page_locked(self, size: int) -> torch.Tensor:
+        pinned = self.device.memory.type == "cuda"
+        return torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
 
     def value(self, tensor: int, place: int) -> float:
         """One of the values; the device is waited for."""
@@ -122,6 +137,11 @@ class CudaStep:
 
     def run(self) -> None:
         """All of it in one call; in two, where something has moved."""
+        if self.device.capturing():
+            for launch in self.launches:
+                launch.run(0, len(launch.plan.phases))
+            native().count(self.counts)
+            return
         stream = self.device.stream()
         while code := self.step(self.all, len(self.launches), self.counts, stream):
             _check(-min(code, 0))

@@ -1,0 +1,192 @@
+"""Kernels on a GPU, held to the eager loop there and to the CPU's kernels."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from corpus import all_chains
+from test_fused_corpus import STEPS, seed_of
+
+import weft
+from weft.optimizers import algorithms
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+GPU = torch.device("cuda", 0)
+SHAPES = [(), (1,), (5,), (1, 5), (300, 7), (3, 4, 1, 1), (9, 5000), (70001,)]
+TELLING = (
+    "adamw",
+    "sgd",
+    "lamb",
+    "lion",
+    "adafactor",
+    "sm3",
+    "prodigy",
+    "schedulefreeadamw",
+    "radam",
+)
+DRAWS = {"apollo", "apollomini", "dion", "gravity", "psgdkron"}  # another generator, other numbers
+
+
+def run(chain, engine, dtype=torch.float32):
+    """Parameters and optimizer after some steps on the GPU, every hyper moving."""
+    gen = torch.Generator().manual_seed(seed_of(chain.name))
+    shapes = [s for s in chain.shapes for _ in range(2)]
+    draw = lambda s: torch.randn(s, generator=gen, dtype=torch.float64)
+    params = [torch.nn.Parameter((draw(s) * 0.7).to(GPU, dtype)) for s in shapes]
+    opt = weft.Optimizer(params, chain.elements, engine=engine, **chain.hypers)
+    torch.manual_seed(0)
+    for k in range(STEPS):
+        for name, value in chain.hypers.items():
+            opt.param_groups[0][name] = chain.schedule(k, name, value)
+        for p in params:
+            p.grad = draw(p.shape).to(GPU, dtype)
+        opt.step(loss=1.5 / (k + 1)) if chain.loss else opt.step()
+    return params, opt
+
+
+@pytest.mark.parametrize("chain", all_chains(), ids=lambda c: c.name)
+def test_kernels_agree_with_the_eager_loop(chain):
+    fused, opt = run(chain, "fused")
+    eager, _ = run(chain, "eager")
+    assert opt.explain().fallbacks == []
+    tolerance = max(chain.tolerance, 1e-5)
+    for p, q in zip(fused, eager, strict=True):
+        torch.testing.assert_close(p.data, q.data, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(p.grad, q.grad, rtol=tolerance, atol=tolerance)
+
+
+def made(name, device, dtype=torch.float32, **keywords):
+    params = []
+    for i, shape in enumerate(SHAPES):
+        start = torch.randn(shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+        params.append(torch.nn.Parameter(start.to(device, dtype)))
+    for kept in (params, [p for p in params if p.ndim == 2]):
+        try:
+            return kept, algorithms()[name](kept, engine="fused", **keywords)
+        except weft.ChainError:  # of matrices alone
+            continue
+    raise AssertionError(name)
+
+
+def give_grads(params, k):
+    for i, p in enumerate(params):
+        gen = torch.Generator().manual_seed(1000 * k + i)
+        grad = torch.randn(p.shape, generator=gen, dtype=torch.float64).to(p.device, p.dtype)
+        if p.grad is None:
+            p.grad = grad
+        else:
+            p.grad.copy_(grad)
+
+
+@pytest.mark.parametrize("name", sorted(set(algorithms()) - DRAWS - {"adahessian", "sophia"}))
+def test_the_gpu_agrees_with_the_cpu(name):
+    both = []
+    for device in (GPU, torch.device("cpu")):
+        params, opt = made(name, device, torch.float64)
+        for k in range(6):
+            give_grads(params, k)
+            opt.step(loss=torch.tensor(1.5 / (k + 1), device=device))
+        both.append(params)
+    for p, q in zip(*both, strict=True):
+        torch.testing.assert_close(p.data.cpu(), q.data, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", TELLING)
+def test_a_step_waits_for_nothing(name):
+    params, opt = made(name, GPU)
+    for k in range(9):
+        give_grads(params, k)
+        opt.step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            opt.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("name", TELLING)
+def test_a_captured_step_is_replayed(name):
+    keywords = {"lr": torch.tensor(0.01, device=GPU)} if name != "prodigy" else {}
+    params, opt = made(name, GPU, capturable=True, **keywords)
+    others, reference = made(name, GPU, **({"lr": 0.01} if keywords else {}))
+    side = torch.cuda.Stream()
+    for k in range(9):
+        give_grads(params, k)
+        give_grads(others, k)
+        with torch.cuda.stream(side):
+            opt.step()
+        reference.step()
+    side.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        opt.step()
+    for k in range(1000):
+        if keywords:
+            opt.param_groups[0]["lr"].fill_(0.01 / (1 + k))
+            reference.param_groups[0]["lr"] = 0.01 / (1 + k)
+        give_grads(params, k % 5)
+        give_grads(others, k % 5)
+        graph.replay()
+        reference.step()
+    for p, q in zip(params, others, strict=True):
+        torch.testing.assert_close(p.data, q.data, rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_that_cannot_be_captured_says_so():
+    params, opt = made("adamw", GPU)
+    give_grads(params, 0)
+    opt.step()
+    graph = torch.cuda.CUDAGraph()
+    with pytest.raises(weft.StepError, match="capturable=True"), torch.cuda.graph(graph):
+        opt.step()
+
+
+def test_other_streams_and_other_devices():
+    params, opt = made("adamw", GPU)
+    beside = [torch.nn.Parameter(torch.randn(5, 3)), torch.nn.Parameter(torch.randn(7))]
+    opt.add_param_group({"params": beside})
+    others, reference = made("adamw", GPU)
+    stream = torch.cuda.Stream()
+    for k in range(20):
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            give_grads([*params, *beside], k)
+            opt.step()
+        torch.cuda.current_stream().wait_stream(stream)
+        give_grads(others, k)
+        reference.step()
+    for p, q in zip(params, others, strict=True):
+        assert torch.equal(p, q)
+
+
+def test_the_same_bits_whatever_steps_along():
+    params, opt = made("lamb", GPU)
+    alone = torch.nn.Parameter(params[-2].detach().clone())
+    single = weft.LAMB([alone], engine="fused")
+    for k in range(5):
+        give_grads(params, k)
+        alone.grad = params[-2].grad.clone()
+        opt.step()
+        single.step()
+    assert torch.equal(alone, params[-2])
+
+
+def test_cubins_are_found_by_the_next_process(tmp_path):
+    text = (
+        "import torch, weft; p = torch.nn.Parameter(torch.ones(9, device='cuda')); p.grad = p + 0;"
+        "o = weft.AdamW([p], engine='fused'); o.step();"
+        "print([e.kernel.entry.built for e in o._engine.fused.cache.programs.values()])"
+    )
+    env = {**os.environ, "WEFT_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", text], env=env, capture_output=True, text=True, check=True
+        )
+        for _ in range(2)
+    ]
+    assert [s.stdout.strip() for s in said] == ["[True]", "[False]"]
