@@ -93,7 +93,18 @@ def test_no_circle_of_imports_early_or_late():
     assert not left, "in a circle, or behind one: " + ", ".join(sorted(left))
 
 
-ROOMS = ("ir", "eager", "trace", "plan", "toolchain", "host", "backends", "runtime", "explain")
+ROOMS = (
+    "ir",
+    "eager",
+    "trace",
+    "plan",
+    "toolchain",
+    "host",
+    "sharded",
+    "backends",
+    "runtime",
+    "explain",
+)
 
 
 def test_rooms_of_the_engine_know_those_above_them_only():

@@ -60,6 +60,10 @@ class Launch(Protocol):
         """Set the host scalars: a row for each group and step, and which tensor has which."""
         ...
 
+    def vector(self, slot: int, tensor: int, elements: int) -> torch.Tensor:
+        """The first elements of a vector that is kept between passes."""
+        ...
+
     def value(self, tensor: int, place: int) -> float:
         """One of the values."""
         ...

@@ -4,7 +4,7 @@ What a chain makes is found by one eager step on the meta device, where nothing 
 """
 
 from collections import defaultdict
-from collections.abc import MutableMapping
+from collections.abc import Container, MutableMapping
 from typing import Any
 
 import torch
@@ -26,13 +26,15 @@ def new_count(bound: BoundGroup, p: torch.Tensor, steps: float = 0.0) -> torch.T
 
 
 def init_state(
-    groups: list[BoundGroup], state: MutableMapping[torch.Tensor, dict[str, Any]]
+    groups: list[BoundGroup],
+    state: MutableMapping[torch.Tensor, dict[str, Any]],
+    but: Container[torch.Tensor] = (),
 ) -> None:
-    """Make the declared state of every parameter that requires a grad or has one."""
+    """Make the declared state of every parameter that requires a grad or has one, `but` of some."""
     for bound in groups:
         states, counted = bound.binding.states, bound.binding.keeps_step
         for p in bound.params:
-            if not (p.requires_grad or p.grad is not None):
+            if p in but or not (p.requires_grad or p.grad is not None):
                 continue
             if is_empty(p) and p.grad is not None:
                 _states_of_empty(bound, p, state)

@@ -16,6 +16,8 @@ __all__ = [
     "Example",
     "External",
     "Kept",
+    "Sharding",
+    "Splits",
     "TensorSpec",
     "Traced",
     "Untraceable",
@@ -67,6 +69,23 @@ class External:
         return f"External({id(self.tensor):#x})"
 
 
+Splits = tuple[tuple[int, ...], ...]  # for each dim of a tensor, the dims of a mesh that split it
+
+
+class Sharding(NamedTuple):
+    """How a parameter is spread over ranks.
+
+    Attributes:
+        local: what this rank has of its shape.
+        splits: of its dims.
+        states: the splits of states that have another shape than the parameter.
+    """
+
+    local: tuple[int, ...]
+    splits: Splits
+    states: tuple[tuple[str, Splits], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One parameter in one step, as far as the graph depends on it.
@@ -95,6 +114,7 @@ class Example:
         floats: torch's default dtype.
         resident: hypers and losses that are tensors stay where they are: reading them would wait.
         counted: the count of steps is the host's; else it is on the device, and a step advances it.
+        sharding: of a DTensor, whose `shape` and states are those of the whole.
     """
 
     shape: tuple[int, ...]
@@ -113,12 +133,14 @@ class Example:
     floats: torch.dtype = field(default_factory=torch.get_default_dtype)
     resident: bool = False
     counted: bool = True
+    sharding: Sharding | None = None
 
     def key(self) -> tuple[Any, ...]:
         """What the graph depends on besides the guards: compare with `==`, or hash it."""
         return (
             tuple(self.shape), self.dtype, self.grad_dtype, self.device.type, self.contiguous, self.norms,
             self.kind, self.requires_grad, self.floats, self.resident, self.counted,
+            self.sharding,
             static(self.loss),
             frozenset((k, static(v)) for k, v in self.state.items()),  # a stray key may be no string
             frozenset((k, static(as_read(v, self.dtype)), k in self.given) for k, v in self.hypers.items()),

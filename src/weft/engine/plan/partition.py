@@ -58,7 +58,7 @@ def make_plan(
     Raises:
         Unplannable: says why.
     """
-    plan = Plan(graph, tuple(shape))
+    plan = Plan(graph, tuple(shape), here=tuple(shape))
     _single_out(graph, tuple(shape), stores)
     live = list(graph.live())
     _classify(plan, live, lowers, contiguous)
@@ -114,9 +114,9 @@ def _kind(plan: Plan, n: Node, lowers: Callable[[Node], bool], contiguous: bool)
     shape, of = plan.shape, [plan.kind(a) for a in n.args]
     if n.is_host:
         return SCALAR if SCALAR in of else HOST
-    if n.is_given:
-        return SCALAR
     side = VECTOR if contiguous and vectors.is_vector(plan, n, of) else TORCH
+    if n.is_given:
+        return SCALAR if n.numel == 1 else side
     if n.op == "load":
         single = n.shape == () or (n.numel == 1 and n.dtype.is_floating_point)
         return FULL if n.shape == shape else SCALAR if single else side

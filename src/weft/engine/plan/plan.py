@@ -121,6 +121,8 @@ class Plan:
         tail: scalars and vectors that the last scalar stage stores, with their slots.
         copies: torch values that are outputs: torch stores them.
         layout: a backend's own.
+        here: what this process has of the parameter's shape.
+        local: value -> what this process has of its shape, where that is not all.
     """
 
     graph: Graph
@@ -138,10 +140,21 @@ class Plan:
     tail: list[tuple[int, Node]] = field(default_factory=list)
     copies: list[Output] = field(default_factory=list)
     layout: Layout | None = None
+    here: tuple[int, ...] = ()
+    local: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def kind(self, n: Node) -> Kind:
         """Where the value is computed."""
         return self.kinds[n.index]
+
+    def shape_here(self, n: Node) -> tuple[int, ...]:
+        """What this process has of a value's shape."""
+        return self.local.get(n.index, n.shape or ())
+
+    def across(self) -> dict[str, Node]:
+        """The values that are combined over the ranks of a sharded parameter, by their names."""
+        over = (n for n in self.graph.live() if n.op == "over" and n.attr("across"))
+        return {n.attr("name"): n for n in over}
 
     @property
     def reductions(self) -> int:

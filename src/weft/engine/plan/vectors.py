@@ -26,7 +26,7 @@ def is_vector(plan: Plan, n: Node, of: Sequence[str]) -> bool:
     if n.op == "load":
         stays = all(o.node is not n or o.name == n.attr("slot") for o in plan.graph.outputs)
         return n.dtype.is_floating_point and stays and lies_along(shape, plan.shape)
-    if n.op == "full" or (n.op == "expand" and of[0] in (HOST, SCALAR)):
+    if n.op in ("full", "over") or (n.op == "expand" and of[0] in (HOST, SCALAR)):
         return lies_along(shape, plan.shape)
     if n.op in REDUCED:
         return of[0] in (FULL, VECTOR) and run_over(n, n.args[0]) is not None

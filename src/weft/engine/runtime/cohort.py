@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class Cohort:
 
     def __init__(self, program: Program, active: ActiveSet):
         self.program, self.active = program, active
-        self.passed: set[str] = set()
+        self.passed: set[str] = set()  # values over all parameters, or over ranks, that are there
         self.ran: set[int] = set()
         self.indices: list[int] = []
         self.variants: list[Variant] = []
@@ -119,6 +119,11 @@ class Cohort:
                         self.members[0].bound.binding,
                     )
 
+    @cached_property
+    def across(self) -> dict[str, Node]:
+        """The values that are combined over ranks, by their names."""
+        return self.plan.across()
+
     def _column(self, column: Sequence[int]) -> Sequence[int]:
         return column if self.whole else [column[i] for i in self.indices]
 
@@ -169,11 +174,12 @@ class Cohort:
         """Allocate what the step makes, and copy what is laid out in another way."""
         for slot, s in self.fresh:
             for k, member in enumerate(self.members):
-                spec = self.variants[k].traced.stores[s.name]
                 t = (
                     _like(member, s.dtype)
                     if s.full
-                    else torch.empty(spec.shape, dtype=s.dtype, device=member.p.device)
+                    else torch.empty(
+                        self._shape_here(k, slot), dtype=s.dtype, device=member.p.device
+                    )
                 )
                 self.launch.point_one(slot, k, t.data_ptr())
                 self.made.append((k, s.name, t))
@@ -184,6 +190,11 @@ class Cohort:
             t.copy_(held)
             self.launch.point_one(slot, k, t.data_ptr())
             self.copies.append((held, t, slot))
+
+    def _shape_here(self, k: int, slot: int) -> tuple[int, ...]:
+        """What is here of the shape of a state that member `k` makes from a vector or a scalar."""
+        plan = self.variants[k].plan
+        return plan.shape_here(next(n for s, n in plan.tail if s == slot))
 
     def run_region(self, region: Region, over: dict[tuple[int, str], torch.Tensor]) -> None:
         """Let torch compute a region for all members, batch by batch."""
@@ -270,6 +281,8 @@ class Cohort:
 
     # ------------------------------------------------------------ what it leaves
 
+    # ------------------------------------------------------------ what it leaves
+
     def parts(self, o: Output) -> torch.Tensor:
         """The members' contributions to a value over all parameters, in double."""
         place = self.plan.values.get(o.node.index)
@@ -347,7 +360,7 @@ class Cohort:
         roots = self.values[:, [self.plan.values[i] for i in outputs]].sqrt()
         rows = roots.tolist() if roots.device.type == "cpu" else map(torch.unbind, roots)
         for member, row in zip(self.members, rows, strict=True):
-            yield member.p, Norms(*row)
+            yield member.whole[0], Norms(*row)
 
 
 def _raised(member: Member, e: Failed) -> StepError:

@@ -30,7 +30,9 @@ from weft.engine.runtime.programs import (
 from weft.engine.runtime.replay import Replay, replay_of
 from weft.engine.runtime.scalars import NoVariant, ScalarGroup, Scalars, scalar_groups_of
 from weft.engine.runtime.schedule import Schedule
+from weft.engine.runtime.stand_in import stand_in
 from weft.engine.runtime.verify import disagreement
+from weft.engine.sharded.local import Locals
 from weft.engine.trace import Example
 from weft.errors import NoNumber, SparseGrads
 
@@ -53,6 +55,7 @@ class Fused:
     def __init__(self) -> None:
         self.cache = ProgramCache()
         self.active_sets: OrderedDict[Any, CompiledStep] = OrderedDict()
+        self.locals = Locals()
         self.params: list[torch.Tensor] = []
         self.grads = Grads([])
         self.last: tuple[Any, CompiledStep] | None = None
@@ -73,17 +76,35 @@ class Fused:
             NoNumber: why this step cannot; neither.
         """
         self.cache.norms, self.replay = norms, None
-        compiled = self._compiled(groups, state, loss)
-        if compiled is None:
+        groups, own = self.locals.enter(groups, state)
+        if not self.locals.shards:
+            self._step(every, groups, state, loss)
             return
-        numbers = self._numbers(compiled, compiled.active.steps(), loss)
-        schedule = compiled.schedule([n.which for n in numbers])
+        made: dict[torch.Tensor, Variant] = {}
+        try:
+            schedule = self._step(every, groups, own, loss)
+            made = schedule.variants if schedule else made
+        finally:
+            self.replay = None  # grads are taken up anew in each step
+            self.locals.leave(state, made)
+
+    def _step(
+        self, every: list[BoundGroup], groups: list[BoundGroup], state: MutableMapping, loss: Any
+    ) -> Schedule | None:
+        """One step of plain tensors: the schedule that it ran."""
+        with self.locals.together():
+            compiled, norms = self._compiled(groups, state, loss), self.cache.norms
+            if compiled is None:
+                return None
+            numbers = self._numbers(compiled, compiled.active.steps(), loss)
+            schedule = compiled.schedule([n.which for n in numbers])
         schedule.run(numbers, every, loss)
         if norms is not None:
             for cohort in schedule.cohorts:
                 norms.update(cohort.norms())
         elif loss is None and len(groups) == len(every):
             self.replay = compiled.replay_of(numbers)
+        return schedule
 
     def _compiled(
         self, groups: list[BoundGroup], state: MutableMapping, loss: Any
@@ -116,8 +137,9 @@ class Fused:
         check_grads(groups)
         if not have_memory and any(map(has_sparse, groups)):
             raise SparseGrads
-        init_state(groups, state)
-        members = take_members(groups, state, self.cache, loss)
+        shards = self.locals.shards
+        init_state(groups, state, shards)
+        members = take_members(groups, state, self.cache, loss, shards)
         if not members:
             return None
         if not have_memory:
@@ -151,6 +173,10 @@ class Fused:
             if not missing:
                 _at_one_step(compiled.scalar_groups, steps)
                 return out
+            for member, example in list(missing.values()):
+                if member.shard is not None:
+                    other, example = stand_in(member, example)
+                    missing[other.variant_set] = (other, example)
             fresh = self.cache.trace({f: example for f, (_, example) in missing.items()})
             self.check(fresh, {f: member for f, (member, _) in missing.items()}, loss)
             compiled.arrange()
@@ -160,11 +186,15 @@ class Fused:
     ) -> None:
         """Compare each new program with the eager loop, on the smallest parameter that it serves.
 
+        For a shard it is a tensor that is whole, and stands in for it.
+
         Raises:
             KernelMismatch: where they disagree.
         """
         smallest: dict[Any, tuple[VariantSet, Variant]] = {}
         for variant_set, v in fresh:
+            if members[variant_set].shard is not None:
+                continue
             key = (chain_key(variant_set.binding), id(v.program))
             held = smallest.get(key)
             if held is None or _suits(members[variant_set]) < _suits(members[held[0]]):

@@ -1,5 +1,6 @@
 """A parameter as the kernels see it: what chain it runs, and how its memory is laid out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from weft.engine.fallback import Unsupported
 from weft.engine.host.guards import PLAIN
 from weft.engine.ir.traced import TensorSpec
 from weft.engine.runtime.programs import ProgramCache, VariantSet
+from weft.engine.sharded.shard import Shard
 from weft.engine.storage import KEPT, LOW
 from weft.engine.trace import Example
 
@@ -27,16 +29,17 @@ class Member:
         staged: names of slots that are.
         variant_set: of its chain, for parameters like it.
         counted: the host counts its steps.
+        shard: of a DTensor; `p` and `own` are what is local of it.
     """
 
-    __slots__ = ("bound", "counted", "own", "p", "staged", "strides", "variant_set")
+    __slots__ = ("bound", "counted", "own", "p", "shard", "staged", "strides", "variant_set")
 
     variant_set: VariantSet
 
     def __init__(self, p: torch.Tensor, bound: BoundGroup, own: dict[str, Any],
-                 strides: tuple[int, ...], staged: frozenset[str]):  # fmt: skip
+                 strides: tuple[int, ...], staged: frozenset[str], shard: Shard | None = None):  # fmt: skip
         self.p, self.bound, self.own = p, bound, own
-        self.strides, self.staged = strides, staged
+        self.strides, self.staged, self.shard = strides, staged, shard
         self.counted = bound.binding.keeps_step and not (bound.capturable and _waits(p))
 
     @property
@@ -44,6 +47,11 @@ class Member:
         """Whether all memory is in the order of the dims."""
         shape = tuple(self.p.shape)
         return not self.staged and alike(self.strides, contiguous(shape), shape)
+
+    @property
+    def whole(self) -> tuple[torch.Tensor, Mapping[str, Any]]:
+        """The parameter and its states as the user has them: their shapes are what a chain sees."""
+        return (self.p, self.own) if self.shard is None else (self.shard.whole, self.shard.given)
 
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor in a slot."""
@@ -115,9 +123,13 @@ def reads_grad(p: torch.dtype, grad: torch.dtype) -> bool:
 
 
 def take_members(
-    groups: list[BoundGroup], state: Any, cache: ProgramCache, loss: Any
+    groups: list[BoundGroup],
+    state: Any,
+    cache: ProgramCache,
+    loss: Any,
+    shards: Mapping[torch.Tensor, Shard],
 ) -> list[Member]:
-    """The parameters with a grad, each with its variants.
+    """The parameters with a grad, each with its variants; `shards` are of those that are local.
 
     Raises:
         Unsupported: for the first that kernels cannot serve.
@@ -130,11 +142,12 @@ def take_members(
             if p.grad is None:
                 continue
             own = state[p] if bound.binding.state_names or p in state else {}
-            if is_empty(p):
+            shard = shards.get(p)
+            if is_empty(shard.whole if shard else p):
                 members.append(EmptyMember(p, bound, own))
                 continue
             try:
-                member = _member(p, bound, own, f"parameter {bound.name_of(i)}")
+                member = _member(p, bound, own, f"parameter {bound.name_of(i)}", shard)
             except Unsupported as e:
                 e.binding = bound.binding
                 raise
@@ -147,7 +160,9 @@ def take_members(
     return members
 
 
-def _member(p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], name: str) -> Member:
+def _member(
+    p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], name: str, shard: Shard | None
+) -> Member:
     """A parameter, its grad and its states in memory that kernels can read."""
     fit(p, p, name)
     if p.dtype not in KEPT:
@@ -174,7 +189,7 @@ def _member(p: torch.Tensor, bound: BoundGroup, own: dict[str, Any], name: str) 
         if overlaps_itself(p if k == "p" else own[k]):
             what = name if k == "p" else f"state {k!r} of {name}"
             raise Unsupported(f"{what} overlaps itself in memory")
-    return Member(p, bound, own, strides, frozenset(staged))
+    return Member(p, bound, own, strides, frozenset(staged), shard)
 
 
 def _waits(p: torch.Tensor) -> bool:
@@ -194,24 +209,26 @@ def _signature(m: Member) -> tuple[Any, ...]:
     """What parameters of one group and one set of variants have in common."""
     p, grad = m.p, m.p.grad
     assert grad is not None
+    whole, given = m.whole
     states = (
         (k, TensorSpec(tuple(v.shape), v.dtype)) if isinstance(v, torch.Tensor)
         else (k, type(v), v if type(v) not in (int, float) else None)
-        for k, v in m.own.items()
+        for k, v in given.items()
     )  # fmt: skip
-    kind = (tuple(p.shape), p.dtype, grad.dtype, type(p), p.requires_grad, p.device)
-    return (*kind, *states, m.plain)
+    kind = (tuple(whole.shape), p.dtype, grad.dtype, type(p), p.requires_grad, p.device)
+    return (*kind, *states, m.plain, m.shard and m.shard.sharding())
 
 
 def _example(m: Member, hypers: dict[str, Any], loss: Any, norms: bool) -> Example:
     p, bound, grad = m.p, m.bound, m.p.grad
     assert grad is not None
+    whole, given = m.whole
     specs = {
         k: TensorSpec(tuple(v.shape), v.dtype) if isinstance(v, torch.Tensor) else v
-        for k, v in m.own.items()
+        for k, v in given.items()
     }
     return Example(
-        tuple(p.shape),
+        tuple(whole.shape),
         p.dtype,
         specs,
         hypers,
@@ -226,6 +243,7 @@ def _example(m: Member, hypers: dict[str, Any], loss: Any, norms: bool) -> Examp
         p.requires_grad,
         resident=_waits(p),
         counted=m.counted or not bound.binding.keeps_step,
+        sharding=m.shard.sharding() if m.shard else None,
     )
 
 

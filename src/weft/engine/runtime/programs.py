@@ -24,6 +24,7 @@ from weft.engine.ir.passes import uses_apart
 from weft.engine.ir.traced import Kept, TensorSpec
 from weft.engine.plan.partition import make_plan
 from weft.engine.plan.plan import TORCH, Plan, Role
+from weft.engine.sharded.across import Placed, check_plan, combined
 from weft.engine.trace import (
     Example,
     Traced,
@@ -76,11 +77,12 @@ class Variant:
         plain: both in one, for groups that hold Python's numbers only.
         numbers: for each output that is kept as a Python number: (kind, name, place, dtype), the place
             in the row, or among the values if that is negative (-1 - place).
+        placed: of a DTensor, where its values are.
         made: (slot, name, spec) of the states that the step makes.
     """
 
-    def __init__(self, backend: Backend, traced: Traced, example: Example):
-        self.backend, self.traced = backend, traced
+    def __init__(self, backend: Backend, traced: Traced, placed: Placed, example: Example):
+        self.backend, self.traced, self.placed = backend, traced, placed
         self.held, self.shape = _held(example), tuple(example.shape)
         self.contiguous = example.contiguous
         self.plan = self.planned(frozenset())
@@ -102,6 +104,7 @@ class Variant:
             columns,
             self.contiguous,
         )
+        plan.here, plan.local = self.placed.shape or self.shape, self.placed.local
         self.backend.lay_out(plan)
         return plan
 
@@ -285,7 +288,12 @@ def planned(binding: Binding, example: Example) -> Variant:
     """A chain for one parameter, traced and planned; it has no program yet."""
     backend = for_device(example.device)
     assert backend is not None  # the parameter has been taken for one
-    return Variant(backend, uses_apart(trace(binding, example)), example)
+    traced = uses_apart(trace(binding, example))
+    if example.sharding is None:
+        return Variant(backend, traced, Placed(), example)
+    variant = Variant(backend, *combined(traced, example, binding), example)
+    check_plan(variant.plan, example, binding)
+    return variant
 
 
 def _constants(plan: Plan) -> list[Any]:

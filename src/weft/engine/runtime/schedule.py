@@ -5,6 +5,8 @@ another way. Then the phases run, launches side by side where they wait for valu
 parameters; then what torch stores is stored, and numbers are put back.
 """
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,10 +18,12 @@ from weft.engine.fallback import Unsupported
 from weft.engine.plan.plan import Region
 from weft.engine.runtime.active_set import ActiveSet
 from weft.engine.runtime.cohort import Cohort
+from weft.engine.runtime.columns import columns
 from weft.engine.runtime.interrupts import Uninterrupted
 from weft.engine.runtime.members import EmptyMember
 from weft.engine.runtime.programs import Variant
 from weft.engine.runtime.scalars import ScalarGroup, Scalars
+from weft.engine.sharded.exchange import Exchange
 from weft.errors import StepError
 
 __all__ = ["Schedule"]
@@ -53,6 +57,7 @@ class Schedule:
         self.written = [s.p for w in self.cohorts if "p" in w.writes for s in w.members]
         self.writes_grads = any("grad" in w.writes for w in self.cohorts)
         self.drawing = self._drawing()
+        self.exchanges: dict[Any, Exchange] = {}
         self.counting = [  # their chains keep the count of steps themselves
             (s.bound, s.p) for s in active.members if isinstance(s, EmptyMember) and not s.counted
         ]
@@ -80,6 +85,11 @@ class Schedule:
             return None
         launches = [w.launch for w in self.cohorts]
         return backends.pop().whole_step(launches, self.active.counts.address)
+
+    @cached_property
+    def variants(self) -> dict[torch.Tensor, Variant]:
+        """What each parameter ran."""
+        return {s.p: v for w in self.cohorts for s, v in zip(w.members, w.variants, strict=True)}
 
     def run(self, numbers: list[Scalars], groups: list[BoundGroup], loss: Any) -> None:
         """One step; `groups` get the shared values that it decides."""
@@ -161,11 +171,16 @@ class Schedule:
                 at[w] = _advance(w, at[w])
             if not waiting:
                 break
-            name = _ready(waiting, at)
-            now = [w for w in waiting if name in _names(w, at[w])]
-            _combine(name, now, over)
+            now = [w for w in waiting if w.across.keys() & _names(w, at[w])]
+            if now:  # first of all, so that all ranks do the same in the same order
+                self._exchange(now, at)
+            else:
+                name = _ready(waiting, at)
+                now = [w for w in waiting if name in _names(w, at[w])]
+                _combine(name, now, over)
+                for w in now:
+                    w.passed.add(name)
             for w in now:
-                w.passed.add(name)
                 if not _names(w, at[w]):
                     at[w] += 1
                     w.launch.run_scalars(at[w])
@@ -174,6 +189,15 @@ class Schedule:
                             w.run_region(region, over[w])
         for w in self.cohorts:  # they write, when nothing is left that can fail
             _advance(w, at[w])
+
+    def _exchange(self, cohorts: list[Cohort], at: Mapping[Cohort, int]) -> None:
+        """Combine over ranks all that waits for them."""
+        key = tuple((id(w), at[w]) for w in cohorts)
+        if key not in self.exchanges:
+            self.exchanges[key] = Exchange([c for w in cohorts for c in columns(w, at[w])])
+        self.exchanges[key].run()
+        for w in cohorts:
+            w.passed |= w.across.keys() & _names(w, at[w])
 
 
 def _put(group: dict[str, Any], name: str, value: Any) -> None:

@@ -66,6 +66,12 @@ class Inputs:
         """Set the address of one slot of one tensor."""
         self.ptr[slot * self.tensors + tensor] = address
 
+    def vector(self, slot: int, tensor: int, elements: int) -> torch.Tensor:
+        """The first elements of a vector that is kept between passes."""
+        dtype = self.plan.slots[slot].dtype
+        begin = self.ptr[slot * self.tensors + tensor] - self.scratch.data_ptr()
+        return self.scratch[begin : begin + elements * dtype.itemsize].view(dtype)
+
     def set_rows(self, rows: Sequence[Sequence[float]], row_of: Sequence[int] | None) -> None:
         """Set the host scalars: a row for each group and step, and which tensor has which."""
         if len(rows) > self.room:

@@ -107,16 +107,16 @@ def _measure(plan: Plan, n: Node, sizes: _Sizes) -> None:
     if n.op in REDUCED:
         run, full = run_over(n, n.args[0]), plan.kind(n.args[0]) == FULL
         origin = "p" if full else n.args[0].index
-        at = sizes.place(("reduced", origin, run), n.numel)
+        at = sizes.place(("reduced", origin, run), elements(plan, n))
         if full:
             assert run is not None
             v.folds[n.index] = sizes.place(
-                ("fold", run), *period_inner(plan.shape, run), 0, 0
+                ("fold", run), *period_inner(plan.here, run), 0, 0
             )  # the last two: see _keep_partials
     elif alike and n.op != "expand":
         at = v.length[alike[0].index]
     else:
-        at = sizes.place(("node", n.index), n.numel)
+        at = sizes.place(("node", n.index), elements(plan, n))
     v.length[n.index] = at
 
 
@@ -125,13 +125,18 @@ def _read(plan: Plan, n: Node, a: Node, sizes: _Sizes) -> None:
     run = run_over(n, a)
     assert run is not None
     if n.op in REDUCED:
-        laid(plan).runs[n.index, a.index] = sizes.run(("of", a.index), a.shape or (), run)
+        laid(plan).runs[n.index, a.index] = sizes.run(("of", a.index), plan.shape_here(a), run)
     elif run != (0, 0):
         loop = "p" if plan.kind(n) == FULL else n.index
-        laid(plan).runs[n.index, a.index] = sizes.run(("in", loop), n.shape or (), run)
+        laid(plan).runs[n.index, a.index] = sizes.run(("in", loop), plan.shape_here(n), run)
 
 
 # ---------------------------------------------------------------- sizes
+
+
+def elements(plan: Plan, n: Node) -> int:
+    """How many elements of a value there are here."""
+    return math.prod(plan.shape_here(n))
 
 
 def period_inner(shape: Sequence[int], run: Run) -> tuple[int, int]:
@@ -169,11 +174,11 @@ def _keep_partials(plan: Plan, n: Node) -> None:
     v = laid(plan)
     at, chunk = v.folds[n.index], v.sizes[0]
     period, inner = v.sizes[at], v.sizes[at + 1]
-    apart, chunks = n.numel, -(-math.prod(plan.shape) // chunk)
+    apart, chunks = elements(plan, n), -(-math.prod(plan.here) // chunk)
     if chunk % period == 0:
         inner = apart = 0
     v.sizes[at + 2 : at + 4] = [inner, apart]
-    _scratch(plan, n, torch.float64, n.numel + apart + chunks * inner)
+    _scratch(plan, n, torch.float64, elements(plan, n) + apart + chunks * inner)
 
 
 def _keep(plan: Plan, live: Sequence[Node]) -> None:
@@ -194,7 +199,7 @@ def _keep(plan: Plan, live: Sequence[Node]) -> None:
             wanted.update(a.index for a in n.args if alone or turn.get(a.index) != mine)
     for n in live:
         if plan.kind(n) == VECTOR and n.index in wanted and n.index not in plan.loadable_from:
-            _scratch(plan, n, n.dtype, n.numel)
+            _scratch(plan, n, n.dtype, elements(plan, n))
 
 
 # ---------------------------------------------------------------- turns

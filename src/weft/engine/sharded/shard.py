@@ -1,0 +1,157 @@
+"""One DTensor: what is local of it and of its states, and where its parts are."""
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import torch
+
+from weft.engine.fallback import Unsupported
+from weft.engine.host.guards import PLAIN
+from weft.engine.ir.traced import Sharding, Splits
+
+__all__ = ["Shard"]
+
+
+class Shard:
+    """A DTensor and what is local of it.
+
+    Attributes:
+        whole: the DTensor; given: its states, as the optimizer holds them.
+        local: this rank's part, a plain parameter; own: the states of that.
+        mesh, splits: which dims of the mesh split which dims of the tensor.
+    """
+
+    __slots__ = ("given", "local", "memory", "mesh", "own", "pairs", "splits", "whole")
+
+    def __init__(self, whole: Any):
+        self.whole, self.mesh, self.splits = whole, whole.device_mesh, _splits(whole)
+        self.memory = whole._local_tensor
+        self.local = torch.nn.Parameter(self.memory.detach(), whole.requires_grad)
+        self.given: MutableMapping[str, Any] = {}
+        self.own: dict[str, Any] = {}
+        self.pairs: dict[str, tuple[Any, Any]] = {}  # of each state what is held and what is local
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the shard is still in this memory: FSDP may put it into another."""
+        return self.whole._local_tensor is self.memory
+
+    def take_grad(self) -> bool:
+        """Take up the grad of this step; whether there is one where there was none, or none any more."""
+        whole, local = self.whole, self.local
+        if whole.requires_grad != local.requires_grad:
+            local.requires_grad_(whole.requires_grad)
+        if whole.grad is not None:
+            local.grad = None
+            grad = _local(self._placed(whole.grad))
+            if grad.dtype is not local.dtype:
+                local.grad_dtype = grad.dtype
+            local.grad = grad
+        return whole.grad is not None
+
+    def _placed(self, grad: Any) -> Any:
+        """A grad in the placement of its parameter; autograd may leave sums that wait for others."""
+        whole = self.whole
+        if type(grad) in PLAIN:
+            raise Unsupported("the grad of a DTensor is none")
+        if grad.placements != whole.placements:
+            whole.grad = grad = grad.redistribute(whole.device_mesh, whole.placements)
+        return grad
+
+    def take_states(self, given: MutableMapping[str, Any]) -> bool:
+        """Take up states that are new or were replaced; whether there were any."""
+        self.given, changed = given, False
+        for name, held in given.items():
+            pair = self.pairs.get(name)
+            if pair is None or pair[0] is not held:
+                held = given[name] = self._like_whole(held)
+                self.pairs[name] = pair = held, _local(held)
+                self.own[name], changed = pair[1], True
+        for name in self.own.keys() - given.keys():
+            del self.own[name], self.pairs[name]
+            changed = True
+        return changed
+
+    def _like_whole(self, held: Any) -> Any:
+        """A state split as the parameter is, where it has its dims: as a file may not have it."""
+        whole = self.whole
+        if not isinstance(held, torch.Tensor) or held.ndim != whole.ndim or held.ndim == 0:
+            return held
+        splits = tuple(
+            split if n == m and held.numel() > 1 else ()
+            for split, n, m in zip(self.splits, held.shape, whole.shape, strict=True)
+        )
+        placements = self._placements(held.shape, splits)
+        if type(held) in PLAIN:
+            from torch.distributed.tensor import distribute_tensor
+
+            return distribute_tensor(held, self.mesh, placements, src_data_rank=None)
+        there = list(held.placements)  # type: ignore[attr-defined]
+        return held if there == placements else held.redistribute(self.mesh, placements)  # type: ignore[attr-defined]
+
+    def _placements(self, shape: tuple[int, ...], splits: Splits) -> list[Any]:
+        """Placements of a state of this shape, of which these dims of the mesh split dims."""
+        from torch.distributed.tensor import Replicate, Shard
+
+        of = self.whole.placements
+        if tuple(shape) == tuple(self.whole.shape):
+            return list(of)
+        out: list[Any] = [Replicate() for _ in of]
+        for dim, split in enumerate(splits):
+            for i in split:
+                if isinstance(of[i], Shard):
+                    out[i] = Shard(dim)
+                else:  # a shard of a shard, which torch keeps to itself
+                    out[i] = type(of[i])(dim, split_factor=of[i].split_factor)
+        return out
+
+    def sharding(self) -> Sharding:
+        """How it is spread over ranks, with those of its states that have another shape."""
+        others = (
+            (name, _splits(held))
+            for name, held in self.given.items()
+            if hasattr(held, "placements") and held.ndim and held.shape != self.whole.shape
+        )
+        return Sharding(tuple(self.local.shape), self.splits, tuple(others))
+
+    def give_states(self, variant: Callable[[], Any]) -> None:
+        """Hand back states that a step has made; `variant` is what it ran."""
+        for name, value in self.own.items():
+            pair = self.pairs.get(name)
+            if pair is None or pair[1] is not value:
+                held = self._whole(name, value, variant)
+                self.pairs[name], self.given[name] = (held, value), held
+
+    def _whole(self, name: str, value: Any, variant: Callable[[], Any]) -> Any:
+        """What is local of a state as a DTensor; what has no dims is the same everywhere."""
+        if not isinstance(value, torch.Tensor) or value.ndim == 0:
+            return value
+        from torch.distributed.tensor import DTensor
+
+        ran = variant()
+        shape = ran.traced.stores[name].shape
+        splits = ran.placed.states.get(name, ((),) * len(shape))
+        like = torch.empty(shape, device="meta")
+        return DTensor.from_local(
+            value, self.mesh, self._placements(shape, splits), run_check=False,
+            shape=like.shape, stride=like.stride(),
+        )  # fmt: skip
+
+
+def _splits(whole: Any) -> Splits:
+    """Which dims of the mesh split each dim of a DTensor."""
+    out: list[tuple[int, ...]] = [()] * whole.ndim
+    for i, placement in enumerate(whole.placements):
+        if placement.is_partial():
+            raise Unsupported("a parameter or state is a sum that waits for other ranks")
+        if not placement.is_replicate() and whole.device_mesh.size(i) > 1:
+            out[placement.dim] += (i,)
+    return tuple(out)
+
+
+def _local(t: Any) -> Any:
+    """What is local of a tensor; what is on its way is waited for."""
+    if not isinstance(t, torch.Tensor) or type(t) in PLAIN:
+        return t
+    local = t._local_tensor  # type: ignore[attr-defined]
+    return local.wait() if hasattr(local, "wait") else local

@@ -1,0 +1,145 @@
+"""Chains that reduce: what is of a tensor, or of all of them, is so on shards; the rest is refused."""
+
+import warnings
+
+import pytest
+import torch
+from placed import alike, close, full, give_grads, made, placed, same
+
+import weft
+
+OF_TENSORS = {
+    "lamb": {"lr": 0.01}, "lars": {"lr": 0.1, "momentum": 0.9}, "stableadamw": {"lr": 0.01},
+    "adamw+cautious": {"lr": 0.01},
+}  # fmt: skip
+OF_DIMS = {"adafactor": {"lr": 0.01}, "came": {"lr": 0.01}}
+FEW = [(3, 4), (5,), (1,)]
+OVER_ALL = {"prodigy": {}, "dog": {}, "adamw+clip_global_norm": {"lr": 0.01}}
+
+
+def of_tensors(rank, world):
+    for name, options in OF_TENSORS.items():
+        same(world, made(name, **options), shapes=FEW)
+
+
+def of_dims(rank, world):
+    """Rows and columns: along a dim that is split, and along one that is not."""
+    for name, options in OF_DIMS.items():
+        same(world, made(name, **options), shapes=[(6, 4), (3, 4), (5,), (1, 4), (3, 2, 2)])
+
+
+def over_all(rank, world):
+    for name, options in OVER_ALL.items():
+        same(world, made(name, **options), shapes=FEW)
+
+
+def of_every_kind(rank, world):
+    """Extremes, counts, products and questions; a NaN in one shard is a NaN in all."""
+
+    def kinds(p, grad, lr):
+        top, low = grad.max(), grad.abs().min()
+        share = (grad > 0).float().mean() + (grad > 2).any() + (grad < 3).all()
+        product = (1 + grad / 100).prod() + grad.std() + grad.norm(1)
+        return {"p": p - lr * (grad * top + low + share * product)}
+
+    make = lambda params, engine: weft.Optimizer(params, [kinds], lr=0.01, engine=engine)
+    same(world, make, shapes=[(6, 4), (3, 4), (5,), (2, 3, 2)])
+    params, twins = placed(world, shapes=[(6, 4)])
+    opt, alone = make(params, "fused"), make(twins, "eager")
+    give_grads(params, twins, 0, spoilt=True)
+    opt.step()
+    alone.step()
+    assert all(full(p.detach()).isnan().all() for p in params)
+    assert all(twin.isnan().all() for twin in twins)
+
+
+def norms(rank, world):
+    """stats() tells those of the whole."""
+    params, twins = placed(world)
+    opt, alone = made("adamw", lr=0.05)(params, "fused"), made("adamw", lr=0.05)(twins, "eager")
+    for o in (opt, alone):
+        o.collect_stats()
+    give_grads(params, twins, 0)
+    opt.step()
+    alone.step()
+    for key, said in alone.stats().items():
+        for name, value in said.items():
+            alike(opt.stats()[key][name], value, 1e-5, (key, name))
+
+
+def noisy(p, grad, lr):
+    return {"p": p - lr * (grad + torch.randn_like(grad))}
+
+
+def refused(rank, world):
+    """What cannot be right is refused, with the callback and the reason; "auto" leaves it to torch."""
+    cases = [
+        (made("muon", lr=0.01), "orthogonalize|newton_schulz", "needs the whole tensor"),
+        (lambda ps, engine: weft.Optimizer(ps, [noisy], lr=0.1, engine=engine), "noisy", "random"),
+    ]
+    for make, callback, why in cases:
+        params, twins = placed(world, shapes=[(6, 4)])
+        before = [full(p.detach()).clone() for p in params]
+        give_grads(params, twins, 0)
+        with pytest.raises(weft.StepError, match=why) as e:
+            make(params, "fused").step()
+        assert any(name in str(e.value) for name in callback.split("|")), e
+        for p, held in zip(params, before, strict=True):
+            assert torch.equal(full(p.detach()), held)
+
+
+def left_to_torch(rank, world):
+    params, twins = placed(world, shapes=[(6, 4)])
+    params, twins = params[:-1], twins[:-1]
+    opt, alone = made("muon", lr=0.01)(params, "auto"), made("muon", lr=0.01)(twins, "eager")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for step in range(2):
+            give_grads(params, twins, step)
+            opt.step()
+            alone.step()
+    assert sum("spread over ranks" in str(w.message) for w in said) == 1
+    for p, twin in zip(params, twins, strict=True):
+        alike(full(p.detach()), twin.detach(), 1e-4, "muon")
+
+
+def one_that_cannot(rank, world):
+    """What fails on one rank alone is run fused by none; else the others would wait for it."""
+    from weft.engine.fallback import Unavailable
+    from weft.engine.runtime.programs import ProgramCache
+
+    def fails(*args):
+        raise Unavailable("this rank has no compiler")
+
+    params, twins = placed(world, shapes=[(6, 4)])
+    params, twins = params[:-1], twins[:-1]
+    make = made("lamb", lr=0.01)
+    opt, alone = make(params, "auto"), make(twins, "eager")
+    trace = ProgramCache.trace
+    ProgramCache.trace = fails if rank == 1 else trace
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for step in range(3):
+                give_grads(params, twins, step)
+                opt.step()
+                alone.step()
+    finally:
+        ProgramCache.trace = trace
+    assert ("this rank has no compiler" if rank == 1 else "another rank") in str(said[-1].message)
+    close(params, twins, opt, alone, 1e-5)
+
+
+CASES = {
+    f.__name__: f
+    for f in (
+        of_tensors,
+        of_dims,
+        over_all,
+        of_every_kind,
+        norms,
+        refused,
+        left_to_torch,
+        one_that_cannot,
+    )
+}

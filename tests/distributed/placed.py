@@ -1,0 +1,105 @@
+"""Parameters in many placements, and the same in one process: what both come to."""
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+import weft
+
+SHAPES = [(6, 4), (3, 4), (5,), (1, 4), (2, 3, 2), (1,)]  # even, uneven, and smaller than the world
+
+
+def meshes(world):
+    """(mesh, placements) of a matrix; of a vector those that fit."""
+    flat = init_device_mesh("cpu", (world,))
+    out = [(flat, [Shard(0)]), (flat, [Shard(1)]), (flat, [Replicate()])]
+    if world == 4:
+        square = init_device_mesh("cpu", (2, 2), mesh_dim_names=("a", "b"))
+        out += [
+            (square, [Replicate(), Shard(0)]),
+            (square, [Shard(0), Shard(1)]),
+            (square, [Shard(0), Shard(0)]),
+        ]
+    return out
+
+
+def placed(world, shapes=SHAPES, dtype=torch.float32):
+    """Parameters and their twins: each shape in each placement, and one that is plain."""
+    generator = torch.Generator().manual_seed(3)
+    wholes, out = [], []
+    for mesh, placements in meshes(world):
+        for shape in shapes:
+            whole = torch.randn(shape, generator=generator).to(dtype)
+            fits = [
+                p if not isinstance(p, Shard) or p.dim < len(shape) else Shard(0)
+                for p in placements
+            ]
+            out.append(torch.nn.Parameter(distribute_tensor(whole, mesh, fits)))
+            wholes.append(torch.nn.Parameter(whole.clone()))
+    whole = torch.randn(4, 3, generator=generator).to(dtype)
+    return [*out, torch.nn.Parameter(whole)], [*wholes, torch.nn.Parameter(whole.clone())]
+
+
+def give_grads(params, twins, step, without=(), spoilt=False):
+    """The same grads to both, in the placement of each; `spoilt` ones have a NaN."""
+    generator = torch.Generator().manual_seed(100 + step)
+    for i, (p, twin) in enumerate(zip(params, twins, strict=True)):
+        grad = torch.randn(twin.shape, generator=generator).to(twin.dtype)
+        if i in without:
+            p.grad = twin.grad = None
+            continue
+        if spoilt:
+            grad.view(-1)[0] = torch.nan
+        twin.grad = grad
+        if isinstance(p, DTensor):
+            grad = distribute_tensor(grad.clone(), p.device_mesh, p.placements)
+        p.grad = grad.clone()
+
+
+def full(x):
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def close(params, twins, opt, alone, tolerance=1e-6):
+    """Parameters and states come to the same, and states lie as their parameters do."""
+    for i, (p, twin) in enumerate(zip(params, twins, strict=True)):
+        alike(full(p.detach()), twin.detach(), tolerance, f"parameter {i}")
+        own, other = opt.state.get(p, {}), alone.state.get(twin, {})
+        assert list(own) == list(other), (i, list(own), list(other))
+        for name, value in own.items():
+            alike(full(value), other[name], tolerance, f"{name} of parameter {i}")
+            if (
+                isinstance(p, DTensor)
+                and isinstance(value, torch.Tensor)
+                and value.shape == p.shape
+            ):
+                assert type(value) is DTensor, (i, name)
+                assert value.placements == p.placements, (i, name)
+
+
+def alike(ours, theirs, tolerance, what):
+    if not isinstance(theirs, torch.Tensor):
+        assert abs(ours - theirs) <= tolerance * abs(theirs), what
+        return
+    assert ours.shape == theirs.shape, what
+    assert ours.dtype == theirs.dtype, what
+    size = max(0.01, float(theirs.abs().max())) if theirs.numel() else 0.0  # one element may cancel
+    torch.testing.assert_close(
+        ours, theirs, rtol=tolerance, atol=tolerance * size, msg=lambda m: f"{what}: {m}"
+    )
+
+
+def same(world, make, steps=5, tolerance=1e-6, shapes=SHAPES, dtype=torch.float32, loss=None):
+    """`make(params, engine)` on shards, fused, and in one process, eagerly; gives what it ran on."""
+    params, twins = placed(world, shapes, dtype)
+    opt, alone = make(params, engine="fused"), make(twins, engine="eager")
+    for step in range(steps):
+        give_grads(params, twins, step)
+        opt.step(loss=loss)
+        alone.step(loss=loss)
+    close(params, twins, opt, alone, tolerance)
+    return params, twins, opt, alone
+
+
+def made(name, **options):
+    return lambda params, engine: weft.create(name, params, engine=engine, **options)
