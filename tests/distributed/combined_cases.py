@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from local_cases import net, tensor_parallel, trained
 from placed import alike, close, full, give_grads, made, placed, same
 
 import weft
@@ -19,7 +20,7 @@ OVER_ALL = {"prodigy": {}, "dog": {}, "adamw+clip_global_norm": {"lr": 0.01}}
 
 def of_tensors(rank, world):
     for name, options in OF_TENSORS.items():
-        same(world, made(name, **options), shapes=FEW)
+        same(world, made(name, **options), shapes=FEW, few=True)
 
 
 def of_dims(rank, world):
@@ -30,7 +31,7 @@ def of_dims(rank, world):
 
 def over_all(rank, world):
     for name, options in OVER_ALL.items():
-        same(world, made(name, **options), shapes=FEW)
+        same(world, made(name, **options), shapes=FEW, few=True)
 
 
 def of_every_kind(rank, world):
@@ -65,6 +66,72 @@ def norms(rank, world):
     for key, said in alone.stats().items():
         for name, value in said.items():
             alike(opt.stats()[key][name], value, 1e-5, (key, name))
+
+
+def collectives(rank, world):
+    """None for what works element by element; as many for twenty tensors as for two."""
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    counts = {}
+    for name in ("adamw", "lamb", "adafactor"):
+        for many in (1, 10):
+            params, twins = placed(world, shapes=[(6, 4), (3, 4)] * many, few=True)
+            opt = made(name, lr=0.01)(params, "fused")
+            for step in range(2):
+                give_grads(params, twins, step)
+                with CommDebugMode() as mode:
+                    opt.step()
+            counts[name, many] = mode.get_total_counts()
+    assert counts["adamw", 10] == 0, counts
+    assert counts["lamb", 1] == counts["lamb", 10] > 0, counts
+    assert counts["adafactor", 1] == counts["adafactor", 10] > 0, counts
+
+
+def shards_of_shards(rank, world):
+    """FSDP over tensor parallelism, where both split the same rows."""
+    for name in ("lamb", "adafactor"):
+        tensor_parallel(rank, world, name)
+
+
+def on_nonfinite(rank, world):
+    """A NaN in one shard leaves the step out everywhere, whatever else there is."""
+    params, twins = placed(world, shapes=[(6, 4), (3, 4)])
+    opt = made("adamw", lr=0.01, on_nonfinite="skip")(params, "fused")
+    before = [full(p.detach()).clone() for p in params]
+    give_grads(params, twins, 0, spoilt=True)
+    params[-1].grad = torch.ones_like(params[-1])
+    opt.step()
+    assert opt.skipped_steps == 1
+    for p, held in zip(params, before, strict=True):
+        assert torch.equal(full(p.detach()), held)
+    give_grads(params, twins, 0)
+    opt.step()
+    assert opt.skipped_steps == 1
+    assert not torch.equal(full(params[0].detach()), before[0])
+
+
+def checkpoints(rank, world):
+    """torch's own: what one optimizer has, another goes on from, whole or in parts."""
+    import copy
+
+    from torch.distributed.checkpoint import state_dict as dcp
+    from torch.distributed.fsdp import fully_shard
+
+    def sharded():
+        model = fully_shard(net())
+        return model, made("adafactor", lr=0.05)(model.parameters(), "fused")
+
+    for whole in (False, True):
+        (model, opt), (twin, other) = sharded(), sharded()
+        trained(model, opt)
+        how = dcp.StateDictOptions(full_state_dict=whole)
+        saved = copy.deepcopy(dcp.get_state_dict(model, opt, options=how))
+        dcp.set_state_dict(
+            twin, other, model_state_dict=saved[0], optim_state_dict=saved[1], options=how
+        )
+        for m, o in ((model, opt), (twin, other)):
+            trained(m, o)
+        close(list(twin.parameters()), list(model.parameters()), other, opt)
 
 
 def noisy(p, grad, lr):
@@ -136,6 +203,10 @@ CASES = {
         of_tensors,
         of_dims,
         over_all,
+        collectives,
+        on_nonfinite,
+        shards_of_shards,
+        checkpoints,
         of_every_kind,
         norms,
         refused,

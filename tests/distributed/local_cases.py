@@ -119,11 +119,11 @@ def trained(model, opt, n=4):
         opt.step()
 
 
-def fsdp(rank, world, mesh=None, model=None):
+def fsdp(rank, world, mesh=None, model=None, name="adamw"):
     """FSDP2 around a model, uneven and empty shards and all."""
     from torch.distributed.fsdp import fully_shard
 
-    make, model, alone = made("adamw", lr=0.05), model or net(), net()
+    make, model, alone = made(name, lr=0.05), model or net(), net()
     fully_shard(model[0], mesh=mesh)
     fully_shard(model, mesh=mesh)
     opt, other = make(model.parameters(), "fused"), make(alone.parameters(), "eager")
@@ -137,7 +137,7 @@ def hybrid(rank, world):
     fsdp(rank, world, init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("r", "s")))
 
 
-def tensor_parallel(rank, world):
+def tensor_parallel(rank, world, name="adamw"):
     """FSDP over tensor parallelism: shards of shards, strided where both split the rows."""
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,
@@ -148,7 +148,7 @@ def tensor_parallel(rank, world):
     mesh = init_device_mesh("cpu", (world // 2, 2), mesh_dim_names=("dp", "tp"))
     plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
     model = parallelize_module(net(), mesh["tp"], plan)
-    fsdp(rank, world, mesh["dp"], model)
+    fsdp(rank, world, mesh["dp"], model, name)
 
 
 CASES = {

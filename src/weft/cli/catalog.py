@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
+import weft
 from weft.optimizers import algorithms
 from weft.registry import list_optimizers
 
-__all__ = ["Entry", "entries", "take_step"]
+__all__ = ["Entry", "entries", "right_on_shards", "take_step"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class Entry:
     eager: tuple[str, ...] = ()
 
 
-def entries(pattern: str = "*", block: str | None = None, engine: str = "eager") -> list[Entry]:
+def entries(
+    pattern: str = "*", block: str | None = None, engine: str = "eager", shards: bool = False
+) -> list[Entry]:
     """The optimizers whose name matches, and whose chain has the block.
 
     Args:
         pattern: a glob.
         block: the name of a callback.
+        shards: only those that are right on shards, which is told from their plans.
         engine: "auto" finds out what falls back, which builds kernels; "eager" leaves it open.
 
     >>> [e.name for e in entries("adam*", block="max_sq")]
@@ -46,8 +50,27 @@ def entries(pattern: str = "*", block: str | None = None, engine: str = "eager")
     >>> entries("adamw")[0].state_bytes
     8.0
     """
-    found = [_entry(name, engine) for name in list_optimizers(pattern)]
+    names = list_optimizers(pattern)
+    found = [_entry(name, engine) for name in names if not shards or right_on_shards(name)]
     return [e for e in found if block is None or block in e.blocks]
+
+
+def right_on_shards(name: str) -> bool:
+    """Whether an optimizer's steps on matrices and vectors are right on shards of them.
+
+    >>> right_on_shards("lamb"), right_on_shards("muon")
+    (True, False)
+    """
+    from weft.engine.runtime.on_shards import why_not  # few want it
+
+    for shape in ((64, 48), (48,)):
+        try:
+            opt = _stepped(algorithms()[name], "eager", shape)
+        except (weft.ChainError, weft.StepError, ValueError):
+            continue  # one for matrices only
+        if opt._wrappers or why_not(opt._current(), opt.state, 1.0):
+            return False
+    return True
 
 
 def _entry(name: str, engine: str) -> Entry:
@@ -64,12 +87,12 @@ def _entry(name: str, engine: str) -> Entry:
     )
 
 
-def _stepped(cls: Any, engine: str) -> Any:
-    """An optimizer over one square matrix that has taken a step, so that all its state is there."""
+def _stepped(cls: Any, engine: str, shape: tuple[int, ...] = (64, 64)) -> Any:
+    """An optimizer over one parameter that has taken a step, so that all its state is there."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        p = torch.nn.Parameter(torch.randn(64, 64))
-        p.grad = torch.randn(64, 64)
+        p = torch.nn.Parameter(torch.randn(shape))
+        p.grad = torch.randn(shape)
         opt = cls([p], engine=engine)
         take_step(opt, [p])
     return opt

@@ -90,6 +90,10 @@ def list_(
     engine: Annotated[
         bool, typer.Option("--engine", help="Find out which run as kernels; this builds them.")
     ] = False,
+    shards: Annotated[
+        bool,
+        typer.Option("--shards", help="Only those whose steps are right on DTensors (FSDP2, TP)."),
+    ] = False,
 ) -> None:
     """List the optimizers: their state in bytes a parameter, and the paper.
 
@@ -103,13 +107,16 @@ def list_(
 
     - `weft list --block newton_schulz`
 
+    - `weft list --shards` lists what runs on sharded parameters, and comes to the same
+
     - `weft list --engine` shows which callbacks run eagerly, and why
     """
     from weft.cli.catalog import entries
 
-    found = entries(pattern, block, "auto" if engine else "eager")
+    found = entries(pattern, block, "auto" if engine else "eager", shards)
     if not found:
         having = f" with the block {block}" if block else ""
+        having += " that is right on shards" if shards else ""
         fail(f"no optimizer is called {pattern}{having}: see them all with `weft list`")
     width = max(len(e.name) for e in found)
     typer.echo(f"{'name':<{width}}  bytes  paper")

@@ -62,6 +62,7 @@ def widened(value: Any) -> Any:
 
 def one_number(value: Any) -> torch.Tensor:
     """What the function of an `over_params` gave, as a 0-dim tensor."""
+    value = value.full_tensor() if hasattr(value, "full_tensor") else value  # a DTensor
     if isinstance(value, int | float):
         return torch.tensor(float(value), dtype=scalar_dtype())
     if isinstance(value, torch.Tensor) and value.numel() == 1:

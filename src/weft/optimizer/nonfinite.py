@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from math import isfinite
+from typing import Any
 
 import torch
 
@@ -35,17 +36,24 @@ def culprits(groups: list[BoundGroup]) -> list[str]:
     takes twenty times as long on a CPU); it is finite only where all elements are. Where it is not,
     a sum of squares may have overflown, so such a grad, and only such a one, is looked at again.
     """
-    alike: dict[tuple[torch.device, torch.dtype], list[tuple[BoundGroup, int, torch.Tensor]]] = {}
+    alike: dict[Any, list[tuple[BoundGroup, int, torch.Tensor]]] = {}
     for found in _grads(groups):
-        alike.setdefault((found[2].device, found[2].dtype), []).append(found)
+        grad: Any = found[2]
+        spread = (grad.device_mesh, grad.placements) if hasattr(grad, "device_mesh") else None
+        alike.setdefault((grad.device, grad.dtype, spread), []).append(found)
     suspects: list[tuple[BoundGroup, int, torch.Tensor]] = []
-    for (_, dtype), found in alike.items():
+    for (_, dtype, _), found in alike.items():
         wide = torch.float32 if dtype in LOW else None  # float16 ends at 65504
-        norms = torch.stack(torch._foreach_norm([g for *_, g in found], 2, wide))
+        norms = _whole(torch.stack(torch._foreach_norm([g for *_, g in found], 2, wide)))
         if not norms.isfinite().all():
             suspects += [f for f, n in zip(found, norms.tolist(), strict=True) if not isfinite(n)]
-    named = [(b.index, i, b) for b, i, grad in suspects if not bool(grad.isfinite().all())]
+    named = [(b.index, i, b) for b, i, grad in suspects if not bool(_whole(grad.isfinite().all()))]
     return [b.name_of(i) for _, i, b in sorted(named, key=lambda n: n[:2])]
+
+
+def _whole(t: Any) -> torch.Tensor:
+    """What all ranks know of a value together: they have to decide alike."""
+    return t.full_tensor() if hasattr(t, "full_tensor") else t
 
 
 def refusal(names: list[str]) -> NonFiniteError:

@@ -95,7 +95,8 @@ def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any], strict: bool) 
     anew = ("param_names", TRAIN_MODE, *bound.binding.shared, *saved)
     own = {k: v for k, v in bound.group.items() if k not in anew}
     unread = () if "betas" in bound.group or "momentum" not in saved else ("betas",)
-    given = deepcopy({k: v for k, v in saved.items() if k not in ("params", *states, *unread)})
+    kept = {k: v for k, v in saved.items() if k not in ("params", *states, *unread)}
+    given = deepcopy({k: _as_ours(v, bound.group.get(k)) for k, v in kept.items()})
     group = type(bound.group)({**own, **given})
     group["params"] = bound.params
     if "param_names" in bound.group:
@@ -111,6 +112,11 @@ def _group(opt: Any, bound: BoundGroup, saved: Mapping[str, Any], strict: bool) 
         return loaded
     except (ValueError, TypeError) as e:
         raise StateError(f"group {bound.index} of the state dict: {e}") from e
+
+
+def _as_ours(value: Any, ours: Any) -> Any:
+    """A tuple where this optimizer has one: torch's distributed checkpoints make lists of them."""
+    return tuple(value) if isinstance(value, list) and isinstance(ours, tuple) else value
 
 
 def _check_hyper(name: str, value: Any, ours: Any) -> None:

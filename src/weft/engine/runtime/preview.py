@@ -16,7 +16,7 @@ from weft.engine.runtime.programs import Variant, planned
 from weft.engine.storage import KEPT
 from weft.engine.trace import Example
 
-__all__ = ["preview", "state_bytes"]
+__all__ = ["declared_states", "preview", "state_bytes"]
 
 
 def preview(
@@ -59,7 +59,7 @@ def _variant(bound: BoundGroup, p: torch.Tensor, state: MutableMapping) -> Varia
         raise Unsupported(f"a parameter is {p.dtype}")
     hypers = {k: v for k, v in bound.group.items() if k not in NOT_HYPERS}
     held = state.get(p, {})
-    own = {**_declared(bound, p), **held}
+    own = {**declared_states(bound, p), **held}
     given = frozenset(k for k in own if k in hypers and bound.is_set(k))
     specs = {
         k: TensorSpec(tuple(v.shape), v.dtype) if isinstance(v, torch.Tensor) else v
@@ -75,7 +75,7 @@ def _variant(bound: BoundGroup, p: torch.Tensor, state: MutableMapping) -> Varia
     return planned(bound.binding, example)
 
 
-def _declared(bound: BoundGroup, p: torch.Tensor) -> dict[str, Any]:
+def declared_states(bound: BoundGroup, p: torch.Tensor) -> dict[str, Any]:
     """The state that a first step finds, without its memory."""
     like = torch.nn.Parameter(torch.empty_like(p, device="meta"))
     alone = BoundGroup(0, {**bound.group, "params": [like]}, bound.binding, set(bound.given))

@@ -44,7 +44,7 @@ class Shard:
         if whole.grad is not None:
             local.grad = None
             grad = _local(self._placed(whole.grad))
-            if grad.dtype is not local.dtype:
+            if grad.dtype is not local.grad_dtype:
                 local.grad_dtype = grad.dtype
             local.grad = grad
         return whole.grad is not None
