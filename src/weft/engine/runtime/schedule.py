@@ -202,7 +202,7 @@ class Schedule:
 
 def _put(group: dict[str, Any], name: str, value: Any) -> None:
     """A shared value into its group; a tensor keeps its memory, so that a step is like the last."""
-    held = group.get(name)
+    held: Any = group.get(name)
     alike = isinstance(held, torch.Tensor) and isinstance(value, torch.Tensor)
     if alike and (held.dtype, held.device, held.shape) == (value.dtype, value.device, ()):
         held.copy_(value)
