@@ -61,7 +61,7 @@ EXCUSES: tuple[Excuse, ...] = (
     ),
     Excuse(
         "ranger *+lookahead",
-        "grads at random",
+        "grads at random | grads in other steps | a first parameter that leaves",
         "no_grad_no_move",
         "at its every sixth step the weights go back towards the slow ones, with or without a grad",
     ),
@@ -149,7 +149,7 @@ EXCUSES: tuple[Excuse, ...] = (
         "*shampoo",
         "one large among small | grads zero for a while | equal values"
         " | grad equal to the parameter | grad opposite to the parameter | negative-definite | eps 0"
-        " | bfloat16",
+        " | bfloat16 | lr 0 at first",
         "follows_float64",
         "roots of factors without full rank amplify rounding",
     ),
@@ -168,7 +168,7 @@ EXCUSES: tuple[Excuse, ...] = (
     Excuse(
         "prodigy ldog",
         "first grad zero | a constant gradient | grad equal to the parameter"
-        " | grad opposite to the parameter | large decay | float16",
+        " | grad opposite to the parameter | *decay | float16 | grads zero in between",
         "follows_float64",
         "its distance is a maximum over noise, which grows from 1e-6 and magnifies rounding",
     ),
@@ -224,7 +224,7 @@ EXCUSES: tuple[Excuse, ...] = (
     ),
     Excuse(
         "*+looksam",
-        "one large among small | negative-definite | *float16",
+        "one large among small | negative-definite | *float16 | parameters of 1e6",
         "follows_float64 as_far_as_float64",
         "what its second gradient has besides the first is rounding there, and is made to full size",
     ),

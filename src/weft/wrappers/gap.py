@@ -6,6 +6,7 @@ import torch
 
 from weft.callbacks.units import centered, quotient, rounding, unit_dims
 from weft.callbacks.units import norm as norm_of
+from weft.contract.hyperparameters import as_read
 from weft.wrappers.sharpness import SAM, gradient, norm, scaled, set_gradient
 
 __all__ = ["GCSAM", "GSAM", "WSAM", "FriendlySAM", "LookSAM"]
@@ -165,7 +166,7 @@ class WSAM(SAM):
         loss = super().around_step(opt, closure)
         if opt.skipped_steps > skipped:
             self.sharpness = []
-        rates = {p: group["lr"] for group in opt.param_groups for p in group["params"]}
+        rates = {p: as_read(g["lr"]) for g in opt.param_groups for p in g["params"]}
         for p, slope in self.sharpness:
             p.sub_(rates[p] * slope)
         self.sharpness = []
