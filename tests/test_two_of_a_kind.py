@@ -264,6 +264,7 @@ def test_the_same_wrapper_of_several_groups_is_one():
 # callback -> why its first step on another chain than its own may fail, in words
 ELSEWHERE = {
     "late_step": "its chain counts from 0, where others divide by what has been counted",
+    "aggregate": "its k is which of the betas it takes, and Aida's k is how often it projects",
 }
 OTHER_SPACE = ("apollo", "apollomini", "fira", "galoreadamw", "conda")  # states of low rank
 COUNT_FROM_ZERO = tuple(n for n, c in algorithms().items() if "late_step" in c.chain().names)
@@ -283,6 +284,10 @@ def test_any_block_on_any_chain_steps_or_is_refused_when_built(name):
         try:
             opt = (algorithms()[name].chain() + getattr(cb, modifier))([p], engine="eager")
         except (weft.ChainError, ValueError):
+            continue
+        except TypeError as e:  # AdamC's max_lr follows lr, that of Polyak's rate is a number
+            if "is of another kind" not in str(e):
+                raise
             continue
         try:
             take_step(opt, [p])

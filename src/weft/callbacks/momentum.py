@@ -166,6 +166,8 @@ def aggregate(update, grad, betas=(0.0, 0.9, 0.99), k=0, momentum_buffer=zeros):
 
     Lucas et al., 2018, arXiv:1804.00325 (AggMo).
     """
+    if k >= len(betas):
+        raise ValueError(f"betas={betas} has no decay for momentum k={k}")
     buffer = betas[k] * momentum_buffer + grad
     share = buffer / len(betas)
     return {"momentum_buffer": buffer, "update": share if k == 0 else update + share}
