@@ -203,3 +203,20 @@ def test_a_step_that_a_graph_would_repeat_is_refused(monkeypatch):
     backend._device.captures = False
     step(params, opt, 1)
     assert float(opt.state[params[0]]["step"]) == 2
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "prodigy", "adafactor", "sm3", "muon"])
+def test_another_default_device_changes_nothing(name, gpu):
+    """As on a GPU, where the comparison with the eager loop makes the parameter's device the default."""
+    params, opt = make(name)
+    others, reference = make(name)
+    for k in range(4):
+        with torch.device("meta"):
+            for i, p in enumerate(params):
+                gen = torch.Generator("cpu").manual_seed(100 * k + i)
+                p.grad = torch.randn(p.shape, generator=gen, device="cpu")
+            torch.manual_seed(k)
+            opt.step(loss=torch.tensor(1.5 / (k + 1), device="cpu"))
+        step(others, reference, k)
+    for p, q in zip(params, others, strict=True):
+        assert torch.equal(p, q)

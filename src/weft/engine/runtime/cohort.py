@@ -357,7 +357,8 @@ class Cohort:
     def norms(self) -> Iterator[tuple[torch.Tensor, Norms]]:
         """Each parameter with its norms, where the kernel has computed them; on a GPU they stay there."""
         outputs = [o.node.index for o in self.plan.graph.outputs if o.kind == "norm"]
-        roots = self.values[:, [self.plan.values[i] for i in outputs]].sqrt()
+        columns = [self.values[:, self.plan.values[i]] for i in outputs]
+        roots = torch.stack(columns, 1).sqrt()
         rows = roots.tolist() if roots.device.type == "cpu" else map(torch.unbind, roots)
         for member, row in zip(self.members, rows, strict=True):
             yield member.whole[0], Norms(*row)

@@ -134,7 +134,7 @@ def _clone(member: Member, hypers: dict[str, Any], filled: bool, step: int) -> M
 
     `filled`: nor are the states that look like the parameter; `step` is the one it takes next.
     """
-    noise = torch.Generator().manual_seed(1)
+    noise = torch.Generator("cpu").manual_seed(1)
     p = _copy(member.p)
     p = torch.nn.Parameter(p) if type(member.p) is torch.nn.Parameter else p
     p.requires_grad_(member.p.requires_grad)

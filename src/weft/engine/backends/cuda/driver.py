@@ -122,3 +122,15 @@ class Driver:
     def stream(self) -> int:
         """Torch's current stream of this GPU."""
         return torch._C._cuda_getCurrentRawStream(self.memory.index)
+
+    def call(self, function: Any, *args: Any) -> int:
+        """A function of the host's library that launches; another device may be the current one."""
+        if torch.cuda.current_device() == self.memory.index:
+            return function(*args, self.stream())
+        with torch.cuda.device(self.memory):
+            return function(*args, self.stream())
+
+    def keep(self, tensors: list[torch.Tensor]) -> None:
+        """The allocator is told of a stream that is not the one that memory was allocated on."""
+        for t in tensors:
+            t.record_stream(torch.cuda.current_stream(self.memory))

@@ -87,6 +87,14 @@ class Device(Protocol):
         """The stream that work is given to now."""
         ...
 
+    def call(self, function: Any, *args: Any) -> int:
+        """What the host's library launches, on that stream of this device; its result."""
+        ...
+
+    def keep(self, tensors: list[torch.Tensor]) -> None:
+        """Memory is not given away before that stream is done with it."""
+        ...
+
 
 @functools.cache
 def header() -> str:

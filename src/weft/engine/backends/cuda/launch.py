@@ -31,11 +31,13 @@ class CudaLaunch(Inputs):
         super().__init__(plans, device.memory)
         self.kernel, self.device, self.elements = kernel, device, sum(sizes)
         self.lib, self.moving, self.spare = launcher(), None, None
+        self.streams = {device.stream()}
         self.captured: list[tuple[torch.Tensor, torch.Tensor]] = []
         first, start, length, owner = _chunks(plans, sizes)
         dims = array("q", [size for p in plans for size in laid(p).sizes])
         parts = (dims, first, start, length, owner)
-        self.fixed = torch.tensor([x for part in parts for x in part]).to(device.memory)
+        fixed = torch.tensor([x for part in parts for x in part], device="cpu")
+        self.fixed = fixed.to(device.memory)
         self.partial = torch.empty(
             max(1, len(owner) * self.plan.reductions), dtype=torch.float64, device=device.memory
         )
@@ -77,6 +79,7 @@ class CudaLaunch(Inputs):
             self.args.rows = None if self.c.few else at + 8 * len(self.ptr)
             self.args.row_of = at + 8 * len(self.ptr) + len(numbers)
         self.moving.copy_(host, non_blocking=True)
+        self.device.keep([self.moving])
         if self.device.capturing():  # each replay copies again: neither side may become another's
             self.captured.append((host, self.moving))
             self.moving = self.c.sent = None
@@ -91,7 +94,7 @@ class CudaLaunch(Inputs):
 
     def _page_locked(self, size: int) -> torch.Tensor:
         pinned = self.device.memory.type == "cuda"
-        return torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+        return torch.empty(size, dtype=torch.uint8, device="cpu", pin_memory=pinned)
 
     def value(self, tensor: int, place: int) -> float:
         """One of the values; the device is waited for."""
@@ -100,12 +103,21 @@ class CudaLaunch(Inputs):
     def run(self, begin: int, end: int) -> None:
         """Phases `begin` to `end`, each with the scalars after it."""
         self.send()
-        _check(self.lib.weft_cuda_run(self.inputs, begin, end, self.device.stream()))
+        self.keep()
+        _check(self.device.call(self.lib.weft_cuda_run, self.inputs, begin, end))
 
     def run_scalars(self, phase: int) -> None:
         """The scalars before `phase`, again."""
         self.send()
-        _check(self.lib.weft_cuda_stage(self.inputs, phase, self.device.stream()))
+        self.keep()
+        _check(self.device.call(self.lib.weft_cuda_stage, self.inputs, phase))
+
+    def keep(self) -> None:
+        """Memory that a stream of its own works with is given to no other before that is done."""
+        stream = self.device.stream()
+        if stream not in self.streams:
+            self.streams.add(stream)
+            self.device.keep([self.values, self.partial, self.fixed, self.scratch])
 
 
 def _check(code: int) -> None:
@@ -142,7 +154,8 @@ class CudaStep:
                 launch.run(0, len(launch.plan.phases))
             native().count(self.counts)
             return
-        stream = self.device.stream()
-        while code := self.step(self.all, len(self.launches), self.counts, stream):
+        for launch in self.launches:
+            launch.keep()
+        while code := self.device.call(self.step, self.all, len(self.launches), self.counts):
             _check(-min(code, 0))
             self.launches[code - 1].send()
