@@ -24,7 +24,8 @@ READS = (
 )
 DECOMPOSE = {  # they ask whether what they decompose is finite, and so do torch's decompositions
     "dion", "distributedshampoo", "polargrad", "psgdkron", "shampoo", "spectraldescent",
-    "spectralsphere", "spel", "swan",
+    "spectralsphere", "spel", "swan", "heavysoap", "klshampoo", "klsoap", "soap", "soapademamix",
+    "soapnadam", "solp",
 }  # fmt: skip
 CLOSURES = {"adahessian", "sophia"}  # they differentiate the gradient
 DRAWING = {  # they draw random numbers in some steps only, which a count on the device cannot decide
