@@ -17,12 +17,14 @@ def seed_of(text: str) -> int:
     return sum(ord(c) * (i + 1) for i, c in enumerate(text))
 
 
-def run(chain: Chain, engine: str, dtype: torch.dtype = torch.float32):
+def run(chain: Chain, engine: str, dtype: torch.dtype = torch.float32, device: str = "cpu"):
     """Parameters, grads and optimizer after nine steps; two parameters of each shape."""
     gen = torch.Generator().manual_seed(seed_of(chain.name))
     shapes = [s for s in chain.shapes for _ in range(2)]
     params = [
-        torch.nn.Parameter((torch.randn(s, generator=gen, dtype=torch.float64) * 0.7).to(dtype))
+        torch.nn.Parameter(
+            (torch.randn(s, generator=gen, dtype=torch.float64) * 0.7).to(device, dtype)
+        )
         for s in shapes
     ]
     opt = weft.Optimizer(params, chain.elements, engine=engine, **chain.hypers)
@@ -31,7 +33,7 @@ def run(chain: Chain, engine: str, dtype: torch.dtype = torch.float32):
         for name, value in chain.hypers.items():
             opt.param_groups[0][name] = chain.schedule(k, name, value)
         for p in params:
-            p.grad = torch.randn(p.shape, generator=gen, dtype=torch.float64).to(dtype)
+            p.grad = torch.randn(p.shape, generator=gen, dtype=torch.float64).to(device, dtype)
         opt.step(loss=1.5 / (k + 1)) if chain.loss else opt.step()
     return params, opt
 

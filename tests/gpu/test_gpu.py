@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from corpus import all_chains
-from test_fused_corpus import STEPS, seed_of
+from test_fused_corpus import run
 
 import weft
 from weft.optimizers import algorithms
@@ -30,27 +30,10 @@ TELLING = (
 DRAWS = {"apollo", "apollomini", "dion", "gravity", "psgdkron"}  # another generator, other numbers
 
 
-def run(chain, engine, dtype=torch.float32):
-    """Parameters and optimizer after some steps on the GPU, every hyper moving."""
-    gen = torch.Generator().manual_seed(seed_of(chain.name))
-    shapes = [s for s in chain.shapes for _ in range(2)]
-    draw = lambda s: torch.randn(s, generator=gen, dtype=torch.float64)
-    params = [torch.nn.Parameter((draw(s) * 0.7).to(GPU, dtype)) for s in shapes]
-    opt = weft.Optimizer(params, chain.elements, engine=engine, **chain.hypers)
-    torch.manual_seed(0)
-    for k in range(STEPS):
-        for name, value in chain.hypers.items():
-            opt.param_groups[0][name] = chain.schedule(k, name, value)
-        for p in params:
-            p.grad = draw(p.shape).to(GPU, dtype)
-        opt.step(loss=1.5 / (k + 1)) if chain.loss else opt.step()
-    return params, opt
-
-
 @pytest.mark.parametrize("chain", all_chains(), ids=lambda c: c.name)
 def test_kernels_agree_with_the_eager_loop(chain):
-    fused, opt = run(chain, "fused")
-    eager, _ = run(chain, "eager")
+    fused, opt = run(chain, "fused", device="cuda")
+    eager, _ = run(chain, "eager", device="cuda")
     assert opt.explain().fallbacks == []
     tolerance = max(chain.tolerance, 1e-5)
     for p, q in zip(fused, eager, strict=True):

@@ -16,7 +16,17 @@ from weft.engine.backends.source.render import Dialect, Pass, Stage, buffered
 from weft.engine.ir.graph import Node
 from weft.engine.plan.plan import Plan
 
-__all__ = ["CUDA"]
+__all__ = ["CUDA", "has_pass", "has_stage"]
+
+
+def has_stage(plan: Plan, at: int) -> bool:
+    """Whether there is anything to compute before phase `at`, or to store behind the last."""
+    return bool(laid(plan).stages[at] or (at == len(plan.phases) and plan.tail))
+
+
+def has_pass(plan: Plan, at: int) -> bool:
+    """Whether phase `at` stores or reduces anything."""
+    return bool(plan.phases[at].stores or plan.phases[at].reductions)
 
 
 class CudaStage(Stage):
@@ -42,10 +52,7 @@ class CudaStage(Stage):
 
     def render(self) -> list[str]:
         """The kernel, where there is anything to do."""
-        busy = laid(self.plan).stages[self.at] or (
-            self.at == len(self.plan.phases) and self.plan.tail
-        )
-        return super().render() if busy else []
+        return super().render() if has_stage(self.plan, self.at) else []
 
 
 class CudaPass(Pass):
@@ -81,7 +88,7 @@ class CudaPass(Pass):
 
     def render(self) -> list[str]:
         """The kernel, where the phase does anything."""
-        return super().render() if self.phase.stores or self.phase.reductions else []
+        return super().render() if has_pass(self.plan, self.at) else []
 
     def walk(self) -> list[str]:
         """Tile after tile."""
@@ -97,13 +104,13 @@ class CudaPass(Pass):
             f"    const int wide = {wide}, j = threadIdx.x * WEFT_WIDE;",
             "    for (int b = 0; b < n; b += blockDim.x * WEFT_WIDE) {",
             "        const int m = WEFT_LEAST(n - b, (int)blockDim.x * WEFT_WIDE);",
-            *(self._move("load", s, "in", "from") for s in self.read),
+            *(self._load(s) for s in self.read),
             *(f"        {self._type(s)} {self.pointer(s)}_out[WEFT_WIDE];" for s in self.written),
             "#pragma unroll",
             "        for (int i = 0; i < WEFT_WIDE; i++) {",
             *("            " + x for x in lines),
             "        }",
-            *(self._move("store", s, "out", "to") for s in self.written),
+            *(self._store(s) for s in self.written),
             *sums,
             "    }",
             *ends,
@@ -112,13 +119,16 @@ class CudaPass(Pass):
     def _type(self, slot: int) -> str:
         return ops.STORED[self.plan.slots[slot].dtype]
 
-    def _move(self, how: str, slot: int, suffix: str, _: str) -> str:
-        """Neighbours from memory, or to it."""
+    def _load(self, slot: int) -> str:
+        """Neighbours from memory."""
         name, ctype = self.pointer(slot), self._type(slot)
-        held, memory = f"{name}_{suffix}", f"{name} + b + j"
-        if how == "load":
-            return f"        {ctype} {held}[WEFT_WIDE]; weft_load_{ctype}({held}, {memory}, m - j, wide);"
-        return f"        weft_store_{ctype}({memory}, {held}, m - j, wide);"
+        moved = f"weft_load_{ctype}({name}_in, {name} + b + j, m - j, wide);"
+        return f"        {ctype} {name}_in[WEFT_WIDE]; {moved}"
+
+    def _store(self, slot: int) -> str:
+        """Neighbours to memory."""
+        name, ctype = self.pointer(slot), self._type(slot)
+        return f"        weft_store_{ctype}({name} + b + j, {name}_out, m - j, wide);"
 
     def _reductions(self, lines: list[str]) -> tuple[list[str], list[str], list[str]]:
         """What is reduced: into a number of each thread, or by way of a tile that all threads see."""

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from weft.engine.backends.cuda.dialect import CUDA
-from weft.engine.backends.source.layout import laid
+from weft.engine.backends.cuda.dialect import CUDA, has_pass, has_stage
 from weft.engine.backends.source.render import render, with_common
 from weft.engine.host.native import check_sizes, native
 from weft.engine.plan.plan import Plan
@@ -129,13 +128,11 @@ class Kernel:
         self.source, self.entry, self.key = source, entry, entry.key
         last = len(plan.phases)
         passes = [
-            device.function(entry.lib, f"weft_chunk_{at}") if p.stores or p.reductions else None
-            for at, p in enumerate(plan.phases)
+            device.function(entry.lib, f"weft_chunk_{at}") if has_pass(plan, at) else None
+            for at in range(last)
         ]
         stages = [
-            device.function(entry.lib, f"weft_scalars_{at}")
-            if laid(plan).stages[at] or (at == last and plan.tail)
-            else None
+            device.function(entry.lib, f"weft_scalars_{at}") if has_stage(plan, at) else None
             for at in range(last + 1)
         ]
         self.passes, self.stages = (POINTER * last)(*passes), (POINTER * (last + 1))(*stages)
