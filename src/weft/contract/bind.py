@@ -5,11 +5,21 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from weft.callback import BUILTIN, PARAMETER, OverParams, Shared, Spec, State, attribute
+from weft.callback import (
+    BUILTIN,
+    PARAMETER,
+    OverParams,
+    Shared,
+    Spec,
+    State,
+    attribute,
+    function_of,
+)
 from weft.contract.declare import kept_dtype
 from weft.contract.implied import (
     GROUP_STEP,
@@ -47,6 +57,12 @@ class Call:
     def name(self) -> str:
         """How messages and plans call this element."""
         return self.over.name if self.over else self.spec.name
+
+    @cached_property
+    def writes_unseen(self) -> bool:
+        """Whether it may write a tensor through `.data`, which leaves no trace but the values."""
+        function = function_of(self.spec.fn)
+        return function is None or "data" in function.__code__.co_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,16 +103,17 @@ class Binding:
     state_dtype: torch.dtype | None = None
     doubts: tuple[str, ...] = ()  # what works, but can hardly be meant
 
-    @property
+    @cached_property
     def state_names(self) -> frozenset[str]:
         """Every name that may be in the state of a parameter."""
         return frozenset(self.states) | self.made | ({"step"} if self.keeps_step else frozenset())
 
     def chooses(self, name: str) -> bool:
         """Whether the group's `state_dtype` says what the state `name` is kept in."""
+        if self.state_dtype is None:
+            return False
         declared = self.kept.get(name)
-        own = declared is not None and (declared.dtype or declared.least)
-        return self.state_dtype is not None and not own
+        return declared is None or not (declared.dtype or declared.least)
 
     def dtype_of(
         self, name: str, value: torch.dtype, ndim: int, p: torch.dtype, p_ndim: int

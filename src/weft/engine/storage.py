@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 
-from weft.callback import function_of
 from weft.contract.bind import Call
 from weft.contract.declare import LOW, scalar_dtype
 
@@ -42,10 +41,7 @@ class GivenGrad:
 
     def __init__(self, value: torch.Tensor, call: Call):
         self.value = value
-        function = function_of(call.spec.fn)
-        # a write through .data leaves no trace but the values
-        seen = function is not None and "data" not in function.__code__.co_names
-        self.pristine = None if seen else self.value.clone()
+        self.pristine = self.value.clone() if call.writes_unseen else None
 
     @property
     def written(self) -> bool:

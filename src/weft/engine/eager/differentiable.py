@@ -53,11 +53,11 @@ class GraphStep(ParamStep):
     def _plain(self, t: torch.Tensor) -> torch.Tensor:
         return t
 
-    def _hyper(self, value: Any) -> Any:
+    def _as_read(self, value: Any) -> Any:
         """A tensor with a history stays one, for it is asked for derivatives."""
         if isinstance(value, tuple | list):
-            return type(value)(map(self._hyper, value))
-        return value.reshape(()) if has_history(value) else super()._hyper(value)
+            return type(value)(map(self._as_read, value))
+        return value.reshape(()) if has_history(value) else super()._as_read(value)
 
     def _open(self) -> None:
         p, grad = self.p, self.p.grad
@@ -72,14 +72,12 @@ class GraphStep(ParamStep):
         with _Watch(call, self.name):
             return super()._call(call)
 
-    def _bind(self, name: str, value: Any) -> None:
-        if name != "p":
-            super()._bind(name, value)
-            return
-        self._check_vector(name, value)
+    def _set_p(self, value: Any) -> None:
+        self._check_shape("p", value)
         if value is not self.work:
             grad, self.work = self.work.grad, value.to(self.work.dtype)
             self.work.grad = grad
+            self._hold("p", self.work)
 
     def _set_shared(self, name: str, value: Any) -> None:
         if not has_history(value):
@@ -91,11 +89,12 @@ class GraphStep(ParamStep):
         held = self.own.get(name)
         if isinstance(value, int | float) and isinstance(held, torch.Tensor) and not held.ndim:
             value = torch.full_like(held, value)
-        self.values.pop(name, None)
         if isinstance(value, torch.Tensor) and (self.p.dtype in LOW or self.p.is_complex()):
-            self.values[name] = value
+            self._read_as(name, value)
         else:
+            self._forget_read(name)
             self.own[name] = self._stored(name, value)
+            self._hold(name, self.own[name])
 
     def _stored(self, name: str, value: Any) -> Any:
         if isinstance(value, torch.Tensor) and not value.ndim:

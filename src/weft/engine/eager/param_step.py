@@ -7,10 +7,12 @@ import torch
 
 from weft.callback import State
 from weft.contract.bind import Call
-from weft.contract.groups import NOT_HYPERS, BoundGroup
+from weft.contract.groups import BoundGroup
 from weft.contract.hyperparameters import as_read, is_one
-from weft.contract.slips import check_result, check_shape
-from weft.engine.storage import LOW, GivenGrad, memory_of, one_number, stored_shape, widened
+from weft.contract.names import MISSING, Names
+from weft.contract.slips import check_result
+from weft.engine.eager.owners import Owners
+from weft.engine.storage import LOW, GivenGrad, one_number, stored_shape, widened
 from weft.errors import StepError
 
 __all__ = ["Barrier", "ParamStep"]
@@ -27,7 +29,7 @@ class Barrier(NamedTuple):
     value: torch.Tensor
 
 
-class ParamStep:
+class ParamStep(Names):
     """One parameter's way through its chain in one step.
 
     `work` is what callbacks see as the parameter: itself, or its values as float32 where it or its
@@ -42,12 +44,13 @@ class ParamStep:
         "binding",
         "bound",
         "grad_before",
-        "group",
+        "hypers",
         "loss",
-        "name",
         "own",
+        "owners",
         "p",
         "path",
+        "place",
         "shared",
         "state",
         "step",
@@ -68,10 +71,11 @@ class ParamStep:
         loss: Any,
         shared: dict[tuple[int, str], Any],
     ):
-        self.bound, self.group, self.binding = bound, bound.group, bound.binding
+        self.bound, self.hypers, self.binding = bound, bound.group, bound.binding
         self.p, self.state, self.loss, self.shared = p, state, widened(loss), shared
         self.own: dict[str, Any] = state.get(p, {})
-        self.name = bound.name_of(i)
+        self.place = i
+        self.owners: Owners | None = None  # known once it matters
         self.values: dict[str, Any] = {}
         self.update: torch.Tensor | None = None
         self.step = 0
@@ -79,6 +83,11 @@ class ParamStep:
         self.at: Call = bound.binding.calls[0]
         self.ahead: list[str] = list(bound.binding.over)
         self.path = self._path()
+
+    @property
+    def name(self) -> str:
+        """What messages call the parameter."""
+        return self.bound.name_of(self.place)
 
     def check(self) -> None:
         """Refuse state on another device than the parameter, before anything is written."""
@@ -119,9 +128,9 @@ class ParamStep:
                         over.name, over.op, scope, self._plain(one_number(out))
                     )
                     self.ahead.remove(over.name)
-                    self.values[over.name] = combined.to(self.work.device, copy=True)
+                    self._read_as(over.name, combined.to(self.work.device, copy=True))
                 elif isinstance(out, dict):
-                    self._take(out, call.spec.produces)
+                    self._take(out, call)
                 else:
                     check_result(call, out)
             self._store()
@@ -145,7 +154,7 @@ class ParamStep:
 
     def _plain(self, t: torch.Tensor) -> torch.Tensor:
         """A tensor without a history in autograd."""
-        return t.detach()
+        return t.detach() if t.requires_grad else t
 
     def _readable(self, value: Any) -> Any:
         """What a callback works on: 16-bit tensors as float32, complex ones as pairs of reals."""
@@ -161,76 +170,15 @@ class ParamStep:
     def _call(self, call: Call) -> Any:
         spec = call.spec
         copies: dict[str, GivenGrad] = {}
-        kwargs = self._everything(call, copies) if spec.var_kw else {}
-        for arg, name in call.reads:
-            found, value = self._look(name, call, copies)
-            if found:
-                kwargs[arg] = value
-            elif name in spec.required:
-                raise LookupError(f"it reads {name!r}, which nothing has provided yet")
-        if self.update is not None:
-            check_shape(call, self.update.shape, self.work.shape)
+        args, kwargs = self._arguments(call, copies)
         self.wrote |= spec.works_in_place
-        if not call.takes_param:
-            out = spec.fn(**kwargs)
-        elif spec.positional:
-            out = spec.fn(self.work, **kwargs)
-        else:
-            out = spec.fn(**{**kwargs, str(spec.first): self.work})
+        out = spec.fn(*args, **kwargs)
         for name, copy in copies.items():
             if copy.written:  # the callbacks that follow see what was done to it in place
                 self._bind(name, copy.value)
         return out
 
-    def _everything(self, call: Call, copies: dict[str, GivenGrad]) -> dict[str, Any]:
-        """All names, for a callback with **kwargs, under what it calls them itself."""
-        names = {k: None for k in self.group if k not in NOT_HYPERS}
-        names |= dict.fromkeys((*self.own, *self.values, "grad", "update"))
-        if self.binding.keeps_step:
-            names["step"] = None
-        if self.loss is not None:
-            names["loss"] = None
-        if not call.takes_param:
-            names["p"] = None
-        produces = call.spec.produces
-        its = {chain: own for own, chain in produces.items()}
-        out: dict[str, Any] = {}
-        for name in names:
-            if name in its or produces.get(name, name) == name:  # else it is renamed away
-                found, value = self._look(name, call, copies)
-                if found:
-                    out[its.get(name, name)] = value
-        return out
-
-    def _look(self, name: str, call: Call, copies: dict[str, GivenGrad]) -> tuple[bool, Any]:
-        """The value of a name of the chain, and whether there is one."""
-        if name == "p":
-            return True, self.work
-        if name in ("grad", "update"):
-            return True, self._vector(name, call, copies)
-        if name == "loss":
-            return self.loss is not None, self.loss
-        if name == "step" and self.binding.keeps_step:
-            return True, self.step
-        if name in self.values:
-            return True, self.values[name]
-        held, binding = name in self.own, self.binding
-        a_hyper = name in self.group and name not in binding.state_names
-        if a_hyper and (not held or name in binding.shared or self.bound.is_set(name)):
-            value = self.group[name]
-            number = name in binding.shared and is_one(value) and not value.requires_grad
-            return True, value.item() if number else self._hyper(value)
-        if held:
-            return True, self._state(name)
-        if name in call.local:
-            return True, call.local[name]
-        return False, None
-
-    def _hyper(self, value: Any) -> Any:
-        return as_read(value, self.work.dtype)
-
     def _vector(self, name: str, call: Call, copies: dict[str, GivenGrad]) -> torch.Tensor:
-        """`update` or `grad` as a tensor of our own, so that the user's grad stays as it is."""
         if name == "update" and self.update is not None:
             return self.update
         grad = self.work.grad
@@ -241,13 +189,32 @@ class ParamStep:
             copies[name] = GivenGrad(self._plain(grad).clone(), call)
         return copies[name].value
 
+    def _loss(self) -> Any:
+        return MISSING if self.loss is None else self.loss
+
+    def _step(self) -> int:
+        return self.step
+
+    def _is_set(self, name: str) -> bool:
+        return self.bound.is_set(name)
+
+    def _hyper(self, name: str) -> Any:
+        value = self.hypers[name]
+        if type(value) is float:
+            return value
+        number = name in self.binding.shared and is_one(value) and not value.requires_grad
+        return value.item() if number else self._as_read(value)
+
+    def _as_read(self, value: Any) -> Any:
+        return as_read(value, self.work.dtype)
+
     def _state(self, name: str) -> Any:
         value = self.own[name]
         readable = self._readable(value)
         if self._converted(name, value):
             readable = readable.to(self.work.dtype)
         if readable is not value:
-            self.values[name] = readable
+            self._read_as(name, readable)
         return readable
 
     def _rounds(self, name: str, value: torch.Tensor) -> bool:
@@ -257,85 +224,90 @@ class ParamStep:
     def _converted(self, name: str, held: Any) -> bool:
         """Whether a state is read in another dtype than its own: that which is computed in."""
         return (
-            isinstance(held, torch.Tensor)
-            and self.binding.chooses(name)
+            self.binding.chooses(name)
+            and isinstance(held, torch.Tensor)
             and held.is_floating_point()
             and held.dtype != self.work.dtype
         )
 
     # ------------------------------------------------------------ a result
 
-    def _take(self, out: dict[str, Any], produces: dict[str, str]) -> None:
+    def _take(self, out: dict[str, Any], call: Call) -> None:
         """Bind what a callback returned: every value a value, aliasing nothing that is kept."""
-        out = {produces.get(k, k): v for k, v in out.items()}
-        for name in out:
-            if name == "loss" or name in self.binding.hyper_names:
-                raise ValueError(f"it returned {name!r}, which callbacks do not write")
-        kept = self._kept()
-        for name, value in {k: self._private(k, v, kept) for k, v in out.items()}.items():
+        owners = self.owners = self.owners or self._owners()
+        if self.work.grad is not self.work_grad:  # a callback may have assigned it
+            owners.hold("grad", self.work.grad)
+        named = self._named(out, call)
+        owned = {
+            k: owners.private(k, self._plain(v)) if isinstance(v, torch.Tensor) else v
+            for k, v in named.items()
+        }
+        for name, value in owned.items():
             self._bind(name, value)
 
-    def _private(self, name: str, value: Any, kept: dict[Any, tuple[str, torch.Tensor]]) -> Any:
-        """The value itself, or a copy where it shares memory with something else that is kept."""
-        if not isinstance(value, torch.Tensor):
-            return value
-        value = self._plain(value)
-        owner, whole = kept.setdefault(memory_of(value), (name, value))
-        same = (
-            owner == name
-            and value.data_ptr() == whole.data_ptr()
-            and (value.shape, value.stride()) == (whole.shape, whole.stride())
-        )
-        return value if same else value.clone()
-
-    def _kept(self) -> dict[Any, tuple[str, torch.Tensor]]:
-        """The memory that outlives this call, and whose it is."""
-        tensors: list[tuple[str, Any]] = [*self.own.items(), *self.values.items()]
-        tensors += [("p", self.work), ("grad", self.work.grad), ("update", self.update)]
-        tensors += [(USERS, self.user_grad), (USERS, self.work_grad)]
-        return {memory_of(t): (name, t) for name, t in tensors if isinstance(t, torch.Tensor)}
+    def _owners(self) -> Owners:
+        owners = Owners()
+        for name, value in self.own.items():
+            owners.hold(name, value)
+        for name, value in self.values.items():
+            owners.hold(name, value, "read")
+        owners.hold("p", self.work)
+        owners.hold("grad", self.work.grad)
+        owners.hold("update", self.update)
+        owners.hold(USERS, self.user_grad)
+        owners.hold(USERS, self.work_grad, "read")
+        return owners
 
     def _bind(self, name: str, value: Any) -> None:
-        if name in ("p", "grad", "update"):
-            self._check_vector(name, value)
         self.wrote |= self.work is self.p and name not in ("grad", "update")
-        if name == "p":
-            if value is not self.work:
-                self.work.copy_(value)
-        elif name == "grad":
-            self.work.grad = value.to(self.work.dtype)
-        elif name == "update":  # state in double would make double of what has no dimensions
-            self.update = value.to(self.work.dtype) if value.is_floating_point() else value
-        elif name in self.binding.shared:
-            self._set_shared(name, value)
-        else:
-            self._set_state(name, value)
+        super()._bind(name, value)
 
-    def _check_vector(self, name: str, value: Any) -> None:
-        """Refuse what cannot be a vector; an update may be in a basis of its own for a while."""
-        fits = isinstance(value, torch.Tensor) and (
-            name == "update" or value.shape == self.work.shape
+    def _hold(self, name: str, value: Any, role: str = "") -> None:
+        if self.owners is not None:
+            self.owners.hold(name, value, role)
+
+    def _set_p(self, value: Any) -> None:
+        self._check_shape("p", value)
+        if value is not self.work:
+            self.work.copy_(value)
+
+    def _set_grad(self, value: Any) -> None:
+        self._check_shape("grad", value)
+        self.work.grad = value.to(self.work.dtype)
+        self._hold("grad", self.work.grad)
+
+    def _set_update(self, value: Any) -> None:
+        """State in double would make a double of what has no dimensions."""
+        if not isinstance(value, torch.Tensor):
+            raise self._no_vector("update", value)
+        wide = value.dtype is not self.work.dtype and value.is_floating_point()
+        self.update = value.to(self.work.dtype) if wide else value
+        self._hold("update", self.update)
+
+    def _check_shape(self, name: str, value: Any) -> None:
+        """Refuse what cannot be `p` or `grad`; an update may be in a basis of its own for a while."""
+        if not isinstance(value, torch.Tensor) or value.shape != self.work.shape:
+            raise self._no_vector(name, value)
+
+    def _no_vector(self, name: str, value: Any) -> ValueError:
+        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
+        return ValueError(
+            f"it returned {name!r} as {shape}, and the parameter is {tuple(self.work.shape)}"
         )
-        if not fits:
-            shape = tuple(value.shape) if isinstance(value, torch.Tensor) else repr(value)
-            raise ValueError(
-                f"it returned {name!r} as {shape}, and the parameter is {tuple(self.work.shape)}"
-            )
 
     def _set_shared(self, name: str, value: Any) -> None:
-        """The first parameter decides a shared value; all see the decided one from here on."""
         value = value.item() if isinstance(value, torch.Tensor) else value
         self.values[name] = self.shared.setdefault((self.bound.index, name), value)
 
     def _set_state(self, name: str, value: Any) -> None:
         held = self.own.get(name)
         if isinstance(value, int | float) and isinstance(held, torch.Tensor) and not held.ndim:
-            self.values.pop(name, None)
+            self._forget_read(name)
             held.fill_(value)  # a number that is kept as a tensor, in torch's format
             return
         if isinstance(value, torch.Tensor) and isinstance(held, torch.Tensor):
             if held.dtype in LOW or held.is_complex() or self._converted(name, held):
-                self.values[name] = value  # rounded once, when the chain is through
+                self._read_as(name, value)  # rounded once, when the chain is through
                 return
             same_kind = held.dtype == value.dtype or (
                 held.is_floating_point() and value.is_floating_point()
@@ -344,13 +316,23 @@ class ParamStep:
                 if value is not held:
                     held.copy_(value)
                 return
-        self.values.pop(name, None)
         if isinstance(value, torch.Tensor) and (
             self.work is not self.p or self._rounds(name, value)
         ):
-            self.values[name] = value
+            self._read_as(name, value)
         else:
+            self._forget_read(name)
             self.own[name] = self._stored(name, value)
+            self._hold(name, self.own[name])
+
+    def _read_as(self, name: str, value: torch.Tensor) -> None:
+        """What a state is read as from here on, until it is put back."""
+        self.values[name] = value
+        self._hold(name, value, "read")
+
+    def _forget_read(self, name: str) -> None:
+        if self.values.pop(name, None) is not None:
+            self._hold(name, None, "read")
 
     def _stored(self, name: str, value: Any) -> Any:
         """A new state value: a copy, in the dtype that it is kept in."""

@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
+from weft.contract.names import MISSING
 from weft.engine.ir.graph import Node
 from weft.engine.ir.traced import Untraceable
 from weft.engine.trace.scalar import Scalar
 from weft.engine.trace.tensor import Storage, TensorProxy
 from weft.engine.trace.tracer import Path, Tracer, default_dtype
 
-__all__ = ["MISSING", "Outcome", "explore"]
+__all__ = ["Outcome", "explore"]
 
 MOST_WAYS = 128
-MISSING = object()
 
 
 @dataclass(slots=True)

@@ -5,12 +5,13 @@ from typing import Any
 import torch
 
 from weft.contract.bind import Binding, Call
-from weft.contract.slips import check_result, check_shape
+from weft.contract.names import MISSING, Names
+from weft.contract.slips import check_result
 from weft.engine.ir.graph import Node
 from weft.engine.ir.traced import Example, TensorSpec, Traced, Untraceable
 from weft.engine.rng import undrawn
 from weft.engine.storage import LOW, computed_in
-from weft.engine.trace.branches import MISSING, explore
+from weft.engine.trace.branches import explore
 from weft.engine.trace.dispatch import Mode, dispatch
 from weft.engine.trace.factories import item
 from weft.engine.trace.outside import Outside
@@ -41,11 +42,11 @@ def trace(binding: Binding, example: Example) -> Traced:
         return ChainTrace(binding, example).run()
 
 
-class ChainTrace:
+class ChainTrace(Names):
     """One trace of a chain: the values of its names, as `ParamStep` holds them."""
 
     def __init__(self, binding: Binding, example: Example):
-        self.binding, self.example = binding, example
+        self.binding, self.example, self.hypers = binding, example, example.hypers
         self.t = t = Tracer(example.device, Calls(dispatch, of_numpy))
         self.rebinder = Rebinder()
         self.mode = Mode(t)
@@ -55,7 +56,7 @@ class ChainTrace:
             example.contiguous,
         )
         slot = lambda name: Storage(t.graph.load(name, shape, dtype), lasting=True)
-        self.p = TensorProxy.make(t, slot("p"), (), contig, owner=Owner(self, example))
+        self.work = TensorProxy.make(t, slot("p"), (), contig, owner=Owner(self, example))
         self.user_grad = self.grad = TensorProxy.make(t, slot("grad"), (), contig)
         self.update: TensorProxy | None = None
         self.grad_is_update = False  # a way through a branch left the update to be the grad
@@ -90,8 +91,8 @@ class ChainTrace:
         if over is not None:
             self.values[over.name] = self.out.over(over.name, result, call.name)
         elif isinstance(result, dict):
-            names = call.spec.produces
-            self._take({names.get(k, k): v for k, v in result.items()}, call)  # type: ignore[arg-type]
+            for name, value in self._named(result, call).items():  # type: ignore[arg-type]
+                self._bind(name, value)
         else:
             check_result(call, result)
         self.out.note_in_place(self, call.name)
@@ -100,23 +101,7 @@ class ChainTrace:
 
     def _call(self, call: Call) -> tuple[Any, dict[str, TensorProxy]]:
         copies: dict[str, TensorProxy] = {}
-        kwargs: dict[str, Any] = self._everything(call, copies) if call.spec.var_kw else {}
-        for arg, name in call.reads:
-            value = self._look(name, call, copies)
-            if value is not MISSING:
-                kwargs[arg] = value
-            elif name in call.spec.required:
-                raise LookupError(f"it reads {name!r}, which nothing has provided yet")
-        if self.update is not None:
-            check_shape(call, tuple(self.update.shape), tuple(self.p.shape))
-        args: tuple[Any, ...] = ()
-        if call.takes_param:
-            first = call.spec.first or "p"
-            kwargs.pop(first, None)
-            if call.spec.positional:
-                args = (self.p,)
-            else:
-                kwargs[first] = self.p
+        args, kwargs = self._arguments(call, copies)
         fn = self.rebinder.rebind(call.spec.fn, call.name, None)
         grad, version = self.grad, self.grad.storage_.version
 
@@ -139,7 +124,7 @@ class ChainTrace:
 
     def _memory(self, copies: dict[str, Any], kwargs: dict[str, Any]) -> list[Storage]:
         """Every storage that the call can write and that outlives it."""
-        tensors = [self.p, self.user_grad, self.grad, *copies.values(), *kwargs.values()]
+        tensors = [self.work, self.user_grad, self.grad, *copies.values(), *kwargs.values()]
         tensors += [self.update, *self.own.values(), *self.values.values()]
         self.t.given = [x for x in tensors if isinstance(x, TensorProxy)]
         found = {id(x.storage_): x.storage_ for x in self.t.given}
@@ -151,7 +136,7 @@ class ChainTrace:
         def current(name: str) -> Any:
             name = call.spec.produces.get(name, name)
             if name == "p":
-                return self.p
+                return self.work
             if name == "grad":
                 return copies.get("grad", self.grad)
             if name == "update":
@@ -165,30 +150,7 @@ class ChainTrace:
 
         return current
 
-    def _look(self, name: str, call: Call, copies: dict[str, TensorProxy]) -> Any:
-        """The value of a name of the chain, or `MISSING`."""
-        if name == "p":
-            return self.p
-        if name in ("grad", "update"):
-            return self._vector(name, copies)
-        if name == "loss":
-            return MISSING if self.example.loss is None else self.outside.loss()
-        if name == "step" and self.binding.keeps_step:
-            return self.outside.step()
-        if name in self.values:
-            if name in self.binding.shared:
-                self.out.agreed(name, self.values[name].node)
-            return self.values[name]
-        held, binding = name in self.own, self.binding
-        a_hyper = name in self.example.hypers and name not in binding.state_names
-        if a_hyper and (not held or name in binding.shared or name in self.example.given):
-            return self.outside.hyper(name)
-        if held:
-            return self._state(name)
-        return call.local.get(name, MISSING)
-
-    def _vector(self, name: str, copies: dict[str, TensorProxy]) -> TensorProxy:
-        """`update` or `grad`, never the user's own grad."""
+    def _vector(self, name: str, call: Call, copies: dict[str, TensorProxy]) -> TensorProxy:
         if name == "update" and self.update is not None:
             return self.update
         if name == "grad" and self.grad is not self.user_grad:
@@ -198,6 +160,11 @@ class ChainTrace:
             copy.storage_.lasting, copies[name] = True, copy
         return copies[name]
 
+    def _value(self, name: str) -> Any:
+        if name in self.binding.shared:
+            self.out.agreed(name, self.values[name].node)
+        return self.values[name]
+
     def _notice(self, copies: dict[str, TensorProxy]) -> None:
         for name, copy in copies.items():
             if copy.storage_.version:
@@ -206,26 +173,19 @@ class ChainTrace:
                 else:
                     self._set_grad(copy)
 
-    def _everything(self, call: Call, copies: dict[str, TensorProxy]) -> dict[str, Any]:
-        """All names, for a callback with **kwargs, under what it calls them itself."""
-        names = dict.fromkeys((*self.example.hypers, *self.own, *self.values, "grad", "update"))
-        if self.binding.keeps_step:
-            names["step"] = None
-        if self.example.loss is not None:
-            names["loss"] = None
-        if not call.takes_param:
-            names["p"] = None
-        produces = call.spec.produces
-        its = {chain: own for own, chain in produces.items()}
-        out: dict[str, Any] = {}
-        for name in names:
-            if name in its or produces.get(name, name) == name:  # else it is renamed away
-                value = self._look(name, call, copies)
-                if value is not MISSING:
-                    out[its.get(name, name)] = value
-        return out
-
     # ------------------------------------------------------------ values from outside
+
+    def _loss(self) -> Any:
+        return MISSING if self.example.loss is None else self.outside.loss()
+
+    def _step(self) -> Any:
+        return self.outside.step()
+
+    def _is_set(self, name: str) -> bool:
+        return name in self.example.given
+
+    def _hyper(self, name: str) -> Any:
+        return self.outside.hyper(name)
 
     def _state(self, name: str) -> Any:
         """One state; its proxy is made when it is first read."""
@@ -237,7 +197,7 @@ class ChainTrace:
                 raise Untraceable(f"the state {name!r} is complex")
             node = self.t.graph.load(name, tuple(held.shape), computed_in(held.dtype))
             if self.binding.chooses(name) and node.dtype.is_floating_point:
-                node = self.t.cast(node, self.p.dtype)
+                node = self.t.cast(node, self.work.dtype)
             value: Any = TensorProxy.make(
                 self.t, Storage(node, lasting=True), (), self.example.contiguous
             )
@@ -249,26 +209,16 @@ class ChainTrace:
 
     # ------------------------------------------------------------ a result
 
-    def _take(self, result: dict[str, Any], call: Call) -> None:
-        """Bind what a callback returned; tensors have become values already."""
-        for name, value in result.items():
-            if name == "loss" or name in self.binding.hyper_names:
-                raise ValueError(f"it returned {name!r}, which callbacks do not write")
-            self.out.wrote_by(name, call.name)
-            if name == "p":
-                self._set_p(value)
-            elif name == "grad":
-                self._set_grad(value)
-            elif name == "update":
-                if not isinstance(value, Node | torch.Tensor):
-                    raise ValueError(f"it returned 'update' as {value!r}")
-                node = self.t.tensor(value)
-                wide = node.dtype.is_floating_point and node.dtype is not self.p.dtype
-                self.update = self._fresh(self.t.cast(node, self.p.dtype) if wide else value)
-            elif name in self.binding.shared:
-                self._set_shared(name, value)
-            else:
-                self._set_state(name, value)
+    def _bind(self, name: str, value: Any) -> None:
+        self.out.wrote_by(name, self.t.graph.source)
+        super()._bind(name, value)
+
+    def _set_update(self, value: Any) -> None:
+        if not isinstance(value, Node | torch.Tensor):
+            raise ValueError(f"it returned 'update' as {value!r}")
+        node = self.t.tensor(value)
+        wide = node.dtype.is_floating_point and node.dtype is not self.work.dtype
+        self.update = self._fresh(self.t.cast(node, self.work.dtype) if wide else value)
 
     def _fresh(self, value: Any) -> Any:
         """A returned value with memory of its own."""
@@ -282,21 +232,23 @@ class ChainTrace:
         return self.example.contiguous and node.index not in self.t.strided
 
     def _set_p(self, value: Any) -> None:
-        if not isinstance(value, Node | torch.Tensor) or self.t.tensor(value).shape != self.p.shape:
-            raise ValueError(f"it returned 'p' as something else than {tuple(self.p.shape)}")
-        self.p.write(self.t.tensor(value))
+        if (
+            not isinstance(value, Node | torch.Tensor)
+            or self.t.tensor(value).shape != self.work.shape
+        ):
+            raise ValueError(f"it returned 'p' as something else than {tuple(self.work.shape)}")
+        self.work.write(self.t.tensor(value))
 
     def _set_grad(self, value: Any) -> None:
         node = self.t.tensor(value)
-        if node.shape != self.p.shape:
-            raise ValueError(f"it returned 'grad' as {node.shape}, not {tuple(self.p.shape)}")
+        if node.shape != self.work.shape:
+            raise ValueError(f"it returned 'grad' as {node.shape}, not {tuple(self.work.shape)}")
         if self.grad_is_update:
             raise Untraceable("it changes the grad after a branch left the update to be the grad")
         contig = self._contig(node)
-        self.grad = TensorProxy.fresh(self.t, self.t.cast(node, self.p.dtype), contig)
+        self.grad = TensorProxy.fresh(self.t, self.t.cast(node, self.work.dtype), contig)
 
     def _set_shared(self, name: str, value: Any) -> None:
-        """The first parameter of the group decides; the others read what it decided from here on."""
         t = self.t
         if isinstance(value, Node | torch.Tensor):
             value = item(t, value)

@@ -38,6 +38,6 @@ class Owner:
         chain = self.chain
         if not isinstance(value, torch.Tensor):
             raise Untraceable(f"it assigns a {type(value).__name__} to .grad")
-        if value.shape != chain.p.shape or value.dtype is not chain.p.dtype:
+        if value.shape != chain.work.shape or value.dtype is not chain.work.dtype:
             raise Untraceable("it assigns a tensor of another shape or dtype to .grad")
         chain.grad = as_proxy(chain.t, value)

@@ -46,7 +46,7 @@ class Results:
 
     def note_in_place(self, chain: "ChainTrace", callback: str) -> None:
         """Note what a callback changed in place."""
-        held = [("p", "p", chain.p), ("grad", "grad", chain.user_grad)]
+        held = [("p", "p", chain.work), ("grad", "grad", chain.user_grad)]
         held += [("state", n, v) for n, v in chain.own.items() if isinstance(v, TensorProxy)]
         for kind, name, x in held:
             node = x.storage_.value
@@ -123,7 +123,7 @@ class Results:
     def finish(self, chain: "ChainTrace") -> Traced:
         """The outputs and guards of the whole chain."""
         t, graph = self.t, self.t.graph
-        p, grad = chain.p.storage_, chain.user_grad.storage_
+        p, grad = chain.work.storage_, chain.user_grad.storage_
         if p.value.op != "load":
             graph.output("p", "p", p.value)
         if grad.value.op != "load":
