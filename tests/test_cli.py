@@ -92,7 +92,7 @@ def test_a_missing_package_is_named_before_the_training(weft_command, folder, mo
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = weft_command("train", "--data", str(folder))
     assert result.exit_code == 1
-    assert "pip install weft[demo]" in result.stderr
+    assert "pip install weft-optim[demo]" in result.stderr
 
 
 @pytest.mark.parametrize("option", [("--epochs", "0"), ("--seeds", "0"), ("--epoch", "1")])

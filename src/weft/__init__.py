@@ -41,7 +41,7 @@ else:  # a type checker exports what is imported as itself or by a star
     __all__.remove("Algorithm")  # what optimizers are made with is weft.optimizers'
     __all__.remove("algorithms")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -32,7 +32,7 @@ def save_checkpoint(
 
     Args:
         path: the file; with the ending ".safetensors" it is written in that format (extra
-            `weft[safetensors]`), otherwise with `torch.save`.
+            `weft-optim[safetensors]`), otherwise with `torch.save`.
         model, optimizer, scheduler: what has a `state_dict()`.
         extra: anything made of tensors, numbers, strings, lists, tuples and dicts.
         keep: how many checkpoints to keep: `path`, then `path` with .1, .2, ... for older ones.

@@ -6,7 +6,9 @@ from torch import nn
 
 import weft
 
-accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed: weft[clients]")
+accelerate = pytest.importorskip(
+    "accelerate", reason="accelerate is not installed: weft-optim[clients]"
+)
 
 
 def data():

@@ -10,7 +10,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Run completed without loss diverging"),
 ]
-ignite = pytest.importorskip("ignite", reason="pytorch-ignite is not installed: weft[clients]")
+ignite = pytest.importorskip(
+    "ignite", reason="pytorch-ignite is not installed: weft-optim[clients]"
+)
 
 
 def batches():

@@ -8,7 +8,9 @@ from torch import nn
 
 import weft
 
-lightning = pytest.importorskip("lightning", reason="lightning is not installed: weft[clients]")
+lightning = pytest.importorskip(
+    "lightning", reason="lightning is not installed: weft-optim[clients]"
+)
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error::weft.WeftWarning"),

