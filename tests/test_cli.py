@@ -1,6 +1,7 @@
 """The commands, as a user meets them."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -128,7 +129,7 @@ def test_ctrl_c_ends_the_whole_job(weft_command, folder, monkeypatch):
 def test_list(weft_command):
     result = weft_command("list")
     assert result.exit_code == 0
-    names = [line.split()[0] for line in result.output.splitlines()]
+    names = [line.split()[0] for line in result.output.splitlines() if line.strip()]
     assert {"adamw", "sgd", "lion", "lamb"} <= set(names)
     filtered = weft_command("list", "adam*").output
     assert "adamw" in filtered
@@ -136,6 +137,45 @@ def test_list(weft_command):
     nothing = weft_command("list", "nothing*")
     assert nothing.exit_code == 1
     assert "nothing*" in nothing.stderr
+
+
+def test_list_finds_what_may_follow_a_plus(weft_command):
+    output = weft_command("list", "*sam*").output
+    assert "wrappers, after a plus" in output
+    assert {"sam", "looksam"} <= {line.split()[0] for line in output.splitlines() if line.strip()}
+    assert "callbacks, after a plus" in weft_command("list", "cautious").output
+    slip = weft_command("list", "samm")
+    assert slip.exit_code == 1
+    assert "did you mean 'sam'" in slip.stderr
+    assert "cautious" not in weft_command("list", "--block", "newton_schulz").output
+
+
+@pytest.mark.parametrize("args", [("list",), ("explain", "adafactor"), ("explain", "soap+sam")])
+def test_tables_fit_eighty_columns(weft_command, monkeypatch, args):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = weft_command(*args).output.splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+def test_explain_of_what_follows_a_plus(weft_command):
+    wrapper = weft_command("explain", "sam")
+    assert wrapper.exit_code == 0, wrapper.output
+    assert "rho=0.05" in wrapper.output
+    assert "arXiv:2010.01412" in wrapper.output
+    block = json.loads(weft_command("explain", "ema", "--json").stdout)
+    assert block["options"] == {"betas": [0.9, 0.999]}
+    assert block["facts"]["keeps"] == "exp_avg"
+    wrong = weft_command("explain", "lookahed")
+    assert wrong.exit_code == 1
+    assert "did you mean 'lookahead'" in wrong.stderr
+    assert "follows an optimizer" in weft_command("explain", "sam+adamw").stderr
+
+
+def test_version(weft_command):
+    assert weft.__version__ in weft_command("--version").output
+    command = [sys.executable, "-m", "weft", "--version"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert weft.__version__ in out.stdout
 
 
 def test_explain(weft_command):

@@ -85,3 +85,10 @@ def test_weft_is_imported_without_what_it_needs_later():
     code = f"import weft, sys; print([m for m in {later} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_dir_shows_what_there_is_to_use():
+    shown = dir(weft)
+    assert {"AdamW", "Learner", "callbacks", "create", "SAM"} <= set(shown)
+    assert not {"types", "typing", "registry", "engine", "contract"} & set(shown)
+    assert all(hasattr(weft, name) for name in shown)

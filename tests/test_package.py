@@ -41,7 +41,8 @@ def test_the_wheel_runs_kernels_where_it_is_installed(built, tmp_path):
     out = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     where, builds, version = out.stdout.split()
-    assert where.startswith(str(tmp_path)) and builds == "1" and version == weft.__version__
+    assert where.startswith(str(tmp_path))
+    assert (builds, version) == ("1", weft.__version__)
 
 
 def test_the_wheel_is_named_so_that_no_other_project_is_installed(built):

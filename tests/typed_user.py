@@ -19,6 +19,8 @@ assert_type(AdamW(params, 1e-3, engine="fused", state_dtype=torch.float32), Adam
 assert_type(weft.Fromage(params, on_nonfinite="skip"), weft.Fromage)
 assert_type(AdamW.chain(), Chain)
 assert_type(create("adamw", params), Optimizer)
+assert_type(weft.Lookahead(AdamW(params), k=5), AdamW)
+assert_type(weft.Lookahead(k=5), weft.Lookahead)
 family: type[Algorithm] = AdamW
 wrapper: type[weft.Wrapper] = SAM
 blocks = weft.chain(ema, switch, weft.callbacks.descend, weft.callbacks.fastai.adam_step)

@@ -15,13 +15,13 @@ from weft.callback import state as state
 from weft.callback import zeros as zeros
 from weft.chain import Chain as Chain
 from weft.chain import chain as chain
-from weft.checkpoint import load_checkpoint as load_checkpoint
-from weft.checkpoint import save_checkpoint as save_checkpoint
 from weft.errors import ChainError as ChainError
 from weft.errors import NonFiniteError as NonFiniteError
 from weft.errors import StateError as StateError
 from weft.errors import StepError as StepError
 from weft.errors import WeftWarning as WeftWarning
+from weft.optimizer.checkpoint import load_checkpoint as load_checkpoint
+from weft.optimizer.checkpoint import save_checkpoint as save_checkpoint
 from weft.optimizer.optimizer import Optimizer as Optimizer
 from weft.optimizers import *
 from weft.policies import param_groups as param_groups
@@ -42,6 +42,11 @@ else:  # a type checker exports what is imported as itself or by a star
     __all__.remove("algorithms")
 
 __version__ = "0.2.0"
+
+
+def __dir__() -> list[str]:
+    """What there is to use: modules that only this one needs are left out."""
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> typing.Any:

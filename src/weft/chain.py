@@ -5,16 +5,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from weft.callback import PLACES, OverParams, Renamed, number, read
 from weft.contract.bind import bind, same_value
 from weft.contract.groups import BoundGroup
 from weft.contract.roles import DECAYS, superseded
-from weft.engine.explain.table import Explanation, callback_rows
+from weft.engine import engine_named
+from weft.engine.explain.table import Explanation, chain_rows
 from weft.errors import ChainError, did_you_mean
 from weft.optimizer.optimizer import Optimizer
 from weft.wrapper import Wrapper, in_words
 
 __all__ = ["Chain", "chain"]
+
+EXAMPLES = ((64, 64), (64,))  # parameters that a chain is explained with
 
 
 class Chain(Sequence):
@@ -129,15 +134,29 @@ class Chain(Sequence):
     # ------------------------------------------------------------ looking
 
     def explain(self) -> Explanation:
-        """What each callback reads, returns and keeps; an optimizer's `explain` knows the kernels too."""
+        """What each callback reads, returns and keeps, and what a first step of a matrix would run.
+
+        An optimizer's `explain` knows its own parameters and its kernels.
+        """
         callbacks = [e for e in self.elements if not isinstance(e, Wrapper)]
-        bound = BoundGroup(
-            0, {"params": [], **self._defaults}, bind(callbacks, self._defaults), set()
-        )
-        around = [in_words(e, {}) for e in self.elements if isinstance(e, Wrapper)]
-        return Explanation(
-            callback_rows([bound]), around, replaced=list(self.replaced), eager=False
-        )
+        binding = bind(callbacks, self._defaults)
+        out = Explanation([], eager=False)
+        for shape in EXAMPLES:
+            p = torch.nn.Parameter(torch.empty(shape))
+            bound = BoundGroup(0, {"params": [p], **self._defaults}, binding, set(self._defaults))
+            out = self._explained(bound)
+            if out.ahead:  # it is a chain for such a parameter
+                out.example = shape
+                break
+        out.wrappers = [in_words(e, {}) for e in self.elements if isinstance(e, Wrapper)]
+        out.replaced = list(self.replaced)
+        return out
+
+    def _explained(self, bound: BoundGroup) -> Explanation:
+        if not set(bound.binding.required) <= set(bound.group):
+            return Explanation(chain_rows([bound]), eager=False)
+        bound.fill_defaults()
+        return engine_named("auto").explain([bound], {})
 
     def __getitem__(self, i: Any) -> Any:
         return self._with(self.elements[i]) if isinstance(i, slice) else self.elements[i]

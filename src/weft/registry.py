@@ -3,6 +3,7 @@
 import ast
 import fnmatch
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from weft import callbacks, wrappers
@@ -14,7 +15,7 @@ from weft.optimizer.optimizer import Optimizer
 from weft.optimizers import algorithms
 from weft.wrapper import Wrapper
 
-__all__ = ["create", "list_optimizers"]
+__all__ = ["create", "list_optimizers", "modifiers"]
 
 OF_CHAINS = {"differentiable"}  # keywords that every chain takes, and not every class
 
@@ -30,6 +31,18 @@ def list_optimizers(pattern: str = "*") -> list[str]:
     ['qhadam', 'qhm']
     """
     return fnmatch.filter(algorithms(), pattern.lower())
+
+
+@functools.cache
+def modifiers() -> Mapping[str, Any]:
+    """What may follow a plus in `create`: the vocabulary's callbacks, and wrappers in lower case.
+
+    >>> modifiers()["cautious"].__name__, modifiers()["sam"].__name__
+    ('cautious', 'SAM')
+    """
+    around = {k.lower(): v for k, v in vars(wrappers).items() if _is_wrapper(v)}
+    inside = {k: v for k, v in vars(callbacks).items() if k[0] != "_" and callable(v)}
+    return {**inside, **around}
 
 
 def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
@@ -54,15 +67,19 @@ def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
     name, options = parts[0]
     found = algorithms()
     if name not in found:
-        raise ChainError(f"no optimizer is called {name!r}{did_you_mean(name, found)}")
+        if name in modifiers():
+            raise ChainError(f"{name!r} follows an optimizer, as in 'adamw+{name}'")
+        raise ChainError(
+            f"no optimizer is called {name!r}{did_you_mean(name, [*found, *modifiers()])}"
+        )
     cls = found[name]
     if len(parts) == 1 and not (hypers.keys() & OF_CHAINS) - cls.keywords():
         return cls(params, **{**options, **hypers})
     selecting = {k: hypers.pop(k) for k in cls.chain_options if k in hypers}
     woven: Chain = cls.chain(**{**options, **selecting})
-    modifiers = [_modifier(*part) for part in parts[1:]]
-    for i, modifier in enumerate(modifiers):
-        if superseded(modifiers[:i], modifier):
+    added = [_modifier(*part) for part in parts[1:]]
+    for i, modifier in enumerate(added):
+        if superseded(added[:i], modifier):
             raise ChainError(
                 f"{spec!r} has two of a kind: {parts[i + 1][0]!r} would take the place of one"
             )
@@ -72,9 +89,7 @@ def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
 
 def _modifier(name: str, arguments: dict[str, Any]) -> Any:
     """A callback or a wrapper by its name, with its own values for hypers."""
-    around = {k.lower(): v for k, v in vars(wrappers).items() if _is_wrapper(v)}
-    inside = {k: v for k, v in vars(callbacks).items() if callable(v)}
-    known = {**inside, **around}
+    known = modifiers()
     if name not in known:
         raise ChainError(f"no modifier is called {name!r}{did_you_mean(name, known)}")
     found = known[name]

@@ -1,7 +1,7 @@
 """What acts around a step: evaluates the gradient again, or acts every k steps on the whole."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 import torch
 
@@ -11,6 +11,9 @@ from weft.errors import did_you_mean, refuse_unknown
 __all__ = ["TRAIN_MODE", "Wrapper", "around", "in_words"]
 
 TRAIN_MODE = "train_mode"  # in the groups: whether the weights in place are those to train with
+
+
+Around = TypeVar("Around", bound=torch.optim.Optimizer)  # comes back with the wrapper around it
 
 
 class Wrapper:
@@ -46,8 +49,13 @@ class Wrapper:
     ] = {}  # defaults of the hypers, kept in the groups as name_hyper
 
     bounds: ClassVar[dict[str, str]] = {}  # of the hypers, as `weft.mark` takes them
+    options: dict[str, Any]  # the hypers as they were given
 
-    def __new__(cls, *args: Any, **kwargs: Any):
+    @overload
+    def __new__(cls, opt: Around, /, **hypers: Any) -> Around: ...
+    @overload
+    def __new__(cls, **hypers: Any) -> Self: ...
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         refuse_unknown(cls, kwargs, Wrapper)
         self = super().__new__(cls)
         if args and hasattr(args[0], "param_groups"):
@@ -55,18 +63,20 @@ class Wrapper:
             return args[0].wrap(self)
         return self
 
-    def __init__(self, **hypers: Any):
-        unknown = set(hypers) - set(self.hypers)
-        if unknown:
-            hint = did_you_mean(min(unknown), self.hypers)
-            raise TypeError(
-                f"{type(self).__name__} has no {sorted(unknown)}{hint}; it has {list(self.hypers)}"
-            )
-        self.options = {**self.hypers, **hypers}
-        refuse_nan(self.options)
-        for name, default in self.hypers.items():
-            check_kind(name, self.options[name], default)
-        check_bounds(self.bounds, self.options, type(self).__name__)
+    if not TYPE_CHECKING:  # mypy would read it in place of __new__
+
+        def __init__(self, **hypers: Any):
+            unknown = set(hypers) - set(self.hypers)
+            if unknown:
+                hint = did_you_mean(min(unknown), self.hypers)
+                raise TypeError(
+                    f"{type(self).__name__} has no {sorted(unknown)}{hint}; it has {list(self.hypers)}"
+                )
+            self.options = {**self.hypers, **hypers}
+            refuse_nan(self.options)
+            for name, default in self.hypers.items():
+                check_kind(name, self.options[name], default)
+            check_bounds(self.bounds, self.options, type(self).__name__)
 
     # ------------------------------------------------------------ what subclasses override
 

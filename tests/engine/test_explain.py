@@ -89,6 +89,34 @@ def test_before_the_first_step_it_is_the_plan_of_that_step():
     assert [getattr(before, k) for k in same] == [getattr(after, k) for k in same]
 
 
+def test_chains_are_told_apart_each_in_its_order():
+    a, b, c = (torch.nn.Parameter(torch.randn(4, 3)) for _ in range(3))
+    signs = weft.chain(weft.callbacks.sign, descend)
+    groups = [{"params": [a], "cbs": signs}, {"params": [b]}, {"params": [c], "cbs": signs}]
+    plan = weft.Optimizer(groups, [norm, descend], lr=0.1).explain()
+    assert [(chain.groups, [row[0] for row in chain.rows]) for chain in plan.chains] == [
+        ([0, 2], ["sign", "descend"]),
+        ([1], ["norm", "descend"]),
+    ]
+    assert [row[0] for row in plan.callbacks] == ["sign", "descend", "norm", "descend"]
+    assert "\ngroups 0, 2:\n" in str(plan)
+
+
+def test_a_chain_without_parameters_is_told_of_a_matrix():
+    plan = weft.AdamW.chain().explain()
+    assert plan.state_bytes_per_parameter == 8
+    assert plan.phases
+    assert "of a parameter of 64 x 64" in str(plan)
+    needs_lr = weft.chain(weft.rename(descend, lr="my_rate")).explain()
+    assert [row[0] for row in needs_lr.callbacks] == ["descend"]
+
+
+def test_lines_fit_a_terminal():
+    for name in ("lamb", "soap", "muon"):
+        plan = weft.create(name, [torch.nn.Parameter(torch.randn(6, 4))]).explain()
+        assert max(map(len, str(plan).splitlines())) <= 80
+
+
 def test_state_that_a_step_makes_counts_ahead_of_it():
     def average(update, mean=None, step_size=1.0):
         mean = update if mean is None else mean + 0.1 * (update - mean)

@@ -13,6 +13,7 @@ import torch
 
 from weft.bench.suite import PARTS, Options, Row
 from weft.learner.extras import need
+from weft.learner.extras import table as styled
 
 __all__ = ["run"]
 
@@ -76,10 +77,8 @@ def described() -> dict[str, str]:
 
 def table(rows: list[Row]) -> Any:
     """The rows, with targets and verdicts."""
-    out = need("rich.table", "cli").Table(box=need("rich.box", "cli").SIMPLE, pad_edge=False)
-    for name, justify in (("", "left"), ("measured", "right"), ("at most", "right"), ("", "left")):
-        out.add_column(name, justify=justify)
-    out.add_column("in numbers", style="dim")
+    columns = ("what", "measured", "at most", "met", "in numbers")
+    out = styled("", *columns, right=("measured", "at most"), extra="cli")
     part = ""
     for row in rows:
         if part and row.part != part:

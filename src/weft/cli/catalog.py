@@ -1,15 +1,18 @@
 """Facts about the optimizers that ship: paper, blocks, state, whether a kernel runs them."""
 
+import fnmatch
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 import weft
+from weft import registry
+from weft.callback import read
 from weft.optimizers import algorithms
-from weft.registry import list_optimizers
 
-__all__ = ["Entry", "entries", "right_on_shards", "take_step"]
+__all__ = ["Entry", "Modifier", "entries", "modifiers", "right_on_shards", "take_step"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,61 @@ def entries(
     >>> entries("adamw")[0].state_bytes
     8.0
     """
-    names = list_optimizers(pattern)
+    names = registry.list_optimizers(pattern)
     found = [_entry(name, engine) for name in names if not shards or right_on_shards(name)]
     return [e for e in found if block is None or block in e.blocks]
+
+
+@dataclass(frozen=True)
+class Modifier:
+    """What may follow a plus.
+
+    Attributes:
+        name: as `weft.create` takes it.
+        title: the first line of its docstring.
+        text: the whole docstring.
+        around: it is a wrapper, which acts around the step, and no callback of the chain.
+        options: its hypers with their defaults.
+        facts: in words: where it goes, what it reads, returns and keeps; of a callback.
+    """
+
+    name: str
+    title: str
+    text: str
+    around: bool
+    options: dict[str, Any]
+    facts: dict[str, str]
+
+
+def modifiers(pattern: str = "*") -> list[Modifier]:
+    """What may follow a plus, wrappers first.
+
+    Args:
+        pattern: a glob.
+
+    >>> [m.name for m in modifiers("*sam")]
+    ['asam', 'friendlysam', 'gcsam', 'gsam', 'looksam', 'sam', 'wsam']
+    """
+    known = registry.modifiers()
+    found = [_described(k, known[k]) for k in sorted(fnmatch.filter(known, pattern.lower()))]
+    return sorted(found, key=lambda m: not m.around)
+
+
+def _described(name: str, what: Any) -> Modifier:
+    text = inspect.cleandoc(getattr(what, "__doc__", None) or "")
+    title = text.partition("\n")[0]
+    if isinstance(what, type):
+        return Modifier(name, title, text, True, dict(what.hypers), {})
+    spec = read(what)
+    keeps = [*spec.states, *(f"{k} (one for the group)" for k in spec.shared)]
+    reads = [spec.first] if spec.first in ("p", "param", "w") else []
+    facts = {
+        "place": spec.place,
+        "reads": ", ".join(dict.fromkeys([*reads, *spec.args.values()])),
+        "returns": ", ".join(sorted(spec.returns)) or "(in place)",
+        "keeps": ", ".join(keeps) or "nothing",
+    }
+    return Modifier(name, title, text, False, dict(spec.hypers), facts)
 
 
 def right_on_shards(name: str) -> bool:

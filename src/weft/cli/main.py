@@ -10,11 +10,17 @@ import torch
 
 try:
     import typer
-except ModuleNotFoundError:  # the library itself does not need it
-    sys.exit("the weft command needs typer, which is not installed: pip install weft-optim[cli]")
+    from rich.console import Console
+except ModuleNotFoundError as e:  # the library itself does not need it
+    sys.exit(
+        f"the weft command needs {e.name}, which is not installed: pip install weft-optim[cli]"
+    )
 
 import weft
 from weft.engine.explain.table import HEAD
+from weft.errors import did_you_mean
+from weft.learner.extras import table
+from weft.registry import modifiers
 
 __all__ = ["app", "main"]
 
@@ -26,10 +32,27 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="""Optimizers woven from small callbacks.
 
-Start with **weft train**, which needs nothing but this package: it trains a small network on real
-digits with four optimizers and shows what momentum and adaptive steps are good for. Then
-**weft list** and **weft explain adamw**.""",
+Start with **weft train**, which needs the extra `weft-optim[demo]`, where the digits are: it trains a
+small network on them with four optimizers and shows what momentum and adaptive steps are good for.
+Then **weft list** and **weft explain adamw**.""",
 )
+
+
+def tell_version(wanted: bool) -> None:
+    """Print the version, and leave."""
+    if wanted:
+        typer.echo(f"weft {weft.__version__}, torch {torch.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=tell_version, is_eager=True, help="The version."),
+    ] = False,
+) -> None:
+    """What goes before a command."""
 
 
 @app.command()
@@ -95,15 +118,15 @@ def list_(
         typer.Option("--shards", help="Only those whose steps are right on DTensors (FSDP2, TP)."),
     ] = False,
 ) -> None:
-    """List the optimizers: their state in bytes a parameter, and the paper.
+    """List the optimizers, and what may follow a plus: wrappers, and the vocabulary's callbacks.
 
-    State bytes are for a float32 matrix of 64 x 64, step counts left out.
+    State bytes are for a float32 element of a 64 x 64 matrix, step counts left out.
 
     Examples:
 
     - `weft list`
 
-    - `weft list "*adam*"`
+    - `weft list "*sam*"`
 
     - `weft list --block newton_schulz`
 
@@ -111,24 +134,37 @@ def list_(
 
     - `weft list --engine` shows which callbacks run eagerly, and why
     """
-    from weft.cli.catalog import entries
+    from weft.cli import catalog
 
-    found = entries(pattern, block, "auto" if engine else "eager", shards)
-    if not found:
+    found = catalog.entries(pattern, block, "auto" if engine else "eager", shards)
+    others = [] if block or shards or engine else catalog.modifiers(pattern)
+    if not (found or others):
         having = f" with the block {block}" if block else ""
         having += " that is right on shards" if shards else ""
-        fail(f"no optimizer is called {pattern}{having}: see them all with `weft list`")
-    width = max(len(e.name) for e in found)
-    typer.echo(f"{'name':<{width}}  bytes  paper")
-    for e in found:
-        typer.echo(f"{e.name:<{width}}  {e.state_bytes:5.4g}  {e.paper}")
-        if engine:
-            typer.echo(f"{'':<{width}}         {'; '.join(e.eager) or 'kernels run all of it'}")
+        fail(
+            f"nothing is called {pattern}{having}{did_you_mean(pattern, names())}: see all with "
+            "`weft list`"
+        )
+    console = Console(highlight=False)
+    if found:
+        runs = ("kernels",) if engine else ()
+        rows = table("optimizers", "name", "bytes", *runs, "paper", right=("bytes",), extra="cli")
+        for e in found:
+            how = ("; ".join(e.eager) or "run all of it",) if engine else ()
+            rows.add_row(e.name, f"{e.state_bytes:.4g}", *how, e.paper)
+        console.print(rows)
+    for around, title in ((True, "wrappers, after a plus"), (False, "callbacks, after a plus")):
+        some = [m for m in others if m.around is around]
+        if some:
+            rows = table(title, "name", "what it does", extra="cli")
+            for m in some:
+                rows.add_row(m.name, m.title)
+            console.print(rows)
 
 
 @app.command()
 def explain(
-    name: Annotated[str, typer.Argument(help='An optimizer, or "name+modifier".')],
+    name: Annotated[str, typer.Argument(help='An optimizer, a modifier, or "name+modifier".')],
     json_: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
     kernel: Annotated[
         bool, typer.Option("--kernel", help="Print the generated C too; in JSON, as kernel_source.")
@@ -142,8 +178,17 @@ def explain(
 
     - `weft explain "adamw+lookahead(k=5)"`
 
+    - `weft explain sam`, and whatever else may follow a plus
+
     - `weft explain lamb --kernel`
     """
+    from weft.cli import catalog
+
+    known = weft.list_optimizers()
+    alone = [m for m in catalog.modifiers() if m.name == name and name not in known]
+    if alone:
+        tell(alone[0], json_)
+        return
     try:
         opt = stepped(name)
         plan = opt.explain()
@@ -216,10 +261,34 @@ def stepped(name: str) -> Any:
     return opt
 
 
+def tell(m: Any, as_json: bool) -> None:
+    """What a modifier is, and how it is used."""
+    use = f"adamw+{m.name}"
+    if as_json:
+        typer.echo(json.dumps({**asdict(m), "use": use}, indent=2, default=str))
+        return
+    kind = "a wrapper, around the step" if m.around else "a callback of the vocabulary"
+    options = ", ".join(f"{k}={v!r}" for k, v in m.options.items())
+    typer.echo(f"{m.name}: {kind}\n\n{m.text}\n")
+    for key, value in (({"hypers": options} if options else {}) | m.facts).items():
+        typer.echo(f"{key}: {value}")
+    typer.echo(f'\nweft.create("{use}", params), weft explain "{use}"')
+
+
+def names() -> list[str]:
+    """Everything that `weft list` lists."""
+    return [*weft.list_optimizers(), *modifiers()]
+
+
 def facts(plan: Any) -> dict[str, Any]:
     """A plan for machines."""
-    found = asdict(plan)
-    return {**found, "callbacks": [dict(zip(HEAD, row, strict=True)) for row in plan.callbacks]}
+    found = {k: v for k, v in asdict(plan).items() if k != "chains"}
+    chains = [{"groups": c.groups, "callbacks": [row[0] for row in c.rows]} for c in plan.chains]
+    return {
+        **found,
+        "chains": chains,
+        "callbacks": [dict(zip(HEAD, row, strict=True)) for row in plan.callbacks],
+    }
 
 
 def fail(message: str, code: int = 1) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from weft.cli.digits import CONTESTANTS, Comparison, Job, compare, total_batches
 from weft.learner.data import Digits, load_digits
 from weft.learner.extras import need
+from weft.learner.extras import table as styled
 from weft.learner.plotting import plot_history
 
 __all__ = ["run"]
@@ -119,9 +120,8 @@ def grid_line(result: Comparison) -> str:
 def table(results: Sequence[Comparison], n_seeds: int) -> Any:
     """The final figures."""
     how = f"medians of {n_seeds} seeds" if n_seeds > 1 else "one seed"
-    drawn = need("rich.table").Table(title=f"on the held-out digits, {how}")
-    for heading in ("optimizer", "lr", "validation loss", "vs plain SGD", "accuracy", "seconds"):
-        drawn.add_column(heading, justify="left" if heading == "optimizer" else "right")
+    figures = ("lr", "validation loss", "vs plain SGD", "accuracy", "seconds")
+    drawn = styled(f"on the held-out digits, {how}", "optimizer", *figures, right=figures)
     base = results[0].medians["valid_loss"]
     for result in results:
         medians = result.medians

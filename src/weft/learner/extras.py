@@ -2,8 +2,9 @@
 
 import importlib
 from types import ModuleType
+from typing import Any
 
-__all__ = ["need"]
+__all__ = ["need", "table"]
 
 
 def need(module: str, extra: str = "learner") -> ModuleType:
@@ -32,3 +33,22 @@ def need(module: str, extra: str = "learner") -> ModuleType:
         raise ImportError(
             f"this needs {package}, which is not installed: pip install weft-optim[{extra}]"
         ) from None
+
+
+def table(title: str, *columns: str, right: tuple[str, ...] = (), extra: str = "learner") -> Any:
+    """An empty table of rich's, in the one style of all commands.
+
+    Args:
+        title: above it; "" for none.
+        columns: the headings.
+        right: the headings of figures, which are aligned to the right.
+        extra: the extra of weft that brings rich, where it is missing.
+
+    Raises:
+        ImportError: where rich is not installed.
+    """
+    rich, box = need("rich.table", extra), need("rich.box", extra)
+    out = rich.Table(title=title or None, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for heading in columns:
+        out.add_column(heading, justify="right" if heading in right else "left")
+    return out

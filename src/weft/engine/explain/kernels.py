@@ -5,7 +5,7 @@ from typing import Any
 
 from weft.contract.groups import BoundGroup
 from weft.engine.explain.reductions import reductions
-from weft.engine.explain.table import Explanation, callback_rows, counted
+from weft.engine.explain.table import Explanation, chain_rows, counted
 from weft.engine.ir.graph import Graph
 from weft.engine.plan.plan import Plan, Role, Slot
 from weft.engine.runtime.preview import preview, state_bytes
@@ -43,7 +43,7 @@ def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, 
         plans, out.ahead = list(alike.values()), bool(alike)
         out.state_bytes_per_parameter = max(out.state_bytes_per_parameter, state_bytes(found))
     known = _reduced(traced)
-    out.callbacks = callback_rows(groups, [known.get(chain_key(b.binding)) for b in groups])
+    out.chains = chain_rows(groups, [known.get(chain_key(b.binding)) for b in groups])
     _describe_plans(out, plans)
 
 

@@ -11,13 +11,27 @@ import torch
 from weft.contract.bind import Call
 from weft.contract.groups import BoundGroup
 
-__all__ = ["Explanation", "callback_rows", "counted", "explain"]
+__all__ = ["ChainRows", "Explanation", "chain_rows", "counted", "explain"]
 
 UNKNOWN = "?"
-WIDEST = 40  # characters of a cell
+WIDEST = 80  # characters of a line
 
 HEAD = ("callback", "place", "reads", "returns", "reduces")
 Row = tuple[str, str, str, str, str]
+
+
+@dataclass
+class ChainRows:
+    """One chain of an optimizer.
+
+    Attributes:
+        groups: the parameter groups that run it.
+        rows: of each element its name, place, what it reads, returns and reduces; "?" where it has
+            not been traced.
+    """
+
+    groups: list[int]
+    rows: list[Row]
 
 
 @dataclass
@@ -25,11 +39,11 @@ class Explanation:
     """What a step does; prints as a table.
 
     Attributes:
-        callbacks: a row for each element: name, place, what it reads, returns and reduces; "?" where
-            it has not been traced.
+        chains: what each different chain is made of, in its order.
         wrappers: what runs around the step, from the outside in: name with options, what it does.
         builds: kernels built so far.
         variants: graphs traced so far, one for each outcome of the chain's conditions.
+        example: the shape of a parameter that this is told of, where there is none yet.
         fallbacks: `(callback name, file, line, reason)` of what runs eagerly.
         kernels: names of the kernels.
         phases: what runs in order, in words; empty where no kernel runs.
@@ -40,7 +54,7 @@ class Explanation:
         state_bytes_per_parameter: kept between steps, for one element of a parameter.
     """
 
-    callbacks: list[Row]
+    chains: list[ChainRows]
     wrappers: list[tuple[str, str]] = field(default_factory=list)
     builds: int = 0
     variants: int = 0
@@ -52,6 +66,12 @@ class Explanation:
     ahead: bool = False
     eager: bool = True
     replaced: list[str] = field(default_factory=list)
+    example: tuple[int, ...] = ()
+
+    @property
+    def callbacks(self) -> list[Row]:
+        """The rows of all chains, one after the other."""
+        return [row for chain in self.chains for row in chain.rows]
 
     def __str__(self) -> str:
         return "\n".join(
@@ -61,39 +81,85 @@ class Explanation:
     __repr__ = __str__
 
     def _table(self) -> list[str]:
-        rows = [line for row in (HEAD, *self.callbacks) for line in _wrapped(row)]
-        widths = [max(len(r[i]) for r in rows) for i in range(len(HEAD))]
-        lines = ["  ".join(map(str.ljust, r, widths)).rstrip() for r in rows]
-        lines.insert(1, "-" * max(map(len, lines)))
+        widths = _widths([HEAD, *self.callbacks])
+        lines = _wrapped(HEAD, widths)
+        lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
+        for chain in self.chains:
+            if len(self.chains) > 1:
+                lines.append(f"group{'s' * (len(chain.groups) > 1)} {_list(chain.groups)}:")
+            lines += [line for row in chain.rows for line in _wrapped(row, widths)]
         if any(r[-1] == UNKNOWN for r in self.callbacks):
             lines.append(f"{UNKNOWN}: not traced")
         return lines
 
     def _around(self) -> list[str]:
-        return [f"around the step: {name}\n    {what}".rstrip() for name, what in self.wrappers]
+        lines = []
+        for name, what in self.wrappers:
+            lines.append(f"around the step: {name}")
+            lines += wrap(what, WIDEST, initial_indent=" " * 4, subsequent_indent=" " * 4)
+        return lines
 
     def _order(self) -> list[str]:
         if not self.phases:
             unknown = "the eager loop" if self.eager else "known after the first step"
             return [f"phases: {unknown}"]
-        when = " of the first step, which will build kernels" if self.ahead else ""
-        return [f"phases{when}:", *(f"  {i}. {words}" for i, words in enumerate(self.phases, 1))]
+        of = f" of a parameter of {' x '.join(map(str, self.example))}" if self.example else ""
+        when = f" of the first step{of}, which will build kernels" if self.ahead else ""
+        return [f"phases{when}:", *self._numbered()]
+
+    def _numbered(self) -> list[str]:
+        return [
+            line
+            for i, words in enumerate(self.phases, 1)
+            for line in wrap(f"  {i}. {words}", WIDEST, subsequent_indent=" " * 5)
+        ]
 
     def _costs(self) -> list[str]:
         moved = f", {self.bytes_per_parameter:.4g} bytes moved" if self.bytes_per_parameter else ""
         inside = " by the step inside" if moved and self.wrappers else ""
         return [
-            f"{self.state_bytes_per_parameter:.4g} state bytes a parameter{moved}{inside}"
-            f"; {counted(self.builds, 'build')}, {counted(self.variants, 'variant')}",
+            f"{self.state_bytes_per_parameter:.4g} state bytes a parameter{moved}{inside}",
+            *self._built(),
             *(f"runs eagerly: {n} ({f}:{ln}): {why}" for n, f, ln, why in self.fallbacks),
         ]
 
+    def _built(self) -> list[str]:
+        if not self.variants:
+            return []
+        return [
+            f"{counted(self.builds, 'build')}: kernels, built or taken from disk",
+            f"{counted(self.variants, 'variant')}: traces, one for each chain and each way that its "
+            "conditions went",
+        ]
 
-def _wrapped(row: Row) -> Iterable[tuple[str, ...]]:
-    """The lines of a row, whose cells are no wider than is easily read."""
-    return zip_longest(
-        *(wrap(cell, WIDEST, break_long_words=False) or [""] for cell in row), fillvalue=""
-    )
+
+def _widths(rows: Sequence[Row]) -> list[int]:
+    """The width of each column, the widest narrowed until a line fits."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    words = [
+        max(len(w) for cell in column for w in cell.split() or [""])
+        for column in zip(*rows, strict=True)
+    ]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDEST:
+        shrinking = [i for i, w in enumerate(widths) if w > words[i]]
+        if not shrinking:
+            break
+        widths[max(shrinking, key=lambda i: widths[i])] -= 1
+    return widths
+
+
+def _wrapped(row: Row, widths: Sequence[int]) -> list[str]:
+    """The lines of a row."""
+    cells = [
+        wrap(cell, width, break_long_words=False) or [""]
+        for cell, width in zip(row, widths, strict=True)
+    ]
+    lines = zip_longest(*cells, fillvalue="")
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def counted(n: int, what: str) -> str:
@@ -101,26 +167,33 @@ def counted(n: int, what: str) -> str:
     return f"{n} {what}" + "s" * (n != 1)
 
 
-def callback_rows(
+def chain_rows(
     groups: list[BoundGroup], reduced: Sequence[Mapping[str, Iterable[str]] | None] = ()
-) -> list[Row]:
-    """A row for each callback of each different chain.
+) -> list[ChainRows]:
+    """Each different chain once, with the groups that run it.
 
     Args:
         groups: the chains.
         reduced: for each of them, callback -> what it reduces; None where it is not traced.
     """
-    rows: dict[Any, Row] = {}
+    found: dict[tuple[Any, ...], ChainRows] = {}
     for bound, known in zip_longest(groups, reduced):
-        for c in bound.binding.calls:
-            reads = ["p"] * c.takes_param + [name for _, name in c.reads]
-            returns = [c.over.name] if c.over else sorted(c.spec.returns)
-            row = (
-                c.name, c.spec.place, ", ".join(reads), ", ".join(returns) or "(in place)",
-                ", ".join(_reduces(c, known)),
-            )  # fmt: skip
-            rows.setdefault(c.over or c.spec.cb, row)
-    return list(rows.values())
+        calls = bound.binding.calls
+        key = tuple(c.over or c.spec.cb for c in calls)
+        if key in found:
+            found[key].groups.append(bound.index)
+        else:
+            found[key] = ChainRows([bound.index], [_row(c, known) for c in calls])
+    return list(found.values())
+
+
+def _row(c: Call, known: Mapping[str, Iterable[str]] | None) -> Row:
+    reads = ["p"] * c.takes_param + [name for _, name in c.reads]
+    returns = [c.over.name] if c.over else sorted(c.spec.returns)
+    return (
+        c.name, c.spec.place, ", ".join(reads), ", ".join(returns) or "(in place)",
+        ", ".join(_reduces(c, known)),
+    )  # fmt: skip
 
 
 def _reduces(c: Call, known: Mapping[str, Iterable[str]] | None) -> list[str]:
@@ -154,4 +227,4 @@ def _held(bound: BoundGroup, p: torch.Tensor, state: MutableMapping) -> int:
 
 def explain(groups: list[BoundGroup], state: MutableMapping) -> Explanation:
     """The plan of a step that runs eagerly."""
-    return Explanation(callback_rows(groups), state_bytes_per_parameter=state_bytes(groups, state))
+    return Explanation(chain_rows(groups), state_bytes_per_parameter=state_bytes(groups, state))
