@@ -124,3 +124,45 @@ def test_the_signature_is_torchs():
     assert [(n, p.default) for n, p in ours.items()][: len(theirs)] == [
         (n, p.default) for n, p in theirs.items()
     ]
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+@pytest.mark.parametrize("name", ["muon", "normuon", "adamuon", "muonpolarexpress"])
+def test_the_iteration_may_run_in_bfloat16(name, engine):
+    moved = []
+    for ns_dtype in ("float32", "bfloat16", "auto"):
+        torch.manual_seed(0)
+        params = [torch.nn.Parameter(torch.randn(24, 16)) for _ in range(2)]
+        before = [p.detach().clone() for p in params]
+        opt = weft.create(name, params, lr=0.02, ns_dtype=ns_dtype, engine=engine)
+        for _ in range(3):
+            for p in params:
+                p.grad = torch.randn_like(p)
+            opt.step()
+        moved.append(torch.cat([(p.detach() - q).flatten() for p, q in zip(params, before)]))
+        assert all(
+            v.dtype is torch.float32 for s in opt.state.values() for v in s.values() if v.ndim
+        )
+    float32, bfloat16, auto = moved
+    assert torch.equal(float32, auto)  # there is no GPU here
+    assert 1e-6 < (bfloat16 - float32).norm() / float32.norm() < 0.05
+
+
+def test_on_a_gpu_the_iteration_runs_in_bfloat16():
+    from types import SimpleNamespace
+
+    from weft.callbacks.matrix import iterated_in
+
+    on = lambda device, dtype: SimpleNamespace(device=torch.device(device), dtype=dtype)
+    assert iterated_in(on("cuda", torch.float32), "auto") is torch.bfloat16
+    assert iterated_in(on("cuda", torch.float64), "auto") is torch.float64
+    assert iterated_in(on("cuda", torch.float32), "float32") is torch.float32
+    assert iterated_in(on("cpu", torch.float32), "auto") is torch.float32
+
+
+@pytest.mark.parametrize("wrong", ["int8", "half precision"])
+def test_an_iteration_in_what_is_no_floating_dtype_is_refused(wrong):
+    with pytest.raises(
+        ValueError, match=f"Invalid ns_dtype value: '{wrong}'.* takes one of 'auto'"
+    ):
+        weft.Muon([torch.nn.Parameter(torch.ones(2, 2))], ns_dtype=wrong)

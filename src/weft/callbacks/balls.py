@@ -6,7 +6,7 @@ Pethick et al., 2025, arXiv:2502.07529. `normalized` divides by the size of a la
 import math
 
 from weft.callback import mark
-from weft.callbacks.matrix import JORDAN, matrix, quintic
+from weft.callbacks.matrix import DTYPES, JORDAN, matrix, quintic
 from weft.callbacks.units import norm, rms
 
 __all__ = ["sign_over_inputs", "spectral_or_rms", "unit_columns", "unit_rms", "unit_rows"]
@@ -18,8 +18,10 @@ def unit_rms(update):
     return {"update": update / (rms(update) + 1e-8)}
 
 
-@mark(place="update", bounds={"ns_steps": ">= 0"})
-def spectral_or_rms(update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7, normalized=True):
+@mark(place="update", bounds={"ns_steps": ">= 0", "ns_dtype": DTYPES})
+def spectral_or_rms(
+    update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7, normalized=True, ns_dtype="auto"
+):
     """The spectral ball for matrices, that of the root mean square for vectors.
 
     u <- sqrt(out / in) * NS(u), for a convolution over the size of its kernel
@@ -27,7 +29,7 @@ def spectral_or_rms(update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7, normal
     if update.ndim < 2:
         return {"update": unit_rms(update)["update"]}
     x = matrix(update)
-    x = quintic(x / norm(x).clamp(min=eps), [ns_coefficients] * ns_steps)
+    x = quintic(x / norm(x).clamp(min=eps), [ns_coefficients] * ns_steps, ns_dtype)
     rows, columns = update.shape[:2]
     size = math.sqrt(rows / columns if normalized else rows) / math.prod(update.shape[2:])
     return {"update": x.reshape(update.shape) * size}

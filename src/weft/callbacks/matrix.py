@@ -38,6 +38,7 @@ POLAR_EXPRESS = (
     (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
     (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
 )
+DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")  # that the iterations may run in
 LIMIT = (1.875, -1.25, 0.375)  # where the coefficients settle; it needs no safety factor
 
 
@@ -54,14 +55,30 @@ def matrix(x: torch.Tensor) -> torch.Tensor:
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
-def quintic(x: torch.Tensor, coefficients) -> torch.Tensor:
-    """X <- a X + (b A + c A^2) X with A = X X^T, for each (a, b, c), on the wide side."""
+def quintic(x: torch.Tensor, coefficients, dtype: str = "auto") -> torch.Tensor:
+    """X <- a X + (b A + c A^2) X with A = X X^T, for each (a, b, c), on the wide side.
+
+    dtype: the name of what it runs in; "auto" is bfloat16 for float32 on a GPU, whose matrix units
+        are made for it, and the dtype of `x` elsewhere.
+    """
+    kept, dtype_of_steps = x.dtype, iterated_in(x, dtype)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
+    if dtype_of_steps is not kept:
+        x = x.to(dtype_of_steps)
     for a, b, c in coefficients:
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
+    if dtype_of_steps is not kept:
+        x = x.to(kept)
     return x.T if tall else x
+
+
+def iterated_in(x: torch.Tensor, dtype: str) -> torch.dtype:
+    """The dtype that an iteration on `x` runs in."""
+    if dtype == "auto":
+        return torch.bfloat16 if x.device.type == "cuda" and x.dtype is torch.float32 else x.dtype
+    return getattr(torch, dtype)
 
 
 def polar_factor(x: torch.Tensor) -> torch.Tensor:
@@ -76,31 +93,33 @@ def nesterov_average(update, grad, momentum=0.9):
     return {"update": grad.lerp(update, momentum)}
 
 
-@mark(place="update", ndim=MATRICES, bounds={"ns_steps": ">= 0"})
-def newton_schulz(update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7):
+@mark(place="update", ndim=MATRICES, bounds={"ns_steps": ">= 0", "ns_dtype": DTYPES})
+def newton_schulz(update, ns_coefficients=JORDAN, ns_steps=5, eps=1e-7, ns_dtype="auto"):
     """Push all singular values towards one, by a quintic iteration.
 
         X = u / max(|u|, eps);   ns_steps times:  X <- a X + (b X X^T + c (X X^T)^2) X;   u <- X
 
-    Jordan et al., 2024, kellerjordan.github.io/posts/muon. In the update's own precision, where
-    public implementations use bfloat16; a zero update stays zero.
+    Jordan et al., 2024, kellerjordan.github.io/posts/muon. The iteration is in `ns_dtype`: "auto" is
+    bfloat16 on a GPU, as in public implementations, and the update's own precision elsewhere. A zero
+    update stays zero.
     """
     x = matrix(update)
-    x = quintic(x / norm(x).clamp(min=eps), [ns_coefficients] * ns_steps)
+    x = quintic(x / norm(x).clamp(min=eps), [ns_coefficients] * ns_steps, ns_dtype)
     return {"update": x.reshape(update.shape)}
 
 
-@mark(place="update", ndim=MATRICES, bounds={"ns_steps": ">= 0"})
-def polar_express(update, ns_steps=5):
+@mark(place="update", ndim=MATRICES, bounds={"ns_steps": ">= 0", "ns_dtype": DTYPES})
+def polar_express(update, ns_steps=5, ns_dtype="auto"):
     """Newton-Schulz with the best quintic for each step.
 
         X = u / (1.01 |u| + 1e-7);   step i:  X <- a_i X + (b_i X X^T + c_i (X X^T)^2) X;   u <- X
 
-    Amsel et al., 2025, arXiv:2505.16932, algorithm 1, with its safety factor of 1.01.
+    Amsel et al., 2025, arXiv:2505.16932, algorithm 1, with its safety factor of 1.01. `ns_dtype` as
+    in `newton_schulz`.
     """
     safe = [(a / SAFETY, b / SAFETY**3, c / SAFETY**5) for a, b, c in POLAR_EXPRESS]
     x = matrix(update)
-    x = quintic(x / (SAFETY * norm(x) + 1e-7), [*safe, *[LIMIT] * ns_steps][:ns_steps])
+    x = quintic(x / (SAFETY * norm(x) + 1e-7), [*safe, *[LIMIT] * ns_steps][:ns_steps], ns_dtype)
     return {"update": x.reshape(update.shape)}
 
 

@@ -175,7 +175,9 @@ def check_kind(name: str, value: Any, default: Any) -> None:
         raise TypeError(f"hyper {name!r} is {value!r}, where {default!r} is of another kind")
 
 
-def check_bounds(bounds: Mapping[str, str], hypers: Mapping[str, Any], where: str) -> None:
+def check_bounds(
+    bounds: Mapping[str, str | tuple[str, ...]], hypers: Mapping[str, Any], where: str
+) -> None:
     """Refuse what is out of the bounds that a callback, or a wrapper, says of its hypers.
 
     Raises:
@@ -187,6 +189,11 @@ def check_bounds(bounds: Mapping[str, str], hypers: Mapping[str, Any], where: st
     """
     for name, said in bounds.items():
         given = as_read(hypers.get(name))
+        if isinstance(said, tuple):
+            if name in hypers and given not in said:
+                words = ", ".join(map(repr, said))
+                raise ValueError(f"Invalid {name} value: {given!r}; {where} takes one of {words}")
+            continue
         if isinstance(given, str):
             raise TypeError(
                 f"hyper {name!r} must be a number, not the string {given!r}; {where} takes {said}"

@@ -33,7 +33,8 @@ def mark(
         ndim: the ranks of the parameters that it can serve, such as `(2,)`.
         defaults: hyper defaults, for arguments that have none in the signature.
         returns: the names that it returns, such as `("update",)`, where its code does not show them.
-        bounds: what hypers are refused outside of, such as `{"k": ">= 1", "beta": ">= 0, < 1"}`.
+        bounds: what hypers are refused outside of, such as `{"k": ">= 1", "beta": ">= 0, < 1"}`;
+            a tuple has the words that one may be.
         sparse: what it does to entries without a gradient where that is sparse: nothing, "entries";
             something, "dense"; a hyper's name, nothing while that is zero. Without it sparse
             gradients are refused.

@@ -23,7 +23,7 @@ class Dion2(Algorithm):
         weight_decay: decoupled.
         fraction: of the slices that are selected.
         adjust_lr_fn: "spectral_norm", "original" or "match_rms_adamw".
-        ns_coefficients, eps, ns_steps: as in `Muon`.
+        ns_coefficients, eps, ns_steps, ns_dtype: as in `Muon`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.zeros(4, 4)); p.grad = torch.eye(4, 4)
@@ -49,6 +49,7 @@ class Dion2(Algorithm):
         ns_coefficients: tuple[float, float, float] = JORDAN,
         eps: float = 1e-7,
         ns_steps: int = 5,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
@@ -98,6 +99,7 @@ class NorDion2(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         norm_eps: float = 1e-8,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())

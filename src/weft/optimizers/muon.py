@@ -37,6 +37,8 @@ class Muon(Algorithm):
         ns_coefficients: a, b, c of the iteration X <- a X + (b A + c A^2) X, A = X X^T.
         eps: the least norm that the momentum is divided by.
         ns_steps: of the iteration, below 100.
+        ns_dtype: what it runs in: "bfloat16", "float32", ...; "auto" is bfloat16 on a GPU, and the
+            precision of the parameter (float32 for 16-bit ones) elsewhere.
         adjust_lr_fn: "original" (None is the same) or "match_rms_adamw".
         engine: "auto", "fused" or "eager"; see `weft.Optimizer`.
         on_nonfinite: "keep", "skip" or "raise"; see `weft.Optimizer`.
@@ -54,7 +56,7 @@ class Muon(Algorithm):
 
     Jordan et al., 2024, kellerjordan.github.io/posts/muon; Liu et al., 2025, arXiv:2502.16982. The
     names, state and arithmetic are torch.optim.Muon's, but for one thing: torch iterates in
-    bfloat16, this in the precision of the parameter (float32 for 16-bit ones). Keras and the blog
+    bfloat16 everywhere, this on GPUs (see `ns_dtype`). Keras and the blog
     sum the momentum instead of averaging, which differs through eps alone. Besides matrices it takes
     kernels of 4 or 5 dimensions, as matrices of their output channels; as torch it refuses 3, which
     may be a stack of matrices.
@@ -76,6 +78,7 @@ class Muon(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         _check(lr, momentum, weight_decay, adjust_lr_fn, ns_coefficients, ns_steps)
@@ -169,6 +172,7 @@ class MuonPolarExpress(Algorithm):
         nesterov: bool = True,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
@@ -210,6 +214,7 @@ class MuonClip(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = "match_rms_adamw",
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
@@ -258,6 +263,7 @@ class NorMuon(Algorithm):
         adjust_lr_fn: str | None = None,
         preserve_norm: bool = False,
         polar_express: bool = False,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
@@ -315,6 +321,7 @@ class AdaMuon(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         norm_eps: float = 1e-8,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())

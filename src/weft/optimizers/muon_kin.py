@@ -56,6 +56,7 @@ class MarsMuon(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = "match_rms_adamw",
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
@@ -89,6 +90,7 @@ class MuonH(Algorithm):
         ns_coefficients: tuple[float, float, float] = JORDAN,
         eps: float = 1e-7,
         ns_steps: int = 5,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
@@ -143,6 +145,7 @@ class MuonLaProp(Algorithm):
         ns_steps: int = 5,
         norm_eps: float = 1e-8,
         adjust_lr_fn: str | None = None,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
@@ -182,6 +185,7 @@ class AdaGO(Algorithm):
         ns_coefficients: tuple[float, float, float] = JORDAN,
         eps: float = 1e-7,
         ns_steps: int = 5,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
@@ -228,6 +232,7 @@ class NAMO(Algorithm):
         eps: float = 1e-7,
         ns_steps: int = 5,
         norm_eps: float = 1e-8,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())

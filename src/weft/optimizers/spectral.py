@@ -267,7 +267,7 @@ class Scion(Algorithm):
         scale: of the ball.
         constrained: shrink the parameter towards the ball.
         normalized: divide by the input's size.
-        ns_coefficients, eps, ns_steps: as in `Muon`.
+        ns_coefficients, eps, ns_steps, ns_dtype: as in `Muon`.
 
     >>> import torch, weft
     >>> p = torch.nn.Parameter(torch.zeros(4)); p.grad = torch.ones(4)
@@ -293,6 +293,7 @@ class Scion(Algorithm):
         ns_coefficients: tuple[float, float, float] = JORDAN,
         eps: float = 1e-7,
         ns_steps: int = 5,
+        ns_dtype: str = "auto",
         **optimizer: Unpack[OfTheOptimizer],
     ):
         super().__init__(params, locals())
