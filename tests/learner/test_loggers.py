@@ -93,5 +93,5 @@ def test_tensorboard(make, tmp_path):
 
 def test_tensorboard_that_is_missing_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(ImportError, match=r"pip install weft\[tensorboard\]"):
+    with pytest.raises(ImportError, match=r"pip install weft-optim\[tensorboard\]"):
         TensorBoardLogger(tmp_path)

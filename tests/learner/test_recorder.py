@@ -64,7 +64,7 @@ def test_a_missing_package_is_named_with_its_extra(make, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     learn.progress = True
     use = learn.fit if package == "rich" else learn.recorder.plot
-    with pytest.raises(ImportError, match=rf"{package}.* pip install weft\[learner\]"):
+    with pytest.raises(ImportError, match=rf"{package}.* pip install weft-optim\[learner\]"):
         use(1)
     learn.progress = None
     learn.fit(1)  # training itself needs neither

@@ -14,13 +14,14 @@ from weft.learner.data import (
 from weft.learner.finder import LrFind
 from weft.learner.idx import DataError, read_idx
 from weft.learner.learner import Learner, NonFiniteLoss
-from weft.learner.loggers import CSVLogger, TensorBoardLogger
+from weft.learner.loggers import CallLogger, CSVLogger, TensorBoardLogger, flat_stats
 from weft.learner.metrics import accuracy
 from weft.learner.recorder import BatchRecord, Recorder
 
 __all__ = [
     "BatchRecord",
     "CSVLogger",
+    "CallLogger",
     "DataError",
     "DataLoaders",
     "Digits",
@@ -35,6 +36,7 @@ __all__ = [
     "TensorBoardLogger",
     "accuracy",
     "embedded_digits",
+    "flat_stats",
     "in_memory",
     "load_digits",
     "read_idx",

@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from weft.learner.extras import need
 if TYPE_CHECKING:
     from weft.learner.learner import Learner
 
-__all__ = ["CSVLogger", "Logger", "TensorBoardLogger"]
+__all__ = ["CSVLogger", "CallLogger", "Logger", "TensorBoardLogger", "flat_stats"]
 
 
 class Logger:
@@ -39,15 +39,32 @@ class Logger:
         self.step += 1
         row: dict[str, Any] = {"epoch": learn.epoch, "loss": learn.loss_value}
         row |= {"lr": learn.dials.get("lr")[-1], "mom": learn.dials.get("mom")[-1]}
-        for key, norms in norms_of(learn.opt).items():
-            if key == "global":
-                row |= norms
-            elif self.per_parameter:
-                row |= {f"{name}/{key}": value for name, value in norms.items()}
+        row |= flat_stats(norms_of(learn.opt), self.per_parameter)
         self.write(self.step, {k: v for k, v in row.items() if v is not None and not math.isnan(v)})
 
     def after_epoch(self, learn: "Learner") -> None:
         self.write(self.step, {"epoch": learn.epoch, **learn.epoch_means})
+
+
+class CallLogger(Logger):
+    """Hand every row to a function, as Weights & Biases, MLflow and the like have one.
+
+    Args:
+        log: called as `log(numbers, step=step)`: `CallLogger(wandb.log)`,
+            `CallLogger(mlflow.log_metrics)`.
+        per_parameter: the norms of each parameter, too.
+
+    >>> CallLogger(lambda numbers, step: print(step, numbers)).write(3, {"loss": 0.5})
+    3 {'loss': 0.5}
+    """
+
+    def __init__(self, log: Callable[..., Any], per_parameter: bool = False):
+        super().__init__(per_parameter)
+        self.log = log
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Call the function."""
+        self.log(dict(numbers), step=step)
 
 
 class CSVLogger(Logger):
@@ -131,6 +148,29 @@ class TensorBoardLogger(Logger):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def flat_stats(
+    stats: Mapping[Any, Mapping[str, float]], per_parameter: bool = True
+) -> dict[str, float]:
+    """What `opt.stats()` gives as one row, which loggers of all kinds take.
+
+    In a loop of one's own: `wandb.log(flat_stats(opt.stats()), step=step)`.
+
+    Args:
+        stats: from `opt.stats()`.
+        per_parameter: the norms of each parameter, too.
+
+    >>> flat_stats({"weight": {"grad_norm": 1.0}, "global": {"grad_norm": 2.0}})
+    {'grad_norm/weight': 1.0, 'grad_norm': 2.0}
+    """
+    row: dict[str, float] = {}
+    for key, norms in stats.items():
+        if key == "global":
+            row |= norms
+        elif per_parameter:
+            row |= {f"{name}/{key}": value for name, value in norms.items()}
+    return row
 
 
 def norms_of(opt: Any) -> dict[Any, dict[str, float]]:

@@ -18,6 +18,7 @@ from weft.contract.groups import (
 from weft.contract.roles import check_wrappers
 from weft.contract.sparse import check_grads
 from weft.engine import engine_named
+from weft.engine.explain import html
 from weft.errors import StepError
 from weft.optimizer import amp, nonfinite, older
 from weft.optimizer.fastai_api import Original
@@ -338,6 +339,23 @@ class Optimizer(Original, Watched, Chained):
             at = lines.index(f"Parameter Group {i}")
             lines.insert(at + 1, f"    callbacks: {chain}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A table of the groups, which notebooks show."""
+        hypers = [dict(own) for own in self.hypers]
+        names = list(dict.fromkeys(name for own in hypers for name in own))
+        rows = [
+            (
+                b.index,
+                ", ".join(c.name for c in b.binding.calls),
+                f"{len(b.params)} of {sum(p.numel() for p in b.params):,} elements",
+                *(own.get(name, "") for name in names),
+            )
+            for b, own in zip(self._bound, hypers, strict=True)
+        ]
+        around = "".join(f", in {wrapper!r}" for wrapper in reversed(self._wrappers))
+        head = ("group", "chain", "parameters", *names)
+        return html.table(head, rows, type(self).__name__ + around)
 
 
 EVALUATING = (

@@ -10,6 +10,7 @@ import torch
 
 from weft.contract.bind import Call
 from weft.contract.groups import BoundGroup
+from weft.engine.explain import html
 
 __all__ = ["ChainRows", "Explanation", "chain_rows", "counted", "explain"]
 
@@ -79,6 +80,17 @@ class Explanation:
         )
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The same as tables, which notebooks show."""
+        many = len(self.chains) > 1
+        parts = [
+            html.table(HEAD, c.rows, f"groups {_list(c.groups)}" if many else "")
+            for c in self.chains
+        ]
+        phases = [f"{i}. {words}" for i, words in enumerate(self.phases, 1)]
+        parts.append(html.paragraph([*self.replaced, *self._around(), self._order()[0], *phases]))
+        return "".join([*parts, html.paragraph(self._costs())])
 
     def _table(self) -> list[str]:
         widths = _widths([HEAD, *self.callbacks])
