@@ -16,7 +16,7 @@ from weft.learner.plotting import plot_history
 
 __all__ = ["run"]
 
-QUICK = Job(epochs=1, seeds=(0,), grid_epochs=1, grid_rows=320)
+QUICK = Job(epochs=3, seeds=(0,), grid_epochs=2, grid_rows=640)
 
 
 def run(
@@ -170,8 +170,8 @@ def as_dict(
 
 
 def draw(results: Sequence[Comparison], digits: Digits, out: Path) -> Path:
-    """The picture: the run of the median loss, for each optimizer."""
-    recorders = {f"{r.name}, lr {r.lr:g}": r.typical.recorder for r in results}
+    """The picture: all seeds of each optimizer."""
+    recorders = {f"{r.name}, lr {r.lr:g}": [run.recorder for run in r.runs] for r in results}
     plot_history(recorders, out, title=f"One cycle on {digits.name}")
     return out
 

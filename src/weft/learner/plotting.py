@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from weft.learner.extras import need
@@ -31,42 +32,48 @@ def finish(figure: Any, path: str | os.PathLike | None) -> Any:
 
 
 def plot_history(
-    recorders: Mapping[str, "Recorder"],
+    recorders: Mapping[str, "Recorder | Sequence[Recorder]"],
     path: str | os.PathLike | None = None,
     title: str = "",
 ) -> Any:
     """Loss, learning rate, momentum and, where recorded, norms of one or several recorders, by name.
 
     Args:
-        recorders: name -> recorder; the name "" gets no legend.
+        recorders: name -> recorder, or those of several seeds, whose spread is drawn; the name ""
+            gets no legend.
         path: an image file to write, or None for a pyplot figure.
         title: above everything.
 
     Returns:
         The figure.
     """
-    normed = any(recorder.norms for recorder in recorders.values())
+    every = {k: [*r] if isinstance(r, Sequence) else [r] for k, r in recorders.items()}
+    normed = any(recorder.norms for several in every.values() for recorder in several)
     figure = new_figure(path, figsize=(10, 8.2 if normed else 6.2), layout="constrained")
     rooms = [["loss", "loss"], ["lr", "mom"], *([["norms", "norms"]] if normed else [])]
     axes = figure.subplot_mosaic(rooms, height_ratios=[1.7, 1, 1][: len(rooms)])
-    for i, (name, recorder) in enumerate(recorders.items()):
-        color, batches = f"C{i}", range(1, len(recorder.batches) + 1)
+    for i, (name, seeds) in enumerate(every.items()):
+        recorder, color = seeds[0], f"C{i}"
+        batches = range(1, min(len(r.batches) for r in seeds) + 1)
         if len(recorders) == 1:
             axes["loss"].plot(batches, recorder.losses, color=color, alpha=0.25, linewidth=0.8)
-        smoothed = trend(recorder.losses)
-        axes["loss"].plot(batches, smoothed, color=color, label=name or "training")
+        drawn = list(zip(*(trend(r.losses) for r in seeds), strict=False))
+        axes["loss"].plot(batches, list(map(median, drawn)), color=color, label=name or "training")
+        if len(seeds) > 1:
+            band = (list(map(min, drawn)), list(map(max, drawn)))
+            axes["loss"].fill_between(batches, *band, color=color, alpha=0.2, linewidth=0)
         if valid := recorder.valid_losses:
             label = "" if name else "validation"
             dots = {"color": color, "markersize": 4, "label": label}
             axes["loss"].plot(*zip(*valid, strict=True), "o", **dots)
         # wide below narrow: several optimizers often share a schedule
         under = {"color": color, "linewidth": 1.5 + 1.2 * (len(recorders) - 1 - i)}
-        axes["lr"].plot(batches, recorder.lrs, **under)
+        axes["lr"].plot(batches, recorder.lrs[: len(batches)], **under)
         if not all(math.isnan(mom) for mom in recorder.moms):
-            axes["mom"].plot(batches, recorder.moms, **under)
+            axes["mom"].plot(batches, recorder.moms[: len(batches)], **under)
         for style, (norm, values) in zip(("-", "--", ":"), recorder.norms.items(), strict=False):
             words = f"{name} {norm}".strip().replace("_", " ")
-            axes["norms"].plot(batches, values, style, color=color, label=words)
+            axes["norms"].plot(batches, values[: len(batches)], style, color=color, label=words)
     label_history(axes, several=len(recorders) > 1)
     if title:
         figure.suptitle(title)
@@ -77,7 +84,8 @@ def label_history(axes: Any, several: bool) -> None:
     """Scales, labels and the legend of `plot_history`."""
     axes["loss"].set(ylabel="loss", yscale="log")
     if several:
-        axes["loss"].set_title("training loss (lines) and validation loss (dots)", fontsize=10)
+        words = "training loss, smoothed (median and spread of seeds), and validation loss (dots)"
+        axes["loss"].set_title(words, fontsize=10)
         axes["lr"].set_yscale("log")  # the rates of different optimizers differ by decades
         axes["lr"].set_ylim(bottom=1e-5)
     axes["loss"].legend(frameon=False)
