@@ -146,17 +146,23 @@ class Explanation:
 
 
 def _widths(rows: Sequence[Row]) -> list[int]:
-    """The width of each column, the widest narrowed until a line fits."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    words = [
-        max(len(w) for cell in column for w in cell.split() or [""])
-        for column in zip(*rows, strict=True)
+    """The width of each column: narrowed, where it costs the fewest lines, until a line fits."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    least = [
+        max(len(word) for cell in column for word in cell.split() or [""]) for column in columns
     ]
     while sum(widths) + 2 * (len(widths) - 1) > WIDEST:
-        shrinking = [i for i, w in enumerate(widths) if w > words[i]]
-        if not shrinking:
+        tried = [
+            ([w - (i == k) for k, w in enumerate(widths)], i)
+            for i in range(len(widths))
+            if widths[i] > least[i]
+        ]
+        if not tried:
             break
-        widths[max(shrinking, key=lambda i: widths[i])] -= 1
+        widths, _ = min(
+            tried, key=lambda t: (sum(len(_wrapped(r, t[0])) for r in rows), -widths[t[1]])
+        )
     return widths
 
 
