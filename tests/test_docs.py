@@ -24,3 +24,44 @@ def test_the_links_of_a_page_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def blocks(page, kind):
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(), flags=re.S | re.M)
+    return [text for word, text in fences if word == kind]
+
+
+def shown(line):
+    """A line of a listing without what was said beside it."""
+    return re.split(r" {2,}|/\*", line.strip())[0].strip()
+
+
+def test_the_listings_of_the_engine_are_what_it_makes(tmp_path):
+    source = tmp_path / "engine.py"
+    source.write_text(blocks("docs/engine.md", "python")[0])
+    names = {"__name__": "engine"}
+    exec(compile(source.read_text(), str(source), "exec"), names)
+    opt = names["opt"]
+    graphs = [
+        str(v.traced.graph)
+        for s in opt._engine.fused.cache.variant_sets.values()
+        for v in s.variants
+    ]
+    made = {shown(line) for graph in graphs for line in graph.splitlines()}
+    graph, _ = blocks("docs/engine.md", "text")
+    missing = [line for line in graph.splitlines() if shown(line) not in made]
+    assert not missing
+    kernel = {shown(line) for line in opt.kernel_source().splitlines()}
+    loop = blocks("docs/engine.md", "c")[0].splitlines()
+    assert not [
+        line for line in loop if shown(line) and "..." not in line and shown(line) not in kernel
+    ]
+
+
+def test_the_readme_shows_what_explain_prints(tmp_path, capsys):
+    source = tmp_path / "readme.py"
+    source.write_text(blocks("README.md", "python")[0])
+    exec(compile(source.read_text(), str(source), "exec"), {"__name__": "readme"})
+    printed = capsys.readouterr().out
+    (listing,) = [b for b in blocks("README.md", "") if b.startswith("callback ")]
+    assert printed.startswith(listing)
