@@ -47,7 +47,7 @@ def step(
 
 
 def run(param_steps: list[ParamStep]) -> None:
-    """Take all turns, side by side where they wait for values over all parameters."""
+    """Take the steps of all parameters, side by side where they wait for values over all parameters."""
     for param_step in param_steps:
         param_step.check()
     if any(param_step.ahead for param_step in param_steps):
@@ -60,7 +60,7 @@ def run(param_steps: list[ParamStep]) -> None:
 def step_of(
     bound: BoundGroup, grad: torch.Tensor, norms: MutableMapping[torch.Tensor, Norms] | None
 ) -> Any:
-    """What makes the turn of a parameter with this grad."""
+    """What makes the step of a parameter with this grad."""
     kind = ParamStep
     if bound.differentiable:
         from weft.engine.eager.differentiable import GraphStep as kind  # few want it
@@ -74,7 +74,7 @@ def step_of(
 
 
 def _in_rounds(param_steps: list[ParamStep]) -> None:
-    """Run turns to their barriers, combine, and go on, until all are through."""
+    """Run steps to their barriers, combine, and go on, until all are through."""
     waiting: list[tuple[ParamStep, Barrier]] = []
     done = 0
 
@@ -124,7 +124,7 @@ def _opposite(names: Iterable[str]) -> StepError:
 
 
 def _ready(waiting: list[tuple[ParamStep, Barrier]]) -> str:
-    """A barrier that no waiting turn has still ahead of the one it is at."""
+    """A barrier that no waiting step has still ahead of its own."""
     for name in dict.fromkeys(b.name for _, b in waiting):
         if not any(b.name != name and name in t.ahead for t, b in waiting):
             return name
@@ -144,7 +144,7 @@ def combine(barriers: list[Barrier]) -> torch.Tensor:
 def _advance(
     param_step: ParamStep, value: Any, done: int, param_steps: list[ParamStep]
 ) -> Barrier | None:
-    """Run a turn to its next barrier; None when it is through."""
+    """Run a step to its next barrier; None when it is through."""
     try:
         return param_step.advance(value)
     except StepError:
@@ -152,7 +152,7 @@ def _advance(
     except Exception as e:
         between = _in_between(param_step, param_steps)
         after = f"{done} of {len(param_steps)} parameters had already stepped; {between}"
-        raise raised(param_step.at.spec.where, param_step.name, e, after) from e
+        raise raised(param_step.call.spec.where, param_step.name, e, after) from e
 
 
 def _in_between(failed: ParamStep, param_steps: list[ParamStep]) -> str:

@@ -37,12 +37,12 @@ def norms_now(p: torch.Tensor) -> Norms:
 
 @functools.cache
 def watched(param_step: type[ParamStep]) -> type["WatchedStep"]:
-    """A kind of turn that is watched."""
+    """A kind of step that is watched."""
     return type(f"Watched{param_step.__name__}", (WatchedStep, param_step), {"__slots__": ()})
 
 
 class WatchedStep(ParamStep):
-    """A turn that leaves the norms of its parameter in `seen`; it keeps a copy for that."""
+    """A step that leaves the norms of its parameter in `seen`; it keeps a copy for that."""
 
     __slots__ = ("seen",)
 

@@ -21,7 +21,7 @@ USERS = "the user's grad"
 
 
 class Barrier(NamedTuple):
-    """A turn that waits for a value over all parameters."""
+    """A step that waits for a value over all parameters."""
 
     name: str
     op: str
@@ -34,15 +34,15 @@ class ParamStep(Names):
 
     `work` is what callbacks see as the parameter: itself, or its values as float32 where it or its
     grad has 16 bits, or as pairs of reals where it is complex. `values` holds what is read and
-    written as float32 until the end of the turn, and the values over all parameters. What a turn
+    written as float32 until the end of the step, and the values over all parameters. What a step
     writes outside of the parameter and existing state is written at its end.
     """
 
     __slots__ = (
         "ahead",
-        "at",
         "binding",
         "bound",
+        "call",
         "grad_before",
         "hypers",
         "loss",
@@ -80,7 +80,7 @@ class ParamStep(Names):
         self.update: torch.Tensor | None = None
         self.step = 0
         self.wrote = False  # to the parameter or its state, as far as that can be told
-        self.at: Call = bound.binding.calls[0]
+        self.call: Call = bound.binding.calls[0]
         self.ahead: list[str] = list(bound.binding.over)
         self.path = self._path()
 
@@ -119,7 +119,7 @@ class ParamStep(Names):
         self._open()
         try:
             for call in self.binding.calls:
-                self.at = call
+                self.call = call
                 out = self._call(call)
                 over = call.over
                 if over is not None:
@@ -349,7 +349,7 @@ class ParamStep(Names):
         return self.binding.dtype_of(name, value.dtype, value.ndim, self.p.dtype, self.p.ndim)
 
     def _store(self) -> None:
-        """The end of a turn: what was read as float32 is rounded once and put back."""
+        """The end of a step: what was read as float32 is rounded once and put back."""
         for name, value in self.values.items():
             if name in self.binding.over or name in self.binding.shared:
                 continue

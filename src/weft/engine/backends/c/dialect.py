@@ -27,7 +27,7 @@ class CStage(Stage):
     def opening(self) -> list[str]:
         """A function of a tensor."""
         return [
-            f"static void scalars_{self.at}(const weft_table *T, int64_t t, const double *partial, "
+            f"static void scalars_{self.number}(const weft_table *T, int64_t t, const double *partial, "
             "int64_t chunks) {",
             "    const double *row = T->rows + T->row_of[t] * T->scalars;",
             "    double *value = T->value + t * T->values;",
@@ -51,8 +51,8 @@ class CStage(Stage):
 class CPass(Pass):
     """A pass: a plain loop, or blocks of elements where something is reduced or spread."""
 
-    def __init__(self, plan: Plan, at: int):
-        super().__init__(plan, at)
+    def __init__(self, plan: Plan, number: int):
+        super().__init__(plan, number)
         self.windows = {
             self._window(n, a): (n, a)
             for n in self.computed for a in n.args if plan.kind(a) == VECTOR
@@ -64,7 +64,7 @@ class CPass(Pass):
     def opening(self) -> list[str]:
         """A function of a chunk."""
         return [
-            f"static void chunk_{self.at}(const weft_table *T, int64_t t, int64_t start, int64_t n, "
+            f"static void chunk_{self.number}(const weft_table *T, int64_t t, int64_t start, int64_t n, "
             "double *partial) {",
             "    const double *row = T->rows + T->row_of[t] * T->scalars;",
             "    const double *value = T->value + t * T->values;",

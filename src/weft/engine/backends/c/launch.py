@@ -54,13 +54,13 @@ class Part:
         return len(self.start)
 
 
-def _bounds(costs: Sequence[int], at: int) -> array:
+def _bounds(costs: Sequence[int], begin: int) -> array:
     """Bounds of runs of things that cost about a chunk together, the first at `at`."""
-    bounds, total = array("q", [at]), 0
+    bounds, total = array("q", [begin]), 0
     for i, cost in enumerate(costs):
         total += cost
         if total >= CHUNK or i == len(costs) - 1:
-            bounds.append(at + i + 1)
+            bounds.append(begin + i + 1)
             total = 0
     return bounds
 

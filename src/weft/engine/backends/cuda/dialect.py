@@ -19,14 +19,14 @@ from weft.engine.plan.plan import Plan
 __all__ = ["CUDA", "has_pass", "has_stage"]
 
 
-def has_stage(plan: Plan, at: int) -> bool:
+def has_stage(plan: Plan, number: int) -> bool:
     """Whether there is anything to compute before phase `at`, or to store behind the last."""
-    return bool(laid(plan).stages[at] or (at == len(plan.phases) and plan.tail))
+    return bool(laid(plan).stages[number] or (number == len(plan.phases) and plan.tail))
 
 
-def has_pass(plan: Plan, at: int) -> bool:
+def has_pass(plan: Plan, number: int) -> bool:
     """Whether phase `at` stores or reduces anything."""
-    return bool(plan.phases[at].stores or plan.phases[at].reductions)
+    return bool(plan.phases[number].stores or plan.phases[number].reductions)
 
 
 class CudaStage(Stage):
@@ -34,7 +34,7 @@ class CudaStage(Stage):
 
     def opening(self) -> list[str]:
         """A kernel, a tensor for each block."""
-        return [f"WEFT_KERNEL(weft_scalars_{self.at}) {{", "    WEFT_A_TENSOR"]
+        return [f"WEFT_KERNEL(weft_scalars_{self.number}) {{", "    WEFT_A_TENSOR"]
 
     def keep(self, place: str, text: str) -> str:
         """An assignment by one thread."""
@@ -52,21 +52,21 @@ class CudaStage(Stage):
 
     def render(self) -> list[str]:
         """The kernel, where there is anything to do."""
-        return super().render() if has_stage(self.plan, self.at) else []
+        return super().render() if has_stage(self.plan, self.number) else []
 
 
 class CudaPass(Pass):
     """A pass, by a block: each thread neighbours, a tile of the chunk at a time."""
 
-    def __init__(self, plan: Plan, at: int):
-        super().__init__(plan, at)
+    def __init__(self, plan: Plan, number: int):
+        super().__init__(plan, number)
         self.read: dict[int, None] = {}
         self.written: dict[int, None] = {}
         self.indexed = False
 
     def opening(self) -> list[str]:
         """A kernel, a chunk for each block."""
-        return [f"WEFT_KERNEL(weft_chunk_{self.at}) {{", "    WEFT_A_CHUNK"]
+        return [f"WEFT_KERNEL(weft_chunk_{self.number}) {{", "    WEFT_A_CHUNK"]
 
     def element_of(self, slot: int) -> str:
         """From the neighbours that were read."""
@@ -88,7 +88,7 @@ class CudaPass(Pass):
 
     def render(self) -> list[str]:
         """The kernel, where the phase does anything."""
-        return super().render() if has_pass(self.plan, self.at) else []
+        return super().render() if has_pass(self.plan, self.number) else []
 
     def walk(self) -> list[str]:
         """Tile after tile."""

@@ -128,12 +128,14 @@ class Kernel:
         self.source, self.entry, self.key = source, entry, entry.key
         last = len(plan.phases)
         passes = [
-            device.function(entry.lib, f"weft_chunk_{at}") if has_pass(plan, at) else None
-            for at in range(last)
+            device.function(entry.lib, f"weft_chunk_{number}") if has_pass(plan, number) else None
+            for number in range(last)
         ]
         stages = [
-            device.function(entry.lib, f"weft_scalars_{at}") if has_stage(plan, at) else None
-            for at in range(last + 1)
+            device.function(entry.lib, f"weft_scalars_{number}")
+            if has_stage(plan, number)
+            else None
+            for number in range(last + 1)
         ]
         self.passes, self.stages = (POINTER * last)(*passes), (POINTER * (last + 1))(*stages)
         host = ctypes.cast(native().lib.weft_count, POINTER)

@@ -75,9 +75,9 @@ class CudaLaunch(Inputs):
         ctypes.memmove(host.data_ptr(), self.sent, len(self.sent))
         if self.moving is None or len(self.moving) != len(host):
             self.moving = torch.empty_like(host, device=self.device.memory, pin_memory=False)
-            at = self.args.ptr = self.moving.data_ptr()
-            self.args.rows = None if self.c.few else at + 8 * len(self.ptr)
-            self.args.row_of = at + 8 * len(self.ptr) + len(numbers)
+            address = self.args.ptr = self.moving.data_ptr()
+            self.args.rows = None if self.c.few else address + 8 * len(self.ptr)
+            self.args.row_of = address + 8 * len(self.ptr) + len(numbers)
         self.moving.copy_(host, non_blocking=True)
         self.device.keep([self.moving])
         if self.device.capturing():  # each replay copies again: neither side may become another's

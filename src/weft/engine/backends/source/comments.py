@@ -58,6 +58,6 @@ def scalar_words(n: Node) -> str:
 def slot_words(plan: Plan, slot: int) -> str:
     """What a pointer points to, and for inner results, of which callbacks."""
     s = plan.slots[slot]
-    nodes = [plan.graph.nodes[i] for i, (at, _) in plan.loadable_from.items() if at == slot]
+    nodes = [plan.graph.nodes[i] for i, (s, _) in plan.loadable_from.items() if s == slot]
     sources = ", ".join(dict.fromkeys(n.source for n in nodes if n.source))
     return ROLES[s.role].format(name=s.name, sources=sources or "the step")

@@ -48,10 +48,10 @@ class Inputs:
         self.scratch = torch.empty(
             sum(size for _, size in wanted), dtype=torch.uint8, device=device
         )
-        at = self.scratch.data_ptr()
+        address = self.scratch.data_ptr()
         for place, size in wanted:
-            self.ptr[place] = at
-            at += size
+            self.ptr[place] = address
+            address += size
 
     @property
     def inputs(self) -> int | None:

@@ -46,9 +46,9 @@ class ChunkLayout:
     def key(self, place: Mapping[int, int]) -> tuple[object, ...]:
         """The places in the row, whatever the sizes there are."""
         return (
-            tuple((place[i], at) for i, at in self.length.items()),
-            tuple((place[i], place[a], at) for (i, a), at in self.runs.items()),
-            tuple((place[i], at) for i, at in self.folds.items()),
+            tuple((place[i], offset) for i, offset in self.length.items()),
+            tuple((place[i], place[a], offset) for (i, a), offset in self.runs.items()),
+            tuple((place[i], offset) for i, offset in self.folds.items()),
         )
 
 
@@ -71,12 +71,14 @@ def lay_out(plan: Plan) -> None:
                 for a in n.args:
                     if plan.kind(a) == VECTOR:
                         _read(plan, n, a, sizes)
-        v.sizes[0] = chunk_length([(v.sizes[at], v.sizes[at + 1]) for at in v.folds.values()])
+        v.sizes[0] = chunk_length(
+            [(v.sizes[offset], v.sizes[offset + 1]) for offset in v.folds.values()]
+        )
     for n in live:
         if n.index in v.folds:
             _keep_partials(plan, n)
-    for at in range(len(plan.phases) + 1):
-        v.stages[at] = _turns(plan, live, at)
+    for number in range(len(plan.phases) + 1):
+        v.stages[number] = _loops(plan, live, number)
     _keep(plan, live)
 
 
@@ -107,17 +109,17 @@ def _measure(plan: Plan, n: Node, sizes: _Sizes) -> None:
     if n.op in REDUCED:
         run, full = run_over(n, n.args[0]), plan.kind(n.args[0]) == FULL
         origin = "p" if full else n.args[0].index
-        at = sizes.place(("reduced", origin, run), elements(plan, n))
+        offset = sizes.place(("reduced", origin, run), elements(plan, n))
         if full:
             assert run is not None
             v.folds[n.index] = sizes.place(
                 ("fold", run), *period_inner(plan.here, run), 0, 0
             )  # the last two: see _keep_partials
     elif alike and n.op != "expand":
-        at = v.length[alike[0].index]
+        offset = v.length[alike[0].index]
     else:
-        at = sizes.place(("node", n.index), elements(plan, n))
-    v.length[n.index] = at
+        offset = sizes.place(("node", n.index), elements(plan, n))
+    v.length[n.index] = offset
 
 
 def _read(plan: Plan, n: Node, a: Node, sizes: _Sizes) -> None:
@@ -172,61 +174,61 @@ def _keep_partials(plan: Plan, n: Node) -> None:
     Chunks of whole periods share nothing, and leave the results themselves.
     """
     v = laid(plan)
-    at, chunk = v.folds[n.index], v.sizes[0]
-    period, inner = v.sizes[at], v.sizes[at + 1]
+    offset, chunk = v.folds[n.index], v.sizes[0]
+    period, inner = v.sizes[offset], v.sizes[offset + 1]
     apart, chunks = elements(plan, n), -(-math.prod(plan.here) // chunk)
     if chunk % period == 0:
         inner = apart = 0
-    v.sizes[at + 2 : at + 4] = [inner, apart]
+    v.sizes[offset + 2 : offset + 4] = [inner, apart]
     _scratch(plan, n, torch.float64, elements(plan, n) + apart + chunks * inner)
 
 
 def _keep(plan: Plan, live: Sequence[Node]) -> None:
     """Memory for the vectors that are read outside of the loop that makes them."""
-    turn = {
-        n.index: (at, i)
-        for at, turns in laid(plan).stages.items()
-        for i, nodes in enumerate(turns)
+    loop_of = {
+        n.index: (number, i)
+        for number, loops in laid(plan).stages.items()
+        for i, nodes in enumerate(loops)
         for n in nodes
     }
     wanted = {n.index for _, n in plan.tail}
     for n in live:
         if plan.kind(n) in (FULL, VECTOR, SCALAR):
-            mine = turn.get(n.index)
+            mine = loop_of.get(n.index)
             alone = n.op in REDUCED
             if alone and plan.kind(n) == VECTOR:
                 wanted.add(n.index)
-            wanted.update(a.index for a in n.args if alone or turn.get(a.index) != mine)
+            wanted.update(a.index for a in n.args if alone or loop_of.get(a.index) != mine)
     for n in live:
         if plan.kind(n) == VECTOR and n.index in wanted and n.index not in plan.loadable_from:
             _scratch(plan, n, n.dtype, elements(plan, n))
 
 
-# ---------------------------------------------------------------- turns
+# ---------------------------------------------------------------- loops of stages
 
 
-def _turns(plan: Plan, live: Sequence[Node], at: int) -> list[list[Node]]:
-    """What scalar stage `at` computes, in order; a vector joins the last loop of its length, if it can."""
-    turns: list[list[Node]] = []
+def _loops(plan: Plan, live: Sequence[Node], number: int) -> list[list[Node]]:
+    """What scalar stage `number` computes, in order; a vector joins the last loop of its length, if it can."""
+    loops: list[list[Node]] = []
     when: dict[int, int] = {}
     last: dict[int, int] = {}  # length -> its last loop
     for n in live:
         kind = plan.kind(n)
-        if kind not in (SCALAR, VECTOR) or plan.ready_in[n.index] != at or n.is_given:
+        if kind not in (SCALAR, VECTOR) or plan.ready_in[n.index] != number or n.is_given:
             continue
         if n.op == "load" and kind == VECTOR:
             continue
         joins = kind == VECTOR and n.op not in REDUCED
         loop = last.get(laid(plan).length[n.index], -1) if joins else -1
         if loop >= 0 and all(_before(n, a, loop, when, laid(plan).runs) for a in n.args):
-            turns[loop].append(n)
+            loops[loop].append(n)
         else:
-            loop = len(turns)
-            turns.append([n])
+            loop = len(loops)
+            loops.append([n])
             if joins:
                 last[laid(plan).length[n.index]] = loop
         when[n.index] = loop
-    return turns
+    return loops
 
 
 def _before(

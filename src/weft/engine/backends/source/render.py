@@ -43,10 +43,10 @@ class Dialect:
 def render(plan: Plan, title: str, dialect: Dialect) -> str:
     """The source of a plan."""
     out = [comment(title), f'#include "{dialect.header}"', ""]
-    for at in range(len(plan.phases) + 1):
-        out += dialect.stage(plan, at).render()
-    for at in range(len(plan.phases)):
-        out += dialect.walk(plan, at).render()
+    for number in range(len(plan.phases) + 1):
+        out += dialect.stage(plan, number).render()
+    for number in range(len(plan.phases)):
+        out += dialect.walk(plan, number).render()
     return "\n".join([*out, *dialect.entries(plan)]) + "\n"
 
 
@@ -150,9 +150,9 @@ class Scope:
 class Stage(Scope):
     """The scalars and vectors of a tensor that are known before phase `at`."""
 
-    def __init__(self, plan: Plan, at: int):
+    def __init__(self, plan: Plan, number: int):
         super().__init__(plan)
-        self.at = at
+        self.number = number
 
     def opening(self) -> list[str]:
         """How the function begins, with `row`, `value`, `partial` and `chunks` in it."""
@@ -173,16 +173,16 @@ class Stage(Scope):
     def render(self) -> list[str]:
         """The lines of the function."""
         plan, body = self.plan, []
-        for turn in laid(plan).stages[self.at]:
-            n = turn[0]
+        for loop in laid(plan).stages[self.number]:
+            n = loop[0]
             if plan.kind(n) == VECTOR:
-                body += vectors.turn(self, turn, self._local)
+                body += vectors.loop(self, loop, self._local)
                 continue
             if n.op in REDUCED and plan.kind(n.args[0]) == VECTOR:
                 body += self.total(n)
             body.append(f"    const {ops.CTYPE[n.dtype]} k{n.index} = {self._text(n)};{_from(n)}")
             body.append(self.keep(f"value[{plan.values[n.index]}]", f"(double)k{n.index}"))
-        if self.at == len(plan.phases):
+        if self.number == len(plan.phases):
             for slot, n in plan.tail:
                 if plan.kind(n) == VECTOR:
                     body += vectors.stored(self, slot, n)
@@ -194,7 +194,7 @@ class Stage(Scope):
         return [*self.opening(), *self.sizes(), *self.head, *body, "}", ""]
 
     def _local(self, n: Node, a: Node) -> str | None:
-        known = self.plan.ready_in[a.index] == self.at and not a.is_given
+        known = self.plan.ready_in[a.index] == self.number and not a.is_given
         return f"k{a.index}" if self.plan.kind(a) == SCALAR and known else None
 
     def _text(self, n: Node) -> str:
@@ -208,7 +208,7 @@ class Stage(Scope):
                 return ops.cast(f"a{n.index}", float, n.dtype)
             if plan.kind(a) != FULL:
                 return ops.cast(self.taken(n, a, a.dtype, self._local), a.dtype, n.dtype)
-            i = plan.phases[self.at - 1].reductions.index(n)
+            i = plan.phases[self.number - 1].reductions.index(n)
             tree = f"weft_tree_{COMBINE[n.op][0]}(partial + {i}, chunks, T->reductions)"
             return f"({tree} > 0)" if n.op in ("any", "all") else f"({ops.CTYPE[n.dtype]}){tree}"
         return self.compute(n, self._local)
@@ -221,12 +221,12 @@ def _from(n: Node) -> str:
 class Pass(Scope):
     """The loop of phase `at` over the elements of a chunk."""
 
-    def __init__(self, plan: Plan, at: int):
+    def __init__(self, plan: Plan, number: int):
         super().__init__(plan)
-        self.at, self.phase = at, plan.phases[at]
-        self.body = plan.body(at)
+        self.number, self.phase = number, plan.phases[number]
+        self.body = plan.body(number)
         self.inside = {n.index for n in self.body}
-        self.computed = [n for n in self.body if plan.slot_in(n, at) is None]
+        self.computed = [n for n in self.body if plan.slot_in(n, number) is None]
         self.folds = [r for r in self.phase.reductions if plan.kind(r) == VECTOR]
 
     def opening(self) -> list[str]:
@@ -268,7 +268,7 @@ class Pass(Scope):
         """What is read."""
         lines = []
         for n in self.body:
-            slot = self.plan.slot_in(n, self.at)
+            slot = self.plan.slot_in(n, self.number)
             if slot is not None:
                 text = ops.loaded(self.element_of(slot), self.plan.slots[slot].dtype, n.dtype)
                 lines.append(f"const {ops.CTYPE[n.dtype]} x{n.index} = {text};")
@@ -297,18 +297,18 @@ class Pass(Scope):
 
     def begin_fold(self, n: Node) -> list[str]:
         """The partial results of this chunk, at their start."""
-        at, start = laid(self.plan).folds[n.index], COMBINE[n.op][1]
+        offset, start = laid(self.plan).folds[n.index], COMBINE[n.op][1]
         memory = self.pointer(self.plan.loadable_from[n.index][0])
         return [
-            f"    double *f{n.index} = {memory} + dim[{at + 3}] + start / dim[0] * dim[{at + 2}];",
-            f"    weft_begin(f{n.index}, start, n, dim + {at}, {start});",
+            f"    double *f{n.index} = {memory} + dim[{offset + 3}] + start / dim[0] * dim[{offset + 2}];",
+            f"    weft_begin(f{n.index}, start, n, dim + {offset}, {start});",
         ]
 
     def fold(self, n: Node) -> str:
         """The part of `m` buffered elements from `b` on in a reduction over a run."""
-        at, how = laid(self.plan).folds[n.index], COMBINE[n.op][0]
+        offset, how = laid(self.plan).folds[n.index], COMBINE[n.op][0]
         function, buffer = f"weft_fold_{how}_{buffered(n.args[0])[1]}", f"r{n.args[0].index}"
-        return f"        {function}(f{n.index}, {buffer}, start + b, m, dim + {at});"
+        return f"        {function}(f{n.index}, {buffer}, start + b, m, dim + {offset});"
 
     def reduced(self) -> dict[Node, str]:
         """What is reduced: value -> its text."""

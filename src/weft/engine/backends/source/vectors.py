@@ -9,18 +9,18 @@ from weft.engine.ir.graph import Node
 from weft.engine.ir.ops import REDUCED
 from weft.engine.plan.plan import VECTOR
 
-__all__ = ["stored", "total", "turn"]
+__all__ = ["loop", "stored", "total"]
 
 
-def turn(scope: Any, nodes: Sequence[Node], outer: Callable[[Node, Node], str | None]) -> list[str]:
+def loop(scope: Any, nodes: Sequence[Node], outer: Callable[[Node, Node], str | None]) -> list[str]:
     """The vectors that are computed together: a fold's results, a reduction, or a loop."""
     plan, n = scope.plan, nodes[0]
     length = f"dim[{laid(plan).length[n.index]}]"
     if n.index in laid(plan).folds:
         how, start = ops.COMBINE[n.op]
         to = scope.pointer(plan.loadable_from[n.index][0])
-        at = laid(plan).folds[n.index]
-        return [f"    weft_gather_{how}({to}, {length}, dim + {at}, dim[0], chunks, {start});"]
+        offset = laid(plan).folds[n.index]
+        return [f"    weft_gather_{how}({to}, {length}, dim + {offset}, dim[0], chunks, {start});"]
     if n.op in REDUCED:
         slot = plan.loadable_from[n.index][0]
         text = ops.stored(ops.cast(f"a{n.index}", float, n.dtype), n.dtype, plan.slots[slot].dtype)
@@ -49,9 +49,9 @@ def total(
 ) -> list[str]:
     """A vector's reduction to its element `result`, in double: `a` and the number of the value."""
     v, a = laid(scope.plan), n.args[0]
-    at = v.runs[n.index, a.index]
+    offset = v.runs[n.index, a.index]
     how, start = ops.COMBINE[n.op]
-    period, inner, count = (f"dim[{at + k}]" for k in range(3))
+    period, inner, count = (f"dim[{offset + k}]" for k in range(3))
     element = f"{result} / {inner} * {period} + {result} % {inner} + r * {inner}"
     return [
         f"    double a{n.index} = {start};",
