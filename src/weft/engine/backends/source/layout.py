@@ -208,7 +208,7 @@ def _keep(plan: Plan, live: Sequence[Node]) -> None:
 
 
 def _loops(plan: Plan, live: Sequence[Node], number: int) -> list[list[Node]]:
-    """What scalar stage `number` computes, in order; a vector joins the last loop of its length, if it can."""
+    """What a scalar stage computes, in order; a vector joins the last loop of its length, if it can."""
     loops: list[list[Node]] = []
     when: dict[int, int] = {}
     last: dict[int, int] = {}  # length -> its last loop
