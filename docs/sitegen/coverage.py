@@ -1,74 +1,14 @@
-"""Writes the pages that are made from the registry: `python docs/generate.py`.
-
-A test holds the committed pages to what this gives.
-"""
+"""The page of the literature: what ships, what is a chain away, what the contract lacks."""
 
 import csv
-import inspect
 from collections import Counter
 from pathlib import Path
 
-from weft import callbacks
-from weft.callback import Renamed
-from weft.chain import name_of
 from weft.optimizers import algorithms
-from weft.wrapper import Wrapper
 
-HERE = Path(__file__).parent
+__all__ = ["STATUS", "catalogue", "coverage", "names_of"]
 
-
-def vocabulary() -> str:
-    """Each block with its equation, and the optimizers that use it."""
-    users = block_users()
-    lines = [
-        "# The vocabulary",
-        "",
-        "Made by `python docs/generate.py` from the registry. Each block is a callback of",
-        "`weft.callbacks`; `weft list --block NAME` lists the optimizers that use it in their default",
-        "chain.",
-    ]
-    for module, names in by_module().items():
-        lines += ["", f"## {module}", ""]
-        doc = inspect.getdoc(inspect.getmodule(getattr(callbacks, names[0]))) or ""
-        lines += [doc.partition("\n")[0]]
-        for name in names:
-            lines += [
-                "",
-                f"### {name}",
-                "",
-                "```text",
-                *docstring(getattr(callbacks, name)),
-                "```",
-                "",
-            ]
-            lines += ["Used by: " + (", ".join(users.get(name, ())) or "no default chain.")]
-    return "\n".join(lines) + "\n"
-
-
-def docstring(block) -> list[str]:
-    """The lines of a block's docstring."""
-    return (inspect.getdoc(block) or repr(block)).splitlines()
-
-
-def by_module() -> dict[str, list[str]]:
-    """The public blocks by the file that they live in."""
-    found: dict[str, list[str]] = {}
-    for name in callbacks.__all__:
-        block = getattr(callbacks, name)
-        if callable(block):
-            found.setdefault(block.__module__.rpartition(".")[2], []).append(name)
-    return dict(sorted(found.items()))
-
-
-def block_users() -> dict[str, list[str]]:
-    """Block -> the optimizers whose default chain has it, under any names."""
-    users: dict[str, list[str]] = {}
-    for cls in algorithms().values():
-        for element in cls.chain():
-            if not isinstance(element, Wrapper):
-                inner = element.cb if isinstance(element, Renamed) else element
-                users.setdefault(name_of(inner), []).append(cls.__name__)
-    return {k: sorted(set(v)) for k, v in users.items()}
+HERE = Path(__file__).parents[1]
 
 
 def coverage() -> str:
@@ -78,7 +18,7 @@ def coverage() -> str:
     lines = [
         "# The literature",
         "",
-        "Made by `python docs/generate.py` from `docs/coverage.csv` and the registry: a row for each",
+        "A row for each",
         f"algorithm of a catalogue of {len(rows)}. {len(peers)} of them are in at least one other",
         f"library; of those, {sum(r['status'] == 'shipped' for r in peers)} ship.",
         "",
@@ -146,12 +86,3 @@ def table(head, rows) -> list[str]:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(map(str, line)) + " |" for line in lines]
-
-
-PAGES = {"vocabulary.md": vocabulary, "coverage.md": coverage}
-
-
-if __name__ == "__main__":
-    for page, make in PAGES.items():
-        (HERE / page).write_text(make())
-        print(f"docs/{page}")
