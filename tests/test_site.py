@@ -218,10 +218,16 @@ def test_a_formula(text):
     assert notation.clause(text, {"lr"}) == TYPESET[text]
 
 
-def test_a_slash_that_touches_binds_first():
-    tight, loose = (notation.clause(f"(1 - b){slash}n G", set()) for slash in ("/", " / "))
-    assert tight.endswith("<mi>G</mi>")
-    assert loose.endswith("<mi>G</mi></mrow></mfrac>")
+@pytest.mark.parametrize("text", ["(1 - b)/n G", "(1 - b) / n G"])
+def test_what_follows_a_fraction_is_beside_it(text):
+    assert notation.clause(text, set()).endswith(
+        "<mi>n</mi></mrow></mfrac><mo>\u2062</mo><mi>G</mi>"
+    )
+
+
+def test_what_divides_whole_is_in_parentheses():
+    assert notation.clause("r / ((1 - q) s)", set()).endswith("<mi>s</mi></mrow></mfrac>")
+    assert notation.clause("1 / 2k", set()).endswith("<mn>2</mn><mi>k</mi></mrow></mfrac>")
 
 
 @pytest.mark.parametrize("text", ["p <- (p", "p *", "a ? b", "p / ) q", "|p"])

@@ -61,7 +61,7 @@ def chain_code(name: str, chain: Chain) -> str:
     made = [code(e) for e in chain]
     hypers = [f"{n}={value(v)}" for n, v in chain.defaults.items()]
     imports = set(needed(chain))
-    body = ",\n    ".join([*made, *textwrap.wrap(", ".join(hypers), 88, break_on_hyphens=False)])
+    body = ",\n    ".join([*made, *textwrap.wrap(", ".join(hypers), 72, break_on_hyphens=False)])
     body = body.replace(",,", ",")
     return "\n".join(
         [

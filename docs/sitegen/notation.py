@@ -17,7 +17,6 @@ class Unreadable(ValueError):
     """A clause that is not in the notation."""
 
 
-# `-` and `/` that touch both neighbours bind tighter: (1 - b)/n G
 TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<text>`[^`]*`|"[^"]*"|[A-Za-z]+'s\b|\.\.\.|\d+(?:th|-th)\b)
@@ -200,16 +199,19 @@ class Reader:
         while self.peek().text in ("*", "/") and self.peek().kind == "op":
             if self.next().text == "*":
                 out, last = out + ml.row(last) + ml.op("*"), self.product(close)
-            else:
-                last = ml.fraction(last, self.product(close))
+            else:  # `a / b c` is c times the fraction
+                last = self.beside([ml.fraction(last, self.quotient(close))], close)
         return out + last
 
     def product(self, close: str | None) -> str:
         """Factors that stand side by side."""
-        out = [self.quotient(close)]
+        return self.beside([self.quotient(close)], close)
+
+    def beside(self, factors: list[str], close: str | None) -> str:
+        """Factors, and those that stand beside them."""
         while self.starts(close) and not self.is_word():
-            out.append(self.quotient(close))
-        return ml.op("thin").join(out)
+            factors.append(self.quotient(close))
+        return ml.op("thin").join(factors)
 
     def quotient(self, close: str | None) -> str:
         above = self.power(close)
@@ -245,7 +247,8 @@ class Reader:
     def atom(self, close: str | None) -> str:
         token = self.next()
         if token.kind == "number":
-            return ml.number(token.text)
+            beside = self.peek().kind == "name" and self.peek().tight  # 2k
+            return ml.number(token.text) + (ml.name(self.next().text) if beside else "")
         if token.kind == "text":
             return ml.text(token.text)
         if token.kind == "name":

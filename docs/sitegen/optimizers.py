@@ -184,8 +184,9 @@ def to_know(cls: type[Algorithm], name: str) -> Iterator[str]:
 def signature(cls: type[Algorithm], name: str) -> Iterator[str]:
     """What the constructor takes, from the docstring by mkdocstrings."""
     yield (
-        f"::: {cls.__module__}.{cls.__name__}\n    options:\n      heading: Signature\n"
-        "      show_docstring_description: false\n      members: false\n      show_bases: false"
+        f"::: {cls.__module__}.{cls.__name__}\n    options:\n"
+        "      heading: Signature\n      toc_label: Signature\n"
+        "      show_docstring_description: false\n      members: false"
     )
     yield from (section_of(s)[0] for s in parts(cls).sections if not s[0].rstrip().endswith(":"))
 

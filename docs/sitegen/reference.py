@@ -103,7 +103,7 @@ def entry(thing: Any, name: str) -> str:
     """The place of one name on its page."""
     if name in STATES:
         path = f"{importlib.import_module('weft.contract.declare').__name__}.{name}"
-        return f"## `{name}` {{ #{path} }}\n\n{STATES[name]}"
+        return f"## {name} {{ #{path} }}\n\n{STATES[name]}"
     return f"::: {path_of(thing)}"
 
 

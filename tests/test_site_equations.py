@@ -1,0 +1,88 @@
+"""What is typeset has the value of what was written: both are computed, apart from each other."""
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from sitegen import mathml, notation
+from test_site import BLOCKS
+
+LETTERS = {sign: word for word, sign in mathml.GREEK.items()}
+SIGNS = {"−": "-", "⋅": "*", "\u2062": "*", "\u2061": "", "←": "=", "′": "prime"}
+FUNCTIONS = {
+    "sqrt": lambda x: abs(x) ** 0.5, "cbrt": math.cbrt, "abs": abs, "min": min, "max": lambda *x: max(x), "atan2": math.atan2,
+    "exp": math.exp, "sign": lambda x: math.copysign(1, x), "rms": abs, "mean": lambda x: 0.9 * x,
+    "clip": lambda x, *_: 0.7 * x, "sum": lambda x: 1.1 * x, "std": lambda x: 1.3 * x,
+    "sigmoid": math.tanh, "softplus": math.atan, "NS": lambda x: 0.8 * x, "log": lambda x: abs(x) ** 0.3,
+}  # fmt: skip
+
+
+def clauses():
+    """The formulas that Python could read as well, without words and with every product written out."""
+    for name, lines in BLOCKS:
+        for line in notation.joined(lines):
+            for text in re.split(r";\s+|\s{3,}", line.strip()):
+                found = re.fullmatch(
+                    r"[\w']+ (?:<-|=) ([^<>=\[\]:~,]+(?:\([^<>=\[\]:~]*\))?.*)", text
+                )
+                if found and in_python(found[1].rstrip(",")):
+                    yield pytest.param(found[1].rstrip(","), id=f"{name}: {text}")
+
+
+def in_python(text):
+    """A formula of the notation as Python; None where it is more than that."""
+    text = re.sub(r"\|([^|]*)\|", r"abs(\1)", text.replace("^", "**"))
+    text = re.sub(r"([A-Za-z]\w*)'", r"\1prime", text)
+    try:
+        compile(text, "", "eval")
+    except SyntaxError:
+        return None
+    if re.search(r"\+-|\[|\.\.", text):
+        return None
+    called = set(re.findall(r"(\w+)\(", text))
+    return text if called <= set(FUNCTIONS) else None
+
+
+def back(node):
+    """MathML as Python."""
+    inside = [back(child) for child in node]
+    if node.tag == "mfrac":
+        return f"(({inside[0]})/({inside[1]}))"
+    if node.tag == "msqrt":
+        return f"sqrt({inside[0]})"
+    if node.tag == "mroot":
+        return f"cbrt({inside[0]})"
+    if node.tag == "msub":
+        return "".join(inside)
+    if node.tag == "msubsup":
+        under, over = inside[0] + inside[1], inside[2]
+        return under + over if over == "prime" else f"(({under})**({over}))"
+    if node.tag == "msup":
+        return "".join(inside) if inside[1] == "prime" else f"(({inside[0]})**({inside[1]}))"
+    if node.tag == "mo" and node.text == "|":
+        return "abs(" if node.get("form") == "prefix" else ")"
+    if node.tag in ("mi", "mo", "mn", "mtext"):
+        return SIGNS.get(node.text, LETTERS.get(node.text, node.text))
+    return "".join(inside)
+
+
+def value(python):
+    """What a formula comes to, each name a number of its own."""
+    python = python.replace("_", "")
+    names = set(re.findall(r"[A-Za-z]\w*", python)) - set(FUNCTIONS)
+    given = {n: 0.2 + 0.6 * ((sum(map(ord, n)) * 37 % 101) / 101) for n in sorted(names)}
+    made = eval(python, dict(FUNCTIONS), given)
+    return made.real + made.imag
+
+
+def test_most_formulas_are_compared():
+    assert len(list(clauses())) > 250
+
+
+@pytest.mark.parametrize("text", clauses())
+def test_a_formula_keeps_its_value(text):
+    typeset = notation.clause(text, notation.named([text]) | {"lr"})
+    tree = ElementTree.fromstring(f"<math>{typeset}</math>".replace("&nbsp;", " "))
+    assert value(back(tree)) == pytest.approx(value(in_python(text)), rel=1e-9)
