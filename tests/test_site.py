@@ -10,10 +10,11 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 import weft
 from site_pages import DOCS, ROOT, made, written
-from sitegen import everything, facts, mixing, notation, reference
+from sitegen import everything, facts, mixing, notation, optimizers, reference
 from sitegen.docstring import parts
 from sitegen.elements import chain_code
 from sitegen.prose import titled
@@ -66,6 +67,28 @@ def test_the_code_of_a_chain_makes_that_chain(name):
     assert scope["made"].defaults == algorithms()[name].chain().defaults
 
 
+@pytest.mark.parametrize("name", algorithms())
+def test_what_a_page_says_of_its_use_runs(name, monkeypatch):
+    cls = algorithms()[name]
+    known = facts.Facts(
+        8, 28, (), (), cls.chain()([weight()]).needs_closure, True, facts.takes_vectors(cls)
+    )
+    monkeypatch.setattr(optimizers, "facts", lambda name: known)
+    _, code = optimizers.use(cls, name)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+    scope = {
+        "weft": weft,
+        "model": model,
+        "loss_of": lambda model: model(torch.ones(2, 4)).square().mean(),
+    }
+    exec(code.removeprefix("```python\n").removesuffix("```"), scope)
+    assert isinstance(scope["opt"], weft.Optimizer)
+
+
+def weight():
+    return torch.nn.Parameter(torch.eye(4))
+
+
 @pytest.mark.parametrize("name", ["adamw", "lamb", "adahessian"])
 def test_what_is_told_of_an_optimizer_is_so(name):
     known = facts.facts(name)
@@ -86,10 +109,10 @@ def test_what_takes_no_vectors_says_so():
 @pytest.mark.parametrize(
     ("base", "modifier", "expected"),
     [
-        ("AdamW", callbacks.cautious, "yes"),
+        ("AdamW", callbacks.cautious, "✓"),
         ("AdamW", callbacks.cautious_weight_decay, "instead"),
-        ("SOAP", callbacks.cautious_weight_decay, "no"),
-        ("ScheduleFreeAdamW", weft.WeightEMA(), "no"),
+        ("SOAP", callbacks.cautious_weight_decay, "**no**"),
+        ("ScheduleFreeAdamW", weft.WeightEMA(), "**no**"),
     ],
 )
 def test_the_table_of_mixing_has_tried_it(base, modifier, expected):

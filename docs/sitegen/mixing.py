@@ -68,8 +68,8 @@ def verdict(base: str, modifier: Any) -> str:
             chain = getattr(weft, base).chain() + modifier
             chain([p], engine="eager")
         except weft.ChainError:
-            return "no"
-    return "instead" if chain.replaced else "yes"
+            return "**no**"
+    return "instead" if chain.replaced else "✓"
 
 
 def states() -> str:

@@ -16,7 +16,7 @@ from weft.wrapper import Wrapper
 
 __all__ = ["families", "index", "page", "pages"]
 
-PATHS = Path(__file__).parents[1] / "images" / "paths"  # NAME-light.svg and NAME-dark.svg
+PATHS = Path(__file__).parents[1] / "images" / "paths"  # NAME-light.svg and NAME-dark.svg, or .png
 
 
 def pages() -> dict[str, str]:
@@ -111,17 +111,55 @@ def legend(shown: list[list[str]]) -> str:
 def picture(cls: type[Algorithm], name: str) -> Iterator[str]:
     """Its path over a valley, where one has been drawn."""
     for scheme in ("light", "dark"):
-        if (PATHS / f"{name}-{scheme}.svg").exists():
-            yield f"![The path of {cls.__name__}](../images/paths/{name}-{scheme}.svg#only-{scheme})"
+        for drawn in sorted(PATHS.glob(f"{name}-{scheme}.*")):
+            yield f"![The path of {cls.__name__}](../images/paths/{drawn.name}#only-{scheme})"
 
 
 def use(cls: type[Algorithm], name: str) -> Iterator[str]:
-    """How it is made."""
+    """How it is made, and stepped where that is not as usual."""
+    known = facts(name)
+    made = f"opt = weft.{cls.__name__}(model.parameters())"
+    lines = [made, f'opt = weft.create("{name}", model.parameters())']
+    if not known.vectors:
+        lines = [
+            f"hidden, rest = weft.{cls.__name__}.chain(), weft.AdamW.chain()",
+            'groups = weft.route(model, {"hidden": hidden, "*": rest})',
+            "opt = weft.Optimizer(groups, rest)",
+        ]
+    if known.needs_closure:
+        lines += ["", *CLOSURE]
+    elif "loss" in reads(cls):
+        lines += ["", "loss = loss_of(model)", "loss.backward()", "opt.step(loss=loss)"]
+    if evaluates_elsewhere(cls):
+        lines += [
+            "",
+            "opt.eval()    # before evaluating and saving",
+            "opt.train()   # before the next step",
+        ]
     yield "## Use"
-    yield (
-        f"```python\nopt = weft.{cls.__name__}(model.parameters())\n"
-        f'opt = weft.create("{name}", model.parameters())\n```'
-    )
+    yield "\n".join(["```python", *lines, "```"])
+
+
+CLOSURE = (
+    "def closure():",
+    "    opt.zero_grad()",
+    "    loss = loss_of(model)",
+    "    loss.backward(create_graph=True)   # its step differentiates the gradient",
+    "    return loss",
+    "",
+    "opt.step(closure)",
+)
+
+
+def reads(cls: type[Algorithm]) -> set[str]:
+    """The names that its callbacks read."""
+    return {name for row in cls.chain().explain().callbacks for name in row[2].split(", ")}
+
+
+def evaluates_elsewhere(cls: type[Algorithm]) -> bool:
+    """Whether a wrapper has other weights to evaluate with."""
+    around = [e for e in cls.chain() if isinstance(e, Wrapper)]
+    return any(type(e).eval is not Wrapper.eval for e in around)
 
 
 def chain(cls: type[Algorithm], name: str) -> Iterator[str]:
@@ -174,7 +212,9 @@ def to_know(cls: type[Algorithm], name: str) -> Iterator[str]:
         yield linked(cls.paper) + "."
     if known.needs_closure:
         yield "A step needs a closure: see [limits](../limits.md#closures)."
-    if hasattr(cls.chain()[-1], "eval") and isinstance(cls.chain()[-1], Wrapper):
+    elif "loss" in reads(cls):
+        yield "A step needs the loss: `step(loss=loss)` or a closure; see [limits](../limits.md#the-loss)."
+    if evaluates_elsewhere(cls):
         yield (
             "Weights to evaluate with are not those to train with: call `opt.eval()` before evaluating and"
             " saving, `opt.train()` before the next step; see [limits](../limits.md#evaluation-mode)."
