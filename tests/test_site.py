@@ -287,7 +287,7 @@ class Page(HTMLParser):
 
 @pytest.mark.slow
 def test_the_site_is_built_strictly_and_has_no_dead_link(tmp_path):
-    pytest.importorskip("mkdocs", reason="pip install weft[docs]")
+    pytest.importorskip("mkdocs", reason="pip install weft-optim[docs]")
     site = tmp_path / "site"
     ran = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(site)],

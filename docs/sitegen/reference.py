@@ -55,7 +55,7 @@ def pages() -> dict[str, str]:
     )
     out["reference/learner.md"] = joined(
         "The Learner",
-        "`weft.learner`: a small training loop (`pip install weft[learner]`). `weft.Learner` is its class.",
+        "`weft.learner`: a small training loop (`pip install weft-optim[learner]`). `weft.Learner` is its class.",
         [entry(getattr(learner, n), n) for n in sorted(learner.__all__)],
     )
     out["reference/fastai.md"] = joined(
