@@ -20,9 +20,8 @@ def diagram(chain: Chain) -> str:
     >>> diagram(weft.SGD.chain()).count("weft-block")
     2
     """
-    rows = {row[0]: row for row in chain.explain().callbacks}
     found = {inner(e).__name__: inner(e) for e in chain if not isinstance(e, Wrapper)}
-    boxes = [box(row, found.get(name)) for name, row in rows.items()]
+    boxes = [box(row, found.get(row[0])) for row in chain.explain().callbacks]
     html = f'<div class="weft-chain">{"".join(boxes)}</div>'
     for wrapper in [e for e in chain if isinstance(e, Wrapper)]:
         name = type(wrapper).__name__

@@ -36,7 +36,7 @@ def is_public(block: Any) -> bool:
 def by_module() -> dict[str, list[str]]:
     """The public blocks by the file that they live in."""
     found: dict[str, list[str]] = {}
-    for name in callbacks.__all__:
+    for name in vars(callbacks)["__all__"]:
         block = getattr(callbacks, name)
         if callable(block):
             found.setdefault(block.__module__.rpartition(".")[2], []).append(name)

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -38,7 +39,7 @@ class Facts:
 @cache
 def facts(name: str) -> Facts:
     """The facts of the optimizer that `weft.create` knows by `name`."""
-    cls = algorithms()[name]
+    cls: Any = algorithms()[name]
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
@@ -62,7 +63,7 @@ def parameter(*shape: int) -> torch.nn.Parameter:
     return p
 
 
-def takes_vectors(cls: type) -> bool:
+def takes_vectors(cls: Any) -> bool:
     """Whether a parameter of one dimension is not refused."""
     try:
         cls([parameter(48)])

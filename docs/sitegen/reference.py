@@ -46,7 +46,7 @@ def pages() -> dict[str, str]:
         out[f"reference/{page}.md"] = joined(
             title, about, [entry(getattr(weft, n), n) for n in names]
         )
-    around = [entry(getattr(wrappers, n), n) for n in wrappers.__all__]
+    around = [entry(getattr(wrappers, n), n) for n in vars(wrappers)["__all__"]]
     out["reference/wrappers.md"] = joined(
         "Around a step",
         "Wrappers: what evaluates the gradient again, acts every k steps, or swaps weights for evaluation."
@@ -55,7 +55,7 @@ def pages() -> dict[str, str]:
     )
     out["reference/learner.md"] = joined(
         "The Learner",
-        "`weft.learner`: a small training loop (`pip install weft-optim[learner]`). `weft.Learner` is its class.",
+        "`weft.learner`: a small training loop (`pip install weft-optim[learner]`); `weft.Learner`.",
         [entry(getattr(learner, n), n) for n in sorted(learner.__all__)],
     )
     out["reference/fastai.md"] = joined(
@@ -80,7 +80,7 @@ def index() -> str:
     ]
     for page, (title, _, names) in REFERENCE.items():
         lines.append(f"| [{title}]({page}.md) | {', '.join(f'`weft.{n}`' for n in names)} |")
-    around = ", ".join(f"`weft.{n}`" for n in ("Wrapper", *wrappers.__all__))
+    around = ", ".join(f"`weft.{n}`" for n in ("Wrapper", *vars(wrappers)["__all__"]))
     lines.append(f"| [Around a step](wrappers.md) | {around} |")
     lines.append(
         f"| [The Learner](learner.md) | {', '.join(f'`{n}`' for n in sorted(learner.__all__))} |"
