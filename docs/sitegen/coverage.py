@@ -78,8 +78,12 @@ def names_of(row: dict[str, str]) -> list[str]:
 
 
 def in_weft(row: dict[str, str]) -> str:
-    """The cell of a row: code, or what is lacking in words."""
-    return row["weft"] if row["status"] == "lacking" else f"`{row['weft']}`"
+    """The cell of a row: code, with its page where there is one, or what is lacking in words."""
+    if row["status"] == "lacking":
+        return row["weft"]
+    first = names_of(row)[0].lower()
+    code = f"`{row['weft']}`"
+    return f"[{code}](optimizers/{first}.md)" if first in algorithms() else code
 
 
 def table(head, rows) -> list[str]:

@@ -24,6 +24,7 @@ BASES = (
     "Prodigy",
     "ScheduleFreeAdamW",
 )
+SHORT = {"ScheduleFreeAdamW": "Sched.-free"}
 INSIDE = (
     "clip_global_norm", "clip_norm", "clip_unit", "centralize", "grokfast", "orthograd",
     "cautious_weight_decay", "nesterov", "cautious", "stabilize", "trust_ratio", "clip_update_rms",
@@ -44,7 +45,7 @@ AROUND = (
 
 def mixing() -> str:
     """A row for each modifier, a column for each optimizer, by trying."""
-    head = ["", *(f"[{b}](optimizers/{b.lower()}.md)" for b in BASES)]
+    head = ["", *(f"[{SHORT.get(b, b)}](optimizers/{b.lower()}.md)" for b in BASES)]
     rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name in (*INSIDE, *AROUND):
         thing = getattr(callbacks, name, None) or getattr(weft, name)

@@ -32,6 +32,7 @@ REFERENCE: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("ChainError", "StepError", "StateError", "NonFiniteError", "WeftWarning"),
     ),
 }
+WITHOUT_MEMBERS = "\n    options:\n      members: false"
 STATES = {  # objects, which have no docstring of their own
     "zeros": "Declares a state that starts as zeros of the parameter's shape: `exp_avg=weft.zeros`.",
     "ones": "Declares a state that starts as ones of the parameter's shape.",
@@ -46,7 +47,7 @@ def pages() -> dict[str, str]:
         out[f"reference/{page}.md"] = joined(
             title, about, [entry(getattr(weft, n), n) for n in names]
         )
-    around = [entry(getattr(wrappers, n), n) for n in vars(wrappers)["__all__"]]
+    around = [entry(getattr(wrappers, n), n) + WITHOUT_MEMBERS for n in vars(wrappers)["__all__"]]
     out["reference/wrappers.md"] = joined(
         "Around a step",
         "Wrappers: what evaluates the gradient again, acts every k steps, or swaps weights for evaluation."
