@@ -223,3 +223,53 @@ def test_help_teaches_with_examples(weft_command, command):
     assert command in overview
     own = weft_command(command, "--help").output
     assert f"weft {command}" in own
+
+
+TASK = """
+import torch
+
+def task(seed):
+    x = torch.randn(40, 3)
+    rows = [(x, x.sum(1, keepdim=True))]
+    return torch.nn.Linear(3, 1), (rows, rows), torch.nn.functional.mse_loss
+
+task.steps = 6
+"""
+
+
+def test_race_prints_a_table_and_writes_files(weft_command, tmp_path):
+    (tmp_path / "my.py").write_text(TASK)
+    command = ("race", "sgd", "fast=adam(lr=0.1)", "--task", "my.py:task", "--workers", "1")
+    command += ("--seeds", "1", "--lrs", "3", "--try", "weight_decay=0,0.1", "--out", "found")
+    result = weft_command(*command)
+    assert result.exit_code == 0, result.output
+    assert "search: 12 runs" in result.output
+    for head in ("best lr", "steps to", "sgd's loss", "diverged"):
+        assert head in result.output
+    assert "written: found/race.json" in result.output.replace("\n", " ")
+    assert {p.name for p in (tmp_path / "found").iterdir()} == {
+        "runs.jsonl", "race.json", "race.csv", "curves.png", "lr.png",
+    }  # fmt: skip
+    again = weft_command(*command, "--json")
+    assert again.exit_code == 0, again.output
+    assert "runs" not in again.stderr.replace("runs.jsonl", "")  # all of it was there
+    names = [entry["optimizer"] for entry in json.loads(again.stdout)["optimizers"]]
+    assert names == ["sgd", "fast"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sgd", "--task", "digit"], "no task is called 'digit' (did you mean 'digits'?)"),
+        (["sgd", "--task", "none.py:task"], "no such file"),
+        (["sgd", "sophia", "--task", "my.py:task"], "sophia evaluates the gradient itself"),
+        (["sgd", "--task", "my.py:task", "--try", "wd"], "--try wd: name a hyper"),
+        (["sgd", "--task", "my.py:task", "--schedule", "cos"], "no schedule is called 'cos'"),
+    ],
+)
+def test_race_says_what_is_wrong_on_one_line(weft_command, tmp_path, arguments, words):
+    (tmp_path / "my.py").write_text(TASK)
+    result = weft_command("race", *arguments, "--workers", "1")
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert "Traceback" not in result.output

@@ -1,5 +1,6 @@
 """Write an optimizer step as small callbacks; weft weaves them into one kernel."""
 
+import importlib
 import types
 import typing
 
@@ -33,11 +34,12 @@ from weft.wrappers import *
 
 if typing.TYPE_CHECKING:
     from weft.learner import Learner as Learner
+    from weft.racing import race as race
 else:  # a type checker exports what is imported as itself or by a star
     __all__ = sorted(
         n for n, v in vars().items() if n[0] != "_" and not isinstance(v, types.ModuleType)
     )
-    __all__ += ["Learner", "callback", "callbacks"]
+    __all__ += ["Learner", "callback", "callbacks", "race"]
     __all__.remove("Algorithm")  # what optimizers are made with is weft.optimizers'
     __all__.remove("algorithms")
 
@@ -49,10 +51,11 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-def __getattr__(name: str) -> typing.Any:
-    """The Learner, imported when it is asked for: an optimizer does not need it."""
-    if name == "Learner":
-        from weft.learner import Learner
+_LATER = {"Learner": "weft.learner", "race": "weft.racing"}
 
-        return Learner
+
+def __getattr__(name: str) -> typing.Any:
+    """What is imported when it is asked for: an optimizer needs neither Learner nor races."""
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'weft' has no attribute {name!r}")

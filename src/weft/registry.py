@@ -15,7 +15,7 @@ from weft.optimizer.optimizer import Optimizer
 from weft.optimizers import algorithms
 from weft.wrapper import Wrapper
 
-__all__ = ["create", "list_optimizers", "modifiers"]
+__all__ = ["create", "list_optimizers", "modifiers", "woven"]
 
 OF_CHAINS = {"differentiable"}  # keywords that every chain takes, and not every class
 
@@ -64,7 +64,24 @@ def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
     tensor([0.9000, 0.9000])
     """
     parts = [_parse(part) for part in _split(spec)]
-    name, options = parts[0]
+    cls, options = _algorithm(parts[0][0]), parts[0][1]
+    if len(parts) == 1 and not (hypers.keys() & OF_CHAINS) - cls.keywords():
+        return cls(params, **{**options, **hypers})
+    selecting = {k: hypers.pop(k) for k in cls.chain_options if k in hypers}
+    return _weave(spec, parts, selecting)(params, **hypers)
+
+
+def woven(spec: str) -> Chain:
+    """The chain that words name, as `create` takes them.
+
+    >>> woven("sgd(lr=0.5)+lookahead").defaults["lr"]
+    0.5
+    """
+    return _weave(spec, [_parse(part) for part in _split(spec)], {})
+
+
+def _algorithm(name: str) -> Any:
+    """The class of a name."""
     found = algorithms()
     if name not in found:
         if name in modifiers():
@@ -72,19 +89,21 @@ def create(spec: str, params: Any, **hypers: Any) -> Optimizer:
         raise ChainError(
             f"no optimizer is called {name!r}{did_you_mean(name, [*found, *modifiers()])}"
         )
-    cls = found[name]
-    if len(parts) == 1 and not (hypers.keys() & OF_CHAINS) - cls.keywords():
-        return cls(params, **{**options, **hypers})
-    selecting = {k: hypers.pop(k) for k in cls.chain_options if k in hypers}
-    woven: Chain = cls.chain(**{**options, **selecting})
+    return found[name]
+
+
+def _weave(spec: str, parts: list[tuple[str, dict[str, Any]]], selecting: dict[str, Any]) -> Chain:
+    """A chain from a name, its options, and modifiers."""
+    name, options = parts[0]
+    out: Chain = _algorithm(name).chain(**{**options, **selecting})
     added = [_modifier(*part) for part in parts[1:]]
     for i, modifier in enumerate(added):
         if superseded(added[:i], modifier):
             raise ChainError(
                 f"{spec!r} has two of a kind: {parts[i + 1][0]!r} would take the place of one"
             )
-        woven = woven + modifier
-    return woven(params, **hypers)
+        out = out + modifier
+    return out
 
 
 def _modifier(name: str, arguments: dict[str, Any]) -> Any:
