@@ -7,7 +7,6 @@ held-out digits are looked at only for the final figures.
 """
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from weft.learner.callbacks import StopFit
@@ -28,8 +27,10 @@ from weft.learner.metrics import accuracy
 from weft.learner.recorder import Recorder
 from weft.optimizer.optimizer import Optimizer
 from weft.optimizers import SGD, Adam
+from weft.racing.pool import cores
+from weft.racing.tasks.images import channels_last, small_cnn
 
-__all__ = ["CONTESTANTS", "Comparison", "Contestant", "Job", "compare", "small_cnn"]
+__all__ = ["CONTESTANTS", "Comparison", "Contestant", "Job", "compare"]
 
 
 def sgd_cb(p, lr, **kwargs):
@@ -61,13 +62,6 @@ CONTESTANTS = (
     Contestant("Adam, agreeing", Adam.chain() + agreeing, (1e-3, 3e-3, 1e-2)),
 )
 MOST_RATES = 6  # tried for one optimizer
-
-
-def cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not everywhere, but where containers are
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -141,36 +135,6 @@ def beyond(grid: dict[float, float]) -> float | None:
         return None
     further = rates[-1] ** 2 / rates[-2] if best == rates[-1] else rates[0] ** 2 / rates[1]
     return float(f"{further:.2g}")
-
-
-INITIALISING = threading.Lock()  # torch's generator is one for all threads
-
-
-def small_cnn(seed: int, side: int = 28, n_classes: int = 10) -> nn.Module:
-    """Two convolutions and a linear layer: 28,938 parameters for MNIST.
-
-    Args:
-        seed: of the initial weights.
-        side: width and height of the images.
-        n_classes: how many there are to tell apart.
-
-    >>> sum(p.numel() for p in small_cnn(seed=0).parameters())
-    28938
-    """
-    left = side // 4
-    with INITIALISING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = nn.Sequential(
-            nn.Conv2d(1, 16, 5, padding=2),
-            nn.MaxPool2d(2),
-            nn.ReLU(),  # after the pooling: the same numbers, on a quarter of the pixels
-            nn.Conv2d(16, 32, 5, padding=2),
-            nn.MaxPool2d(2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(32 * left * left, n_classes),
-        )
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class Watch:
@@ -311,8 +275,3 @@ def total_batches(digits: Digits, job: Job, contestants: Sequence[Contestant]) -
     n = min(rows, job.grid_rows)
     trial, final = batches(n - n // 5, job.grid_epochs, job), batches(rows, job.epochs, job)
     return sum(len(c.rates) * trial + len(job.seeds) * final for c in contestants)
-
-
-def channels_last(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Images in the layout in which CPUs convolve fastest."""
-    return data[0].contiguous(memory_format=torch.channels_last), data[1]
