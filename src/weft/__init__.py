@@ -34,12 +34,13 @@ from weft.wrappers import *
 
 if typing.TYPE_CHECKING:
     from weft.learner import Learner as Learner
+    from weft.paths import path as path
     from weft.racing import race as race
 else:  # a type checker exports what is imported as itself or by a star
     __all__ = sorted(
         n for n, v in vars().items() if n[0] != "_" and not isinstance(v, types.ModuleType)
     )
-    __all__ += ["Learner", "callback", "callbacks", "race"]
+    __all__ += ["Learner", "callback", "callbacks", "path", "race"]
     __all__.remove("Algorithm")  # what optimizers are made with is weft.optimizers'
     __all__.remove("algorithms")
 
@@ -51,11 +52,11 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-_LATER = {"Learner": "weft.learner", "race": "weft.racing"}
+_LATER = {"Learner": "weft.learner", "path": "weft.paths", "race": "weft.racing"}
 
 
 def __getattr__(name: str) -> typing.Any:
-    """What is imported when it is asked for: an optimizer needs neither Learner nor races."""
+    """What is imported when it is asked for: an optimizer needs none of it."""
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'weft' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: `weft train`, `weft race`, `weft list`, `weft explain`, `weft bench`."""
+"""The command line: `weft train`, `weft race`, `weft path`, `weft list`, `weft explain`, `weft bench`."""
 
 import json
 import sys
@@ -166,6 +166,44 @@ def race(
         fail("; ".join([str(error), *getattr(error, "__notes__", ())]))
     except KeyboardInterrupt:
         fail("interrupted: the same command goes on from here", code=130)
+
+
+@app.command()
+def path(
+    names: Annotated[list[str], typer.Argument(help="Who walks, as `weft race` takes it.")],
+    on: Annotated[
+        list[str] | None,
+        typer.Option(help="rosenbrock, beale, rastrigin, ravine or noisy; all of them."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of each path.")] = 200,
+    gif: Annotated[bool, typer.Option("--gif", help="An animated GIF as well.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of table and picture.")] = Path("out/path"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results as JSON instead of a table.")
+    ] = False,
+) -> None:
+    """Draw the paths of optimizers down functions of two variables, and count their steps.
+
+    Each at the best rate of a grid around its default, which stays all the way.
+
+    Examples:
+
+    - `weft path sgd "sgd(momentum=0.9)" adam`
+
+    - `weft path adam lion --on rosenbrock --on beale --gif`
+    """
+    from weft.paths import SURFACES
+    from weft.paths import path as walk
+
+    try:
+        found = walk(names, on or list(SURFACES), steps=steps, progress=None if as_json else True)
+        paths = found.save(out, gif)
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted", code=130)
+    typer.echo(json.dumps(found.rows, indent=2) if as_json else str(found))
+    typer.echo("written: " + ", ".join(map(str, paths)), err=as_json)
 
 
 @app.command(name="list")

@@ -57,17 +57,18 @@ class Progress:
         if self._console is not None and self._lines:
             self._console.print(line, soft_wrap=True, markup=False)
 
-    def part(self, name: str, runs: int, steps: int, later: int) -> None:
+    def part(self, name: str, runs: int, steps: int, later: int, noun: str = "run") -> None:
         """Begin a part.
 
         Args:
             name: what it is.
             runs: how many it takes.
+            noun: what one of those is called.
             steps: in all of those.
             later: how many steps will come after it, about.
         """
         self._name, self._left = name, steps + later
-        self.say(f"{name}: {runs} run{'' if runs == 1 else 's'}{self._remaining()}")
+        self.say(f"{name}: {runs} {noun}{'' if runs == 1 else 's'}{self._remaining()}")
         self._show()
 
     def ran(self, steps: int) -> None:
