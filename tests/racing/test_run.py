@@ -2,7 +2,9 @@
 
 import copy
 import math
+import random
 
+import numpy
 import pytest
 import torch
 from torch.nn.functional import mse_loss
@@ -82,10 +84,22 @@ def test_a_run_is_a_function_of_its_job_and_leaves_the_generator_alone():
     torch.manual_seed(5)
     first = run(job("adamw", 0.05))
     torch.manual_seed(6)
-    before = torch.get_rng_state()
+    before = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist()
     again = run(job("adamw", 0.05))
-    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), numpy.random.get_state()[1].tolist())
     assert (first.valid, first.test, first.curve) == (again.valid, again.test, again.curve)
+
+
+def test_a_task_that_draws_from_any_generator_begins_alike():
+    def drawing(seed):
+        rows = [(torch.rand(2, 3), torch.tensor([[random.random()], [numpy.random.rand()]]))]
+        return torch.nn.Linear(3, 1), (rows, rows), lambda p, y: mse_loss(p, y.float())
+
+    records = [
+        run(Job(as_task(drawing), Contestant("c", "sgd"), Setting(0.1), s, 2)) for s in (4, 4, 5)
+    ]
+    assert records[0].weights == records[1].weights != records[2].weights
 
 
 def test_everyone_starts_alike_and_seeds_differ():

@@ -13,7 +13,7 @@ from weft.racing.pool import Pool, cores
 from weft.racing.progress import Progress
 from weft.racing.result import Outcome, Race
 from weft.racing.rules import Rules, as_rules
-from weft.racing.run import Job, Record
+from weft.racing.run import Job, Record, generators_apart
 from weft.racing.search import Found, Setting, reach, search
 from weft.racing.tasks import Task, as_task
 
@@ -94,19 +94,15 @@ class Field:
         pool: Pool,
         progress: Progress,
     ):
-        self.task, self.rules, self.keep, self.pool, self.progress = (
-            task,
-            rules,
-            keep,
-            pool,
-            progress,
-        )
+        self.task, self.rules, self.keep = task, rules, keep
+        self.pool, self.progress = pool, progress
         self.who = {c.name: c for c in who}
         self.steps = task.steps if rules.steps is None else rules.steps
         self.runs: dict[str, dict[str, Record]] = {name: {} for name in self.who}
         self._weights: dict[int, str] = {}
-        model = task.build(0).model
-        self.traits: dict[str, Traits] = {n: c.traits(model) for n, c in self.who.items()}
+        with generators_apart():
+            model = task.build(0).model
+            self.traits: dict[str, Traits] = {n: c.traits(model) for n, c in self.who.items()}
         for name in rules.tries:
             if name != "warmup" and not any(name in t.hypers for t in self.traits.values()):
                 raise ValueError(f"nobody has a hyper {name!r} to try values of")
@@ -118,7 +114,8 @@ class Field:
         }
         found = lockstep(searches, self._searched)
         best = {name: f.best for name, f in found.items() if f.best is not None}
-        finals = self._seeds("seeds at the best", {n: (s, self.steps) for n, s in best.items()})
+        full = {name: (setting, self.steps) for name, setting in best.items()}
+        finals = self._seeds("seeds at the best", full, self._steps_after(finals=False))
         target = typical(finals[baseline]) if baseline in finals else None
         soonest: dict[str, int | None] = {}
         if target is not None:
@@ -144,31 +141,31 @@ class Field:
     def _searched(self, asked: dict[str, list[tuple[Setting, int]]]) -> dict[str, list[float]]:
         jobs = {n: [self._job(n, s, 0, k) for s, k in some] for n, some in asked.items()}
         words = "search" if not any(self.runs.values()) else "search, further"
-        records = self._run(words, jobs, later=len(self.who) * self._steps_after(True))
+        records = self._run(words, jobs, self._steps_after(finals=True))
         return {n: [r.score for r in some] for n, some in records.items()}
 
     def _seeds(
-        self, words: str, settings: dict[str, tuple[Setting, int]], further: bool = True
+        self, words: str, settings: dict[str, tuple[Setting, int]], later: int
     ) -> dict[str, list[Record]]:
         jobs = {
             n: [self._job(n, setting, seed, steps) for seed in self._seed_list()]
             for n, (setting, steps) in settings.items()
         }
-        return self._run(words, jobs, later=len(self.who) * self._steps_after(False) * further)
+        return self._run(words, jobs, later)
 
     def _reached(
         self, asked: dict[str, int], best: dict[str, Setting], target: float
     ) -> dict[str, bool]:
-        runs = self._seeds("shorter runs", {n: (best[n], k) for n, k in asked.items()}, False)
+        runs = self._seeds("shorter runs", {n: (best[n], k) for n, k in asked.items()}, later=0)
         return {n: (t := typical(some)) is not None and t <= target for n, some in runs.items()}
 
     def _seed_list(self) -> range:
         return range(1, 1 + self.rules.seeds)
 
     def _steps_after(self, finals: bool) -> int:
-        """About how many steps everyone takes after the search: bisection tries some horizons."""
+        """About how many steps come after the search: bisection tries some horizons."""
         tried = len(self.rules.horizons).bit_length() - 1
-        return round(self.rules.seeds * self.steps * (finals + 0.5 * tried))
+        return round(len(self.who) * self.rules.seeds * self.steps * (finals + 0.5 * tried))
 
     def _job(self, name: str, setting: Setting, seed: int, steps: int) -> Job:
         rules = self.rules
@@ -186,6 +183,7 @@ class Field:
         if new:
             self.progress.part(words, len(new), sum(j.steps for j in new.values()), later)
         for job, record in self.pool.run(list(new.values())):
+            self._check_same_start(job, record)
             self.keep.add(job.key, record)
             self.progress.ran(job.steps)
         for name, some in jobs.items():

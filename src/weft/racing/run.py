@@ -3,9 +3,10 @@
 import hashlib
 import json
 import math
-import random
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,14 +15,15 @@ from torch import Tensor
 
 from weft.errors import WeftWarning
 from weft.learner.callbacks import StopFit
+from weft.learner.checkpoint import rng_state, set_rng_state
 from weft.learner.data import DataLoaders
 from weft.learner.learner import Learner, NonFiniteLoss
 from weft.racing.contestants import Contestant
 from weft.racing.rules import shape
 from weft.racing.search import Setting
-from weft.racing.tasks import Built, Task
+from weft.racing.tasks import Built, Task, seed_all
 
-__all__ = ["Job", "Record", "run"]
+__all__ = ["Job", "Record", "generators_apart", "run"]
 
 
 @dataclass(frozen=True)
@@ -166,13 +168,23 @@ def finite(x: float | None) -> float | None:
     return None if x is None or not math.isfinite(x) else x
 
 
+@contextmanager
+def generators_apart() -> Iterator[None]:
+    """Afterwards every generator is as it was before."""
+    before = rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(before)
+
+
 def run(job: Job) -> Record:
     """Train once.
 
     Raises:
         Exception: what the task or the optimizer raises, with a note that says in which run.
     """
-    with warnings.catch_warnings(record=True) as said, torch.random.fork_rng():
+    with warnings.catch_warnings(record=True) as said, generators_apart():
         warnings.simplefilter("always", WeftWarning)
         try:
             record = _trained(job)
@@ -198,7 +210,7 @@ def _trained(job: Job) -> Record:
     )
     rate = shape(job.schedule, job.setting.warmup)
     peaks = [group["lr"] for group in learn.opt.param_groups]
-    _seed(job.seed)  # of dropout: the same for all, whatever making the optimizer has drawn
+    seed_all(job.seed)  # of dropout: the same for all, whatever making the optimizer has drawn
     record = Record(finite(learn.validate(built.valid)["valid_loss"]))
     watch = Watch(record, built.valid, job.steps, job.points)
     try:
@@ -222,8 +234,3 @@ def _judge(record: Record, learn: Learner, built: Built) -> None:
         return
     test = record.valid if built.test is None else learn.validate(built.test)["valid_loss"]
     record.test, record.diverged = finite(test), not math.isfinite(test)
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    torch.manual_seed(seed)

@@ -2,6 +2,7 @@
 
 import importlib
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from weft.errors import did_you_mean
 from weft.learner.data import as_loaders, batches_in
 from weft.racing.named import digest, from_file, is_in_file
 
-__all__ = ["TASKS", "Built", "Task", "as_task", "lasting"]
+__all__ = ["TASKS", "Built", "Task", "as_task", "lasting", "seed_all"]
 
 TASKS = {
     "digits": "weft.racing.tasks.images",
@@ -23,6 +24,14 @@ TASKS = {
     "bert": "weft.racing.tasks.bert",
 }
 STEPS = 300  # of a task that says nothing
+
+
+def seed_all(seed: int) -> None:
+    """Seed torch's generator, Python's, and numpy's where something has imported it."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed)
 
 
 def lasting(steps: int) -> Callable[[Any], Any]:
@@ -96,15 +105,15 @@ class Task:
         return int(getattr(self.function(), "steps", STEPS))
 
     def build(self, seed: int) -> Built:
-        """Model, data and loss for a seed; torch's generator is seeded, whatever the task does.
+        """Model, data and loss for a seed; all generators are seeded, whatever the task does.
 
         Raises:
             TypeError: where the task gives something else; it says what.
             ImportError: where a package of a built-in task is missing; it says how to install it.
         """
-        random.seed(seed)
-        torch.manual_seed(seed)
-        made = self.function()(seed)
+        function = self.function()
+        seed_all(seed)
+        made = function(seed)
         if not isinstance(made, tuple) or len(made) != 3 or not isinstance(made[0], nn.Module):
             raise TypeError(
                 f"{self.name} is to give (model, batches, loss), the first a torch.nn.Module; it"
