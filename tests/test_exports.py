@@ -81,7 +81,7 @@ def test_what_a_subclass_hands_on_and_nobody_takes_is_refused():
 
 
 def test_weft_is_imported_without_what_it_needs_later():
-    later = ("torch._dynamo", "sympy", "matplotlib", "weft.learner")
+    later = ("torch._dynamo", "sympy", "matplotlib", "weft.learner", "weft.racing", "weft.paths")
     code = f"import weft, sys; print([m for m in {later} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

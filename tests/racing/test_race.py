@@ -247,6 +247,7 @@ def test_the_table_says_how_it_was_made(tmp_path):
     ("rules", "error", "match"),
     [
         ({"sedes": 2}, TypeError, "did you mean 'seeds'"),
+        ({"device": "xyz"}, ValueError, "device 'xyz' cannot be used"),
         ({"baseline": "adm"}, ValueError, "did you mean 'adam'"),
         ({"tries": {"wd": (1,)}}, ValueError, "nobody has a hyper 'wd'"),
     ],

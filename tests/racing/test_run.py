@@ -1,8 +1,11 @@
 """One run, against the same training written out by hand."""
 
 import copy
+import functools
 import math
 import random
+import subprocess
+import sys
 
 import numpy
 import pytest
@@ -12,6 +15,7 @@ from torch.nn.functional import mse_loss
 import weft
 from weft.learner import in_memory
 from weft.racing.contestants import Contestant, contestants
+from weft.racing.named import digest
 from weft.racing.run import Job, run
 from weft.racing.search import Setting
 from weft.racing.tasks import as_task
@@ -154,6 +158,47 @@ def test_a_key_tells_runs_apart():
     assert len({j.key for j in [one, *others]}) == len(others) + 1
 
 
+def scaled(by):
+    def scale(update):
+        return {"update": update * by}
+
+    return scale
+
+
+def halve(update, factor=0.5):
+    return {"update": update * factor}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (weft.Lookahead(k=5), weft.Lookahead(k=6)),
+        (scaled(0.5), scaled(0.25)),
+        (functools.partial(halve, factor=0.5), functools.partial(halve, factor=0.25)),
+        (weft.rename(halve, factor="a"), weft.rename(halve, factor="b")),
+        (
+            lambda update: {"update": update},
+            lambda update: {"update": update + 0},
+        ),
+    ],
+)
+def test_the_code_of_a_chain_is_part_of_its_key(one, other):
+    keys = [job(weft.SGD.chain() + cb, 0.1).key for cb in (one, one, other)]
+    assert keys[0] == keys[1] != keys[2]
+    keys = [job({"*": weft.SGD.chain() + cb}, 0.1).key for cb in (one, other)]
+    assert keys[0] != keys[1]
+
+
+def test_a_key_is_the_same_in_another_process():
+    code = (
+        "import weft; from weft.racing.named import digest;"
+        "print(digest(weft.AdamW.chain() + weft.Lookahead(k=3) + weft.callbacks.cautious))"
+    )
+    found = digest(weft.AdamW.chain() + weft.Lookahead(k=3) + weft.callbacks.cautious)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == found
+
+
 def test_warnings_of_weft_become_notes(monkeypatch):
     monkeypatch.setenv("WEFT_ENGINE", "auto")
 
@@ -208,6 +253,7 @@ def test_traits():
 
 
 def test_names():
+    assert [c.name for c in contestants("adamw")] == ["adamw"]
     assert [(c.name, c.given) for c in contestants(["fast=sgd(lr=1)", "sgd(lr=1)"])] == [
         ("fast", "sgd(lr=1)"),
         ("sgd(lr=1)", "sgd(lr=1)"),

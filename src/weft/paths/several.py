@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from weft.paths.walk import Trail, placed, walk
 from weft.racing.contestants import Contestant, contestants
 from weft.racing.progress import Progress
 from weft.racing.rules import Rules
-from weft.racing.search import search
+from weft.racing.search import Asked, lockstep, search
 
 __all__ = ["Paths", "path"]
 
@@ -170,14 +170,12 @@ def best_of(
     except (TypeError, ValueError) as error:
         raise ValueError(f"{who.name}: {error}") from error
     trails: dict[float, Trail] = {}
-    asking: Generator = search(float(opt.param_groups[0]["lr"]), rules, steps)
-    scores = None
-    while True:
-        try:
-            asked = asking.send(scores)
-        except StopIteration as stop:
-            best = stop.value.best
-            return (None, None) if best is None else (best.lr, trails[best.lr])
-        for setting, _ in asked:
-            trails[setting.lr] = walk(surface, who, setting.lr, steps)
-        scores = [trails[setting.lr].score for setting, _ in asked]
+
+    def walked(asked: dict[str, Asked]) -> dict[str, list[float]]:
+        rates = [setting.lr for setting, _ in asked[who.name]]
+        trails.update((lr, walk(surface, who, lr, steps)) for lr in rates)
+        return {who.name: [trails[lr].score for lr in rates]}
+
+    middle = float(opt.param_groups[0]["lr"])
+    best = lockstep({who.name: search(middle, rules, steps)}, walked)[who.name].best
+    return (None, None) if best is None else (best.lr, trails[best.lr])

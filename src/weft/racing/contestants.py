@@ -135,7 +135,7 @@ def contestants(given: Mapping[str, Any] | Iterable[str]) -> list[Contestant]:
     if isinstance(given, Mapping):
         found = [Contestant(str(name), one) for name, one in given.items()]
     else:
-        found = [Contestant(*_named(words)) for words in given]
+        found = [Contestant(*_named(w)) for w in ([given] if isinstance(given, str) else given)]
     names = [c.name for c in found]
     if not found:
         raise ValueError("nobody races: name an optimizer, such as adamw")

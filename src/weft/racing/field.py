@@ -1,10 +1,12 @@
 """A race: the same search for everyone, then seeds, then how soon the baseline's loss is reached."""
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
+
+import torch
 
 from weft.errors import did_you_mean
 from weft.racing.contestants import Contestant, Traits, contestants
@@ -14,12 +16,10 @@ from weft.racing.progress import Progress
 from weft.racing.result import Outcome, Race
 from weft.racing.rules import Rules, as_rules
 from weft.racing.run import Job, Record, generators_apart
-from weft.racing.search import Found, Setting, reach, search
+from weft.racing.search import Found, Setting, lockstep, reach, search
 from weft.racing.tasks import Task, as_task
 
 __all__ = ["race"]
-
-T = TypeVar("T")
 
 
 def race(
@@ -100,6 +100,7 @@ class Field:
         self.steps = task.steps if rules.steps is None else rules.steps
         self.runs: dict[str, dict[str, Record]] = {name: {} for name in self.who}
         self._weights: dict[int, str] = {}
+        check_device(rules.device)
         with generators_apart():
             model = task.build(0).model
             self.traits: dict[str, Traits] = {n: c.traits(model) for n, c in self.who.items()}
@@ -201,32 +202,16 @@ class Field:
             )
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that there is not, before anything has been run."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
 def typical(records: Sequence[Record]) -> float | None:
     """The median of the held-out losses, None where most diverged."""
     losses = sorted(float("inf") if r.test is None else r.test for r in records)
     middle = median(losses)
     return middle if middle < float("inf") else None
-
-
-def lockstep(
-    generators: Mapping[str, Generator[Any, Any, T]],
-    answer: Callable[[dict[str, Any]], dict[str, Any]],
-) -> dict[str, T]:
-    """Run generators side by side: what all of them ask for next is answered together.
-
-    >>> def ask(x):
-    ...     return (yield x) + (yield 2 * x)
-    >>> lockstep({"a": ask(1), "b": ask(10)}, lambda asked: {k: -v for k, v in asked.items()})
-    {'a': -3, 'b': -30}
-    """
-    done: dict[str, T] = {}
-    answers: dict[str, Any] = dict.fromkeys(generators)
-    while answers:
-        asked = {}
-        for name, reply in answers.items():
-            try:
-                asked[name] = generators[name].send(reply)
-            except StopIteration as stop:
-                done[name] = stop.value
-        answers = answer(asked) if asked else {}
-    return done

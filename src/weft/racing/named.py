@@ -1,16 +1,21 @@
 """What a command line names: an object in a file, and what tells one version of it from another."""
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
 import inspect
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from weft.errors import did_you_mean
 
 __all__ = ["digest", "from_file", "is_in_file"]
+
+PLAIN = bool | int | float | str | bytes | tuple  # whose words say all
 
 
 def is_in_file(words: str) -> bool:
@@ -77,14 +82,23 @@ def _sources(given: Any) -> list[str]:
     """The words and the code of an object, part by part."""
     if isinstance(given, functools.partial):
         return [repr((given.args, given.keywords)), *_sources(given.func)]
-    if isinstance(given, dict):
+    if isinstance(given, Mapping):
         return [line for k, v in given.items() for line in (repr(k), *_sources(v))]
     if hasattr(given, "elements"):  # a chain
         return [repr(given), *(line for e in given.elements for line in _sources(e))]
-    name = getattr(given, "__qualname__", "") or repr(type(given))
-    if (getattr(given, "__module__", "") or "").startswith(("weft.", "torch.")):
-        return [name]
+    words = [re.sub(r" at 0x[0-9a-fA-F]+", "", repr(given))]  # an address is another each time
+    for name in ("cb", "fn"):  # what is renamed, or summed over all parameters
+        words += _sources(getattr(given, name)) if hasattr(given, name) else []
+    cells = getattr(given, "__closure__", None) or ()
+    words += [repr(v) for v in map(_content, cells) if isinstance(v, PLAIN)]
+    if not (getattr(given, "__module__", "") or "").startswith(("weft.", "torch.")):
+        with contextlib.suppress(OSError, TypeError):  # typed at a prompt, or no code
+            words.append(inspect.getsource(given))
+    return words
+
+
+def _content(cell: Any) -> Any:
     try:
-        return [name, inspect.getsource(given)]
-    except (OSError, TypeError):
-        return [name]
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import weft
 from weft.errors import WeftWarning
 from weft.learner.callbacks import StopFit
 from weft.learner.checkpoint import rng_state, set_rng_state
@@ -58,6 +59,7 @@ class Job:
             **self.contestant.identity,
             **asdict(self.setting),
             "hypers": [[n, _plain(v)] for n, v in self.setting.hypers],
+            "weft": weft.__version__,
             **{n: getattr(self, n) for n in ("seed", "steps", "schedule", "points", "device")},
         }
         return json.dumps(values, sort_keys=True)

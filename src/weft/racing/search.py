@@ -6,13 +6,15 @@ the losses. So they know nothing of models, and all of a race's searches run sid
 
 import itertools
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from weft.racing.rules import Rules
 
-__all__ = ["Asked", "Found", "Setting", "grid", "reach", "search"]
+__all__ = ["Asked", "Found", "Setting", "grid", "lockstep", "reach", "search"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -155,3 +157,27 @@ def reach(horizons: Sequence[int], full: int) -> Generator[int, bool, int | None
         first = None
         low, high = (low, at) if (yield known[at]) else (at, high)
     return known[high] if high < len(known) else None
+
+
+def lockstep(
+    generators: Mapping[str, Generator[Any, Any, T]],
+    answer: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, T]:
+    """Run generators side by side: what all of them ask for next is answered together.
+
+    >>> def ask(x):
+    ...     return (yield x) + (yield 2 * x)
+    >>> lockstep({"a": ask(1), "b": ask(10)}, lambda asked: {k: -v for k, v in asked.items()})
+    {'a': -3, 'b': -30}
+    """
+    done: dict[str, T] = {}
+    answers: dict[str, Any] = dict.fromkeys(generators)
+    while answers:
+        asked = {}
+        for name, reply in answers.items():
+            try:
+                asked[name] = generators[name].send(reply)
+            except StopIteration as stop:
+                done[name] = stop.value
+        answers = answer(asked) if asked else {}
+    return done
