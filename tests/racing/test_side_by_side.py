@@ -1,5 +1,6 @@
 """Races in processes of their own: the same figures, and Ctrl-C."""
 
+import contextlib
 import json
 import os
 import signal
@@ -75,7 +76,9 @@ def test_a_script_without_its_guard_says_so(tmp_path):
     assert 'if __name__ == "__main__":' in ran.stderr.splitlines()[-1]
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path):
+@pytest.fixture
+def begun(tmp_path):
+    """A race in two processes that has done two runs of many; its folder's runs.jsonl."""
     task = SCRIPT.replace("task.steps = 40", "task.steps = 2000")
     (tmp_path / "my.py").write_text(task)
     code = "from weft.cli.main import main; main()"
@@ -87,16 +90,44 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
         text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 120
-        while not (runs.is_file() and runs.read_text().count("\n") >= 2):
-            assert time.monotonic() < deadline
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        wait(lambda: runs.is_file() and runs.read_text().count("\n") >= 2)
+        assert process.poll() is None, process.stderr.read()
+        yield process, runs
     finally:
-        if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait(until):
+    deadline = time.monotonic() + 120
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def in_group(group):
+    """The processes of a group that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, own, *_ = stat.read_text().rpartition(")")[2].split()
+            found += [stat.parent.name] if int(own) == group and state != "Z" else []
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks at /proc")
+def test_a_race_that_is_killed_leaves_no_process_behind(begun):
+    process, _ = begun
+    assert len(in_group(process.pid)) >= 3
+    process.kill()
+    process.wait()
+    wait(lambda: not in_group(process.pid))
+
+
+def test_ctrl_c_keeps_what_is_done(begun):
+    process, runs = begun
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.splitlines()[-1] == "weft: interrupted: the same command goes on from here"
     assert "Traceback" not in said

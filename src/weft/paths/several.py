@@ -20,7 +20,7 @@ from weft.racing.search import Asked, lockstep, search
 
 __all__ = ["Paths", "path"]
 
-COLUMNS = ("optimizer", "surface", "lr", "steps_to_minimum", "distance", "height")
+COLUMNS: tuple[str, ...] = ("optimizer", "surface", "lr", "steps_to_minimum", "distance", "height")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 
 import torch
 
@@ -79,7 +81,15 @@ class Pool:
 
 
 def _begin() -> None:
-    """A process's first act: one thread, and no last words where Ctrl-C ends it."""
+    """A process's first act: one thread, no last words at Ctrl-C, and no life after its parent's."""
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(1)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: BaseProcess) -> None:
+    """End this process when its parent has ended, by whatever: it would wait for work for ever."""
+    parent.join()
+    os._exit(1)
