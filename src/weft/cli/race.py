@@ -8,7 +8,7 @@ from typing import Any
 
 from weft.learner.extras import need
 from weft.racing import race
-from weft.racing.report import notes, table
+from weft.racing.report import notes, report
 
 __all__ = ["run", "values"]
 
@@ -37,7 +37,7 @@ def run(
     if as_json:
         print(json.dumps(found.as_dict(), indent=2))
     else:
-        console.print(table(found))
+        console.print(report(found))
         for note in notes(found):
             console.print(note, markup=False, soft_wrap=True)
     console.print("written: " + ", ".join(map(str, paths)), soft_wrap=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from weft.errors import did_you_mean
-from weft.learner.extras import need
+from weft.learner.extras import need, table
 from weft.paths.surfaces import SURFACES, Surface
 from weft.paths.walk import Trail, placed, walk
 from weft.racing.contestants import Contestant, contestants
@@ -57,11 +57,10 @@ class Paths:
 
     def table(self) -> Any:
         """A rich table: an optimizer a row, a surface a column."""
+        surfaces = tuple(next(iter(self.trails.values())))
         title = f"steps of {self.steps} until it is near the minimum for good"
-        drawn = need("rich.table").Table(title=title)
-        drawn.add_column("optimizer", min_width=12, overflow="fold")
-        for name in next(iter(self.trails.values())):
-            drawn.add_column(name, justify="right")
+        drawn = table(title, "optimizer", *surfaces, right=surfaces)
+        drawn.columns[0].min_width, drawn.columns[0].overflow = 12, "fold"
         for who, trails in self.trails.items():
             drawn.add_row(who, *(cell(t, self.lrs[who][name]) for name, t in trails.items()))
         return drawn

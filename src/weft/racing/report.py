@@ -3,43 +3,41 @@
 import io
 from typing import TYPE_CHECKING, Any
 
-from weft.learner.extras import need
+from weft.learner.extras import need, table
 
 if TYPE_CHECKING:
     from weft.racing.result import Race
 
-__all__ = ["notes", "table", "text"]
+__all__ = ["notes", "report", "text"]
 
 WIDEST = 24  # a longer name is folded
 
 
-def table(race: "Race") -> Any:
+def report(race: "Race") -> Any:
     """A rich table."""
     rules = race.rules
     seeds = f"median of {rules.seeds} seeds" if rules.seeds > 1 else "one seed"
-    drawn = need("rich.table").Table(title=f"{race.task}: {race.steps} steps, {seeds}")
-    heads = ["optimizer", "best lr", *(["others"] if rules.tries else []), "loss", "over seeds"]
-    heads += [f"steps to\n{race.baseline}'s loss", "seconds\nto it", "diverged\nruns"]
+    words = ["optimizer", *(["others"] if rules.tries else [])]
+    figures = ("best lr", "loss", "over seeds", f"steps to\n{race.baseline}'s loss")
+    figures += ("seconds\nto it", "diverged\nruns")
+    drawn = table(f"{race.task}: {race.steps} steps, {seeds}", *words, *figures, right=figures)
     widest = max(len(o.name) for o in race.outcomes)
-    for head in heads:
-        least = {"optimizer": min(widest, WIDEST), "others": 8}.get(head)
-        side = "left" if least else "right"
-        drawn.add_column(head, justify=side, no_wrap=not least, min_width=least, overflow="fold")
+    for column in drawn.columns:
+        words_here = column.header in words
+        column.no_wrap, column.overflow = not words_here, "fold"
+        column.min_width = min(widest, WIDEST) if column.header == "optimizer" else None
     for row in race.rows:
         to, ratio = row["steps_to_baseline"], row["steps_ratio"]
-        cells = [
+        drawn.add_row(
             row["optimizer"],
-            _number(row["lr"], "g"),
             *([row["others"]] if rules.tries else []),
-        ]
-        cells += [
+            _number(row["lr"], "g"),
             _number(row["loss"], ".4g"),
             f"{_number(row['loss_low'], '.3g')} to {_number(row['loss_high'], '.3g')}",
             f"{to} ({ratio:.2g}x)" if to is not None else _never(race),
             _number(row["seconds_to_baseline"], ".3g"),
             f"{row['diverged']} of {row['runs']}",
-        ]
-        drawn.add_row(*cells)
+        )
     return drawn
 
 
@@ -72,7 +70,7 @@ def text(race: "Race", width: int = 120) -> str:
     """Table and notes as plain text."""
     into = io.StringIO()
     console = need("rich.console").Console(file=into, width=width, highlight=False)
-    console.print(table(race))
+    console.print(report(race))
     for note in notes(race):
         console.print(note, markup=False, soft_wrap=True)
     return into.getvalue().rstrip()
