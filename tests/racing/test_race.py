@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 
 import weft
 from weft.learner import in_memory
-from weft.racing import pool
+from weft.racing import draw, pool
 from weft.racing.keep import Keep
 from weft.racing.result import COLUMNS
 
@@ -231,6 +231,22 @@ def test_files(tmp_path):
         assert len(entry["search"]) == 3 * 2 * 2 + entry["rates_added"]
         assert len(entry["finals"]) == 2
         assert f"weight_decay {best['weight_decay']}" in entry["others"]
+
+
+def test_halving_says_how_long_each_setting_was_run(tmp_path, ran):
+    found = weft.race(linear, ["sgd", "adam"], out=tmp_path, halving=True, **{**QUICK, "lrs": 4})
+    for outcome, entry in zip(found.outcomes, found.as_dict()["optimizers"], strict=True):
+        lengths = [tried["steps"] for tried in entry["search"]]
+        assert sorted(lengths)[:4] == [3, 3, 6, 12]
+        assert {3, 6, 12} == set(draw_lengths(outcome))
+    searched = [j for j in ran if j.seed == 0]
+    assert len(searched) == 2 * (4 + 2 + 1) + sum(row["rates_added"] for row in found.rows)
+    assert "by successive halving" in str(found)
+    found.save()
+
+
+def draw_lengths(outcome):
+    return [steps for steps, _ in draw._by_rate(outcome).values()]
 
 
 def test_the_table_says_how_it_was_made(tmp_path):

@@ -95,6 +95,7 @@ def test_halving_runs_the_better_half_for_twice_as_long():
     assert [{steps for _, steps in some} for some in asked] == [{25}, {50}, {100}]
     assert found.best.lr == 1e-2
     assert len(found.losses) == 7
+    assert sorted(found.steps.values()) == [25] * 3 + [50] * 2 + [100] * 2
 
 
 def test_halving_chooses_among_those_that_ran_to_the_end():

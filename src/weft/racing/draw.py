@@ -45,26 +45,40 @@ def _points(outcome: "Outcome") -> list[tuple[int, list[float]]]:
 def sensitivity(race: "Race", path: Path) -> Any:
     """Loss over the rate: of each rate the best of its settings, a cross where all diverged.
 
+    Rates that successive halving dropped before the end are open circles.
+
     Args:
         race: of whom.
         path: the image file.
     """
     figure, axis = _axis(path)
     for i, outcome in enumerate(race.outcomes):
-        best: dict[float, float] = {}
-        for setting, loss in outcome.found.losses.items():
-            best[setting.lr] = min(loss, best.get(setting.lr, math.inf))
-        lrs = sorted(best)
-        kept = [lr for lr in lrs if math.isfinite(best[lr])]
-        axis.plot(kept, [best[lr] for lr in kept], "o-", color=f"C{i}", label=outcome.name)
-        gone = [lr for lr in lrs if lr not in kept]
+        best = _by_rate(outcome)
+        kept = {lr: loss for lr, (_, loss) in best.items() if math.isfinite(loss)}
+        whole = {lr: loss for lr, loss in kept.items() if best[lr][0] == race.steps}
+        color = {"color": f"C{i}"}
+        axis.plot(list(whole), list(whole.values()), "o-", label=outcome.name, **color)
+        short = {lr: loss for lr, loss in kept.items() if lr not in whole}
+        axis.plot(list(short), list(short.values()), "o", markerfacecolor="none", **color)
+        gone = [lr for lr in best if lr not in kept]
         # in the axes' own height: a loss that there is not has no place on its scale
         height = [0.98 - 0.03 * i] * len(gone)
-        axis.plot(gone, height, "x", color=f"C{i}", transform=axis.get_xaxis_transform())
+        axis.plot(gone, height, "x", transform=axis.get_xaxis_transform(), **color)
     axis.set(xlabel="learning rate", ylabel="validation loss", xscale="log", title=race.task)
     if any(math.isfinite(v) and v > 0 for o in race.outcomes for v in o.found.losses.values()):
         axis.set_yscale("log")
     return _legend(figure, axis, path)
+
+
+def _by_rate(outcome: "Outcome") -> dict[float, tuple[int, float]]:
+    """For each rate the most steps that it was run for, and the best loss after those."""
+    found: dict[float, tuple[int, float]] = {}
+    for setting, loss in outcome.found.losses.items():
+        steps = outcome.found.steps[setting]
+        before = found.get(setting.lr, (0, math.inf))
+        if steps > before[0] or (steps == before[0] and loss < before[1]):
+            found[setting.lr] = (steps, loss)
+    return dict(sorted(found.items()))
 
 
 def _axis(path: Path) -> tuple[Any, Any]:

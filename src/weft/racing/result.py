@@ -10,7 +10,7 @@ from typing import Any
 
 from weft.racing.rules import Rules
 from weft.racing.run import Record, finite
-from weft.racing.search import Found
+from weft.racing.search import Found, Setting
 
 __all__ = ["COLUMNS", "Outcome", "Race"]
 
@@ -133,7 +133,7 @@ class Race:
                 {
                     **row,
                     "notes": o.notes,
-                    "search": [_tried(s, loss) for s, loss in o.found.losses.items()],
+                    "search": [_tried(s, o.found) for s in o.found.losses],
                     "finals": [asdict(r) for r in o.finals],
                 }
                 for row, o in zip(self.rows, self.outcomes, strict=True)
@@ -160,9 +160,11 @@ class Race:
         return paths
 
 
-def _tried(setting: Any, loss: float) -> dict[str, Any]:
+def _tried(setting: Setting, found: Found) -> dict[str, Any]:
     hypers = {k: _plain(v) for k, v in setting.hypers}
-    return {"lr": setting.lr, "warmup": setting.warmup, **hypers, "loss": finite(loss)}
+    loss = finite(found.losses[setting])
+    lr, warmup, steps = setting.lr, setting.warmup, found.steps[setting]
+    return {"lr": lr, "warmup": warmup, **hypers, "steps": steps, "loss": loss}
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from weft.learner.schedules import Schedule, combine, constant, cosine, linear
 __all__ = ["Rules", "as_rules", "shape"]
 
 SHAPES = {"cosine": cosine, "linear": linear}
-HORIZONS = (1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
+HORIZONS = (1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0, 5 / 4, 3 / 2, 2.0)
 
 
 @dataclass(frozen=True)

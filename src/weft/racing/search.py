@@ -51,12 +51,14 @@ class Found:
     Attributes:
         best: None where everything diverged.
         losses: of each setting, at the most steps that it was run for; infinite where it diverged.
+        steps: how many those are.
         added: the rates by which the grid grew.
         at_edge: whether the best is still at the grid's edge.
     """
 
     best: Setting | None
     losses: dict[Setting, float] = field(default_factory=dict)
+    steps: dict[Setting, int] = field(default_factory=dict)
     added: list[float] = field(default_factory=list)
     at_edge: bool = False
 
@@ -89,13 +91,13 @@ def search(
     lrs = grid(middle, rules.lrs, rules.factor)
     ends = [-(rules.lrs // 2), rules.lrs - rules.lrs // 2 - 1]
     settings = [Setting(lr, *other) for lr in lrs for other in others]
-    losses: dict[Setting, float] = {}
-    n = len(settings)
+    found, n = Found(None), len(settings)
+    losses = found.losses
     for left, length in _rungs(n, steps) if rules.halving else [(n, steps)]:
         settings = sorted(settings, key=lambda s: losses.get(s, 0.0))[:left]
-        losses |= zip(settings, (yield [(s, length) for s in settings]), strict=True)
+        losses.update(zip(settings, (yield [(s, length) for s in settings]), strict=True))
+        found.steps.update(dict.fromkeys(settings, length))
     finals = {s: losses[s] for s in settings}
-    found = Found(None, losses)
     while _edge(finals, lrs) and len(found.added) < rules.extend:
         best, edge = _best(finals), _edge(finals, lrs)
         ends[edge > 0] += edge
@@ -103,7 +105,7 @@ def search(
         lrs.append(new.lr)
         found.added.append(new.lr)
         (finals[new],) = yield [(new, steps)]
-        losses[new] = finals[new]
+        losses[new], found.steps[new] = finals[new], steps
     found.best = _best(finals) if math.isfinite(min(finals.values())) else None
     found.at_edge = bool(_edge(finals, lrs))
     return found
