@@ -8,7 +8,7 @@ from typing import Any
 
 from weft.learner.extras import need
 from weft.racing import race
-from weft.racing.report import notes, report
+from weft.racing.report import WIDTH, notes, report
 
 __all__ = ["run", "values"]
 
@@ -31,6 +31,8 @@ def run(
     """
     need("matplotlib")  # before the runs, not after them
     console = need("rich.console", "cli").Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:  # a file has no width, and rich takes 80 for it
+        console.width = max(console.width, WIDTH)
     rules = {**rules, "tries": dict(values(words) for words in tries)}
     found = race(task, names, baseline=baseline, out=out, workers=workers, progress=True, **rules)
     paths = found.save()

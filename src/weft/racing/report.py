@@ -8,9 +8,9 @@ from weft.learner.extras import need, table
 if TYPE_CHECKING:
     from weft.racing.result import Race
 
-__all__ = ["notes", "report", "text"]
+__all__ = ["WIDTH", "notes", "report", "text"]
 
-WIDEST = 24  # a longer name is folded
+WIDTH = 110  # where no terminal says what there is
 
 
 def report(race: "Race") -> Any:
@@ -18,14 +18,9 @@ def report(race: "Race") -> Any:
     rules = race.rules
     seeds = f"median of {rules.seeds} seeds" if rules.seeds > 1 else "one seed"
     words = ["optimizer", *(["others"] if rules.tries else [])]
-    figures = ("best lr", "loss", "over seeds", f"steps to\n{race.baseline}'s loss")
-    figures += ("seconds\nto it", "diverged\nruns")
+    figures = ("best lr", "loss", "over seeds", "steps to\nbaseline", "seconds\nto it", "diverged")
     drawn = table(f"{race.task}: {race.steps} steps, {seeds}", *words, *figures, right=figures)
-    widest = max(len(o.name) for o in race.outcomes)
-    for column in drawn.columns:
-        words_here = column.header in words
-        column.no_wrap, column.overflow = not words_here, "fold"
-        column.min_width = min(widest, WIDEST) if column.header == "optimizer" else None
+    drawn.columns[0].overflow = "fold"  # of a long name, all of it
     for row in race.rows:
         to, ratio = row["steps_to_baseline"], row["steps_ratio"]
         drawn.add_row(
@@ -56,7 +51,8 @@ def notes(race: "Race") -> list[str]:
     at_a_time = f"{race.workers} runs at a time" if race.workers > 1 else "one run at a time"
     return [
         f"search: {rules.in_words()}; then a {rules.schedule} to zero after a warm-up",
-        f"steps to a loss: the shortest of runs of {_list(race)} steps, each with a schedule of its own",
+        f"steps to the baseline's loss, {race.baseline}'s: the shortest of runs of {_list(race)} steps,"
+        " each with a schedule of its own",
         f"seconds: of training alone, {at_a_time}",
         *(f"{o.name}: {note}" for o in race.outcomes for note in o.notes),
     ]
@@ -66,7 +62,7 @@ def _list(race: "Race") -> str:
     return ", ".join(str(max(1, round(h * race.steps))) for h in sorted(race.rules.horizons))
 
 
-def text(race: "Race", width: int = 120) -> str:
+def text(race: "Race", width: int = WIDTH) -> str:
     """Table and notes as plain text."""
     into = io.StringIO()
     console = need("rich.console").Console(file=into, width=width, highlight=False)
