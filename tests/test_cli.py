@@ -244,7 +244,7 @@ def test_race_prints_a_table_and_writes_files(weft_command, tmp_path):
     result = weft_command(*command)
     assert result.exit_code == 0, result.output
     assert "search: 12 runs" in result.output
-    for head in ("best lr", "steps to", "sgd's loss", "diverged"):
+    for head in ("best lr", "steps to", "sgd's: the shortest of runs", "diverged"):
         assert head in result.output
     assert "written: found/race.json" in result.output.replace("\n", " ")
     assert {p.name for p in (tmp_path / "found").iterdir()} == {
