@@ -248,7 +248,7 @@ def test_race_prints_a_table_and_writes_files(weft_command, tmp_path):
         assert head in result.output
     assert "written: found/race.json" in result.output.replace("\n", " ")
     assert {p.name for p in (tmp_path / "found").iterdir()} == {
-        "runs.jsonl", "race.json", "race.csv", "curves.png", "lr.png",
+        "runs.jsonl", "race.json", "race.csv", "race.png",
     }  # fmt: skip
     again = weft_command(*command, "--json")
     assert again.exit_code == 0, again.output

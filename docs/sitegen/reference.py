@@ -26,6 +26,11 @@ REFERENCE: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Files that are whole or not there; see [checkpoints and resume](../checkpoints.md).",
         ("save_checkpoint", "load_checkpoint"),
     ),
+    "race": (
+        "Races and paths",
+        "Optimizers side by side, each at the best of the same search; see [races and paths](../race.md).",
+        ("race", "path"),
+    ),
     "errors": (
         "Errors and warnings",
         "Each names what was wrong, where, and what to do.",

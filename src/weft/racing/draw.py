@@ -10,17 +10,32 @@ from weft.learner.plotting import finish, new_figure
 if TYPE_CHECKING:
     from weft.racing.result import Outcome, Race
 
-__all__ = ["curves", "sensitivity"]
+__all__ = ["picture"]
 
 
-def curves(race: "Race", path: Path) -> Any:
-    """Validation loss over steps at each one's best setting: the median of seeds, and their range.
+def picture(race: "Race", path: Path) -> Any:
+    """Validation loss over steps at each one's best setting, and over the rate.
 
     Args:
         race: of whom.
         path: the image file.
     """
-    figure, axis = _axis(path)
+    figure = new_figure(path, figsize=(13, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    curves(race, left)
+    sensitivity(race, right)
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+        if axis.get_legend_handles_labels()[1]:
+            axis.legend(frameon=False)
+    if any(loss > 0 for o in race.outcomes for _, some in _points(o) for loss in some):
+        left.set_yscale("log")  # of both
+    figure.suptitle(race.task)
+    return finish(figure, path)
+
+
+def curves(race: "Race", axis: Any) -> None:
+    """Loss over steps: the median of seeds, and their range."""
     for i, outcome in enumerate(race.outcomes):
         if points := _points(outcome):
             steps, losses = zip(*points, strict=True)
@@ -28,8 +43,7 @@ def curves(race: "Race", path: Path) -> Any:
             axis.plot(steps, [median(some) for some in losses], color=f"C{i}", label=label)
             low, high = [min(some) for some in losses], [max(some) for some in losses]
             axis.fill_between(steps, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
-    axis.set(xlabel="step", ylabel="validation loss", yscale="log", title=race.task)
-    return _legend(figure, axis, path)
+    axis.set(xlabel="step", ylabel="validation loss")
 
 
 def _points(outcome: "Outcome") -> list[tuple[int, list[float]]]:
@@ -42,16 +56,11 @@ def _points(outcome: "Outcome") -> list[tuple[int, list[float]]]:
     return sorted((step, some) for step, some in found.items() if len(some) == len(outcome.finals))
 
 
-def sensitivity(race: "Race", path: Path) -> Any:
+def sensitivity(race: "Race", axis: Any) -> None:
     """Loss over the rate: of each rate the best of its settings, a cross where all diverged.
 
     Rates that successive halving dropped before the end are open circles.
-
-    Args:
-        race: of whom.
-        path: the image file.
     """
-    figure, axis = _axis(path)
     for i, outcome in enumerate(race.outcomes):
         best = _by_rate(outcome)
         kept = {lr: loss for lr, (_, loss) in best.items() if math.isfinite(loss)}
@@ -64,10 +73,7 @@ def sensitivity(race: "Race", path: Path) -> Any:
         # in the axes' own height: a loss that there is not has no place on its scale
         height = [0.98 - 0.03 * i] * len(gone)
         axis.plot(gone, height, "x", transform=axis.get_xaxis_transform(), **color)
-    axis.set(xlabel="learning rate", ylabel="validation loss", xscale="log", title=race.task)
-    if any(math.isfinite(v) and v > 0 for o in race.outcomes for v in o.found.losses.values()):
-        axis.set_yscale("log")
-    return _legend(figure, axis, path)
+    axis.set(xlabel="learning rate", xscale="log")
 
 
 def _by_rate(outcome: "Outcome") -> dict[float, tuple[int, float]]:
@@ -79,16 +85,3 @@ def _by_rate(outcome: "Outcome") -> dict[float, tuple[int, float]]:
         if steps > before[0] or (steps == before[0] and loss < before[1]):
             found[setting.lr] = (steps, loss)
     return dict(sorted(found.items()))
-
-
-def _axis(path: Path) -> tuple[Any, Any]:
-    figure = new_figure(path, figsize=(7.5, 4.5), layout="constrained")
-    axis = figure.subplots()
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure, axis
-
-
-def _legend(figure: Any, axis: Any, path: Path) -> Any:
-    if axis.get_legend_handles_labels()[1]:
-        axis.legend(frameon=False)
-    return finish(figure, path)

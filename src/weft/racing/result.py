@@ -141,7 +141,7 @@ class Race:
         }
 
     def save(self) -> list[Path]:
-        """Write race.json, race.csv, curves.png and lr.png into the folder.
+        """Write race.json, race.csv and race.png into the folder.
 
         Raises:
             ImportError: where matplotlib is missing; it says how to install it.
@@ -149,14 +149,13 @@ class Race:
         from weft.racing import draw
 
         self.out.mkdir(parents=True, exist_ok=True)
-        paths = [self.out / name for name in ("race.json", "race.csv", "curves.png", "lr.png")]
+        paths = [self.out / name for name in ("race.json", "race.csv", "race.png")]
         paths[0].write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
         with paths[1].open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-        draw.curves(self, paths[2])
-        draw.sensitivity(self, paths[3])
+        draw.picture(self, paths[2])
         return paths
 
 
