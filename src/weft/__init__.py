@@ -49,7 +49,7 @@ __version__ = "0.2.0"
 
 def __dir__() -> list[str]:
     """What there is to use: modules that only this one needs are left out."""
-    return [*__all__, "__version__"]
+    return [*globals()["__all__"], "__version__"]
 
 
 _LATER = {"Learner": "weft.learner", "path": "weft.paths", "race": "weft.racing"}
