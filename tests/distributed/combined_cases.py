@@ -8,6 +8,8 @@ from local_cases import net, tensor_parallel, trained
 from placed import alike, close, full, give_grads, made, placed, same
 
 import weft
+from weft.engine.runtime import programs
+from weft.engine.sharded.across import NotOnShards
 
 OF_TENSORS = {
     "lamb": {"lr": 0.01}, "lars": {"lr": 0.1, "momentum": 0.9}, "stableadamw": {"lr": 0.01},
@@ -138,10 +140,17 @@ def noisy(p, grad, lr):
     return {"p": p - lr * (grad + torch.randn_like(grad))}
 
 
+def shifted(p, grad, lr):
+    return {"p": p - lr * (grad + THERE)}
+
+
+THERE = torch.ones(6, 4)
+
+
 def refused(rank, world):
     """What cannot be right is refused, with the callback and the reason; "auto" leaves it to torch."""
     cases = [
-        (made("muon", lr=0.01), "orthogonalize|newton_schulz", "needs the whole tensor"),
+        (lambda ps, engine: weft.Optimizer(ps, [shifted], lr=0.1, engine=engine), "shifted", "whole"),
         (lambda ps, engine: weft.Optimizer(ps, [noisy], lr=0.1, engine=engine), "noisy", "random"),
     ]
     for make, callback, why in cases:
@@ -156,15 +165,22 @@ def refused(rank, world):
 
 
 def left_to_torch(rank, world):
+    def refuse(traced, example, binding, whole):
+        raise NotOnShards("for a test, and the parameter is spread over ranks")
+
     params, twins = placed(world, shapes=[(6, 4)])
     params, twins = params[:-1], twins[:-1]
     opt, alone = made("muon", lr=0.01)(params, "auto"), made("muon", lr=0.01)(twins, "eager")
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        for step in range(2):
-            give_grads(params, twins, step)
-            opt.step()
-            alone.step()
+    combined, programs.combined = programs.combined, refuse
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for step in range(2):
+                give_grads(params, twins, step)
+                opt.step()
+                alone.step()
+    finally:
+        programs.combined = combined
     assert sum("spread over ranks" in str(w.message) for w in said) == 1
     for p, twin in zip(params, twins, strict=True):
         alike(full(p.detach()), twin.detach(), 1e-4, "muon")

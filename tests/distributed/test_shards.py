@@ -10,7 +10,7 @@ from weft.cli.catalog import entries
 @pytest.mark.processes
 @pytest.mark.parametrize("world", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_steps_on_shards_are_those_on_the_whole(world):
-    run("local_cases,combined_cases", world)
+    run("local_cases,combined_cases,matrix_cases", world)
 
 
 @pytest.mark.processes

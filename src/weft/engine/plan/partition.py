@@ -7,6 +7,7 @@ wait for the last pass, unless writing early saves reading more than it costs.
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 import torch
 
@@ -309,13 +310,18 @@ def _place_regions(plan: Plan, live: list[Node]) -> None:
 
 
 def _closure(plan: Plan, wanted: list[Node]) -> list[Node]:
-    """All that torch needs to compute `wanted` from slots and combined values."""
-    needed: set[int] = set()
+    """All that torch needs to compute `wanted` from slots and combined values.
+
+    What is combined over ranks is computed again, as a region has tensors that are whole.
+    """
+    parts = {o.name: o.node for o in plan.graph.outputs if o.kind == "over"}
+    nodes: dict[int, Node] = {}
     todo = list(wanted)
     while todo:
         n = todo.pop()
-        if n.index not in needed:
-            needed.add(n.index)
-            if n.op != "over":
-                todo.extend(n.args)
-    return [n for n in plan.graph.nodes if n.index in needed and plan.kind(n) != HOST]
+        if n.index not in nodes:
+            if n.op == "over" and n.attr("across"):
+                n = replace(n, op="cast", args=(parts[n.attr("name")],), attrs=())
+            nodes[n.index] = n
+            todo.extend(() if n.op == "over" else n.args)
+    return [nodes[i] for i in sorted(nodes) if plan.kinds[i] != HOST]

@@ -1,8 +1,8 @@
 """The members of one program: their launch, what it needs made, the regions that torch computes."""
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,14 +12,13 @@ from weft.engine.fallback import Unsupported
 from weft.engine.host.guards import span
 from weft.engine.ir.graph import Node, Output
 from weft.engine.ir.traced import TensorSpec
-from weft.engine.plan.plan import TORCH, Region, Role, Slot
+from weft.engine.plan.plan import TORCH, Role, Slot
 from weft.engine.runtime.active_set import ActiveSet
 from weft.engine.runtime.members import Member, alike, overlaps_itself
 from weft.engine.runtime.programs import Program, Variant
-from weft.engine.runtime.regions import Failed, Given, TorchRegion, Workspace, given_name
+from weft.engine.runtime.regions import Given, TorchRegion, given_name
 from weft.engine.runtime.scalars import Scalars
 from weft.engine.storage import given_to
-from weft.errors import StepError, raised
 
 __all__ = ["Cohort"]
 
@@ -40,7 +39,7 @@ class Cohort:
         self.indices: list[int] = []
         self.variants: list[Variant] = []
         self.sources: list[tuple[int, int]] = []  # (scalar group, member's place in it)
-        self.torchs: dict[int, list[TorchRegion]] = {}  # of each region, one a member
+        self.torchs: dict[int, list[TorchRegion | None]] = {}  # of each region, one a whole member
         self.release()
 
     def finish(self) -> None:
@@ -196,65 +195,7 @@ class Cohort:
         plan = self.variants[k].plan
         return plan.shape_here(next(n for s, n in plan.tail if s == slot))
 
-    def run_region(self, region: Region, over: dict[tuple[int, str], torch.Tensor]) -> None:
-        """Let torch compute a region for all members, batch by batch."""
-        at, space = self.plan.regions.index(region), Workspace(self.members[0].p.device)
-        for torchs, which in self._batches(at, over):
-            self._compute(torchs, which, over, space)
-
-    def draws_of(
-        self, region: Region, over: dict[tuple[int, str], torch.Tensor]
-    ) -> Iterator[tuple[int, Callable[[], None]]]:
-        """For each member, its place in the active set and what computes a region that draws."""
-        at, space = self.plan.regions.index(region), Workspace(self.members[0].p.device)
-        for k, torchs in enumerate(self._torchs(at)):
-            yield self.indices[k], partial(self._compute, torchs, [k], over, space)
-
-    def _compute(
-        self, torchs: TorchRegion, which: list[int], over: Mapping[Any, Any], space: Workspace
-    ) -> None:
-        first = which[0]
-        row, index = self.rows[self.row_of[first]], self.members[first].bound.index
-        members = [self.members[k] for k in which]
-        try:
-            for given in torchs.run(members, row, lambda name: over[index, name], space):
-                for k, value in zip(which, given.values, strict=True):
-                    self._take(k, given, value)
-        except Failed as e:
-            if len(which) == 1:
-                raise _raised(members[0], e) from e.__cause__
-            for k in which:  # one by one, to find out which it is
-                self._compute(torchs, [k], over, space)
-
-    def _batches(self, at: int, over: Any) -> Iterator[tuple[TorchRegion, list[int]]]:
-        """The members of region `at` that torch computes together."""
-        torchs = self._torchs(at)
-        if any(t.draws for t in torchs):
-            yield from ((t, [k]) for k, t in enumerate(torchs))
-            return
-        apart: dict[Any, Any] = {}
-        alike: dict[Any, tuple[TorchRegion, list[int]]] = {}
-        for k, t in enumerate(torchs):
-            index = self.members[k].bound.index
-            like = (id(t), self.row_of[k], index if t.combined else None)
-            if like not in apart:
-                row = self.rows[self.row_of[k]]
-                apart[like] = t.apart(row, lambda name, index=index: over[index, name])
-            alike.setdefault((id(t), apart[like]), (t, []))[1].append(k)
-        for t, which in alike.values():
-            for begin in range(0, len(which), t.most):
-                yield t, which[begin : begin + t.most]
-
-    def _torchs(self, at: int) -> list[TorchRegion]:
-        """Region `at` of each member's variant."""
-        found = self.torchs.get(at)
-        if found is None:
-            known = {id(v): v.plan for v in self.variants}
-            of = {i: TorchRegion(plan, plan.regions[at]) for i, plan in known.items()}
-            found = self.torchs[at] = [of[id(v)] for v in self.variants]
-        return found
-
-    def _take(self, k: int, given: Given, value: torch.Tensor) -> None:
+    def take(self, k: int, given: Given, value: torch.Tensor) -> None:
         """Keep what a region gives where kernels find it, and so that storing it cannot fail."""
         member, variant = self.members[k], self.variants[k]
         if given.node.index in variant.plan.loadable_from:
@@ -278,8 +219,6 @@ class Cohort:
                 continue
             plain = given.own and value.dtype is held.dtype and value.stride() == held.stride()
             self.commits.append((held, value if plain else torch.empty_like(held).copy_(value)))
-
-    # ------------------------------------------------------------ what it leaves
 
     # ------------------------------------------------------------ what it leaves
 
@@ -362,15 +301,6 @@ class Cohort:
         rows = roots.tolist() if roots.device.type == "cpu" else map(torch.unbind, roots)
         for member, row in zip(self.members, rows, strict=True):
             yield member.whole[0], Norms(*row)
-
-
-def _raised(member: Member, e: Failed) -> StepError:
-    """What to say of a region that failed: which callback, and for which parameter."""
-    assert e.__cause__ is not None
-    calls = member.bound.binding.calls
-    where = next((c.spec.where for c in calls if c.name == e.callback), e.callback)
-    at = next(i for i, p in enumerate(member.bound.params) if p is member.p)
-    return raised(where, member.bound.name_of(at), e.__cause__, "No parameter has been stepped")
 
 
 def _python(dtype: torch.dtype) -> type:

@@ -49,6 +49,11 @@ class Member:
         return not self.staged and alike(self.strides, contiguous(shape), shape)
 
     @property
+    def is_split(self) -> bool:
+        """Whether other ranks have parts of it."""
+        return self.shard is not None and any(self.shard.splits)
+
+    @property
     def whole(self) -> tuple[torch.Tensor, Mapping[str, Any]]:
         """The parameter and its states as the user has them: their shapes are what a chain sees."""
         return (self.p, self.own) if self.shard is None else (self.shard.whole, self.shard.given)

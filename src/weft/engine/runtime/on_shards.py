@@ -11,6 +11,7 @@ from weft.engine.fallback import Fallback
 from weft.engine.ir.traced import Example, Sharding, Splits, TensorSpec
 from weft.engine.runtime.preview import declared_states
 from weft.engine.runtime.programs import planned
+from weft.engine.sharded.shard import splits_like
 
 __all__ = ["why_not"]
 
@@ -41,8 +42,13 @@ def _plan(
     bound: BoundGroup, p: torch.Tensor, own: dict[str, Any], splits: Splits, loss: Any
 ) -> None:
     """Plan a first step and a later one."""
-    sharding = Sharding(tuple(p.shape), splits)
-    first = planned(bound.binding, _example(bound, p, declared_states(bound, p), sharding, 1, loss))
+    shape, declared = tuple(p.shape), declared_states(bound, p)
+    found = tuple(
+        (name, splits_like(tuple(t.shape), shape, splits)) for name, t in declared.items()
+        if isinstance(t, torch.Tensor) and t.ndim == p.ndim and t.shape != p.shape
+    )  # fmt: skip
+    sharding = Sharding(shape, splits, found)
+    first = planned(bound.binding, _example(bound, p, declared, sharding, 1, loss))
     made = {
         name: of for name, of in first.placed.states.items()
         if name in own and getattr(own[name], "shape", ()) not in ((), p.shape)

@@ -291,8 +291,9 @@ def planned(binding: Binding, example: Example) -> Variant:
     traced = uses_apart(trace(binding, example))
     if example.sharding is None:
         return Variant(backend, traced, Placed(), example)
-    variant = Variant(backend, *combined(traced, example, binding), example)
-    check_plan(variant.plan, example, binding)
+    whole = Variant(backend, traced, Placed(), example).plan
+    variant = Variant(backend, *combined(traced, example, binding, whole), example)
+    check_plan(variant.plan, binding)
     return variant
 
 

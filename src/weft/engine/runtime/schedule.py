@@ -18,9 +18,11 @@ from weft.engine.fallback import Unsupported
 from weft.engine.plan.plan import Region
 from weft.engine.runtime.active_set import ActiveSet
 from weft.engine.runtime.cohort import Cohort
+from weft.engine.runtime.batches import draws_of, whole_regions
 from weft.engine.runtime.columns import columns
 from weft.engine.runtime.interrupts import Uninterrupted
 from weft.engine.runtime.members import EmptyMember
+from weft.engine.runtime.on_owners import OnOwners
 from weft.engine.runtime.programs import Variant
 from weft.engine.runtime.scalars import ScalarGroup, Scalars
 from weft.engine.sharded.exchange import Exchange
@@ -58,6 +60,7 @@ class Schedule:
         self.writes_grads = any("grad" in w.writes for w in self.cohorts)
         self.drawing = self._drawing()
         self.exchanges: dict[Any, Exchange] = {}
+        self.on_owners: dict[Any, OnOwners] = {}
         self.counting = [  # their chains keep the count of steps themselves
             (s.bound, s.p) for s in active.members if isinstance(s, EmptyMember) and not s.counted
         ]
@@ -154,13 +157,10 @@ class Schedule:
         over = {w: w.take_resident(loss) for w in self.cohorts}
         for w in self.cohorts:
             w.prepare()
-        draws = [draw for w, region in self.drawing for draw in w.draws_of(region, over[w])]
+        draws = [draw for w, region in self.drawing for draw in draws_of(w, region, over[w])]
         for _, draw in sorted(draws, key=lambda d: d[0]):
             draw()
-        for w in self.cohorts:
-            for region in w.plan.regions:
-                if region.before == 0 and (w, region) not in self.drawing:
-                    w.run_region(region, over[w])
+        self._run_regions(dict.fromkeys(self.cohorts, 0), over)
         for w in self.cohorts:  # here, as several values may wait at the end of the first phase
             w.passed, w.ran = set(), set()
             w.launch.run_scalars(0)
@@ -180,15 +180,26 @@ class Schedule:
                 _combine(name, now, over)
                 for w in now:
                     w.passed.add(name)
-            for w in now:
-                if not _names(w, at[w]):
-                    at[w] += 1
-                    w.launch.run_scalars(at[w])
-                    for region in w.plan.regions:
-                        if region.before == at[w]:
-                            w.run_region(region, over[w])
+            further = [w for w in now if not _names(w, at[w])]
+            for w in further:
+                at[w] += 1
+                w.launch.run_scalars(at[w])
+            self._run_regions({w: at[w] for w in further}, over)
         for w in self.cohorts:  # they write, when nothing is left that can fail
             _advance(w, at[w])
+
+    def _run_regions(self, at: dict[Cohort, int], over: Any) -> None:
+        """Let torch compute what comes before these phases."""
+        every = [
+            (w, region) for w, phase in at.items() for region in w.plan.regions
+            if region.before == phase and (w, region) not in self.drawing
+        ]  # fmt: skip
+        for w, region in every:
+            whole_regions(w, region).run(over[w])
+        key = tuple((id(w), phase) for w, phase in at.items())
+        if key not in self.on_owners:
+            self.on_owners[key] = OnOwners(every)
+        self.on_owners[key].run(over)
 
     def _exchange(self, cohorts: list[Cohort], at: Mapping[Cohort, int]) -> None:
         """Combine over ranks all that waits for them."""

@@ -4,8 +4,12 @@ A graph is traced for the whole tensor, so that every number that follows from i
 kernels run it on the elements that are local. Every value has a placement of its own, which follows
 from those of its arguments. A reduction over what is split gives this rank's part: it becomes an
 output, and what took it takes the combined value instead.
+
+What torch computes is computed from whole tensors, by an owner: its results are split where they have
+the parameter's shape, and whole otherwise.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,15 +35,19 @@ class Placed:
         shape: what is local of the parameter's.
         local: value -> what is local of its shape, where that is not all.
         states: name -> which dims of the mesh split each of its dims, as a step leaves it.
+        slots: the same of what a step finds: "p", "grad" and states.
     """
 
     shape: tuple[int, ...] = ()
     local: dict[int, tuple[int, ...]] = field(default_factory=dict)
     states: dict[str, Splits] = field(default_factory=dict)
+    slots: dict[str, Splits] = field(default_factory=dict)
 
 
-def combined(traced: Traced, example: Example, binding: Binding) -> tuple[Traced, Placed]:
-    """The same trace for a parameter that is split over ranks.
+def combined(
+    traced: Traced, example: Example, binding: Binding, whole: Plan
+) -> tuple[Traced, Placed]:
+    """The same trace for a parameter that is split over ranks; `whole` is its plan for one that is not.
 
     Raises:
         NotOnShards: names the callback.
@@ -50,17 +58,34 @@ def combined(traced: Traced, example: Example, binding: Binding) -> tuple[Traced
             raise _refusal("each rank would draw random numbers of its own", n, binding)
     if not any(example.sharding.splits):
         return traced, Placed()
-    return _Across(traced, example, example.sharding, binding).run()
+    return _Across(traced, example, example.sharding, binding, _inside(whole)).run()
+
+
+def _inside(plan: Plan) -> set[int]:
+    """The values that only torch computes: whatever is reduced there is whole."""
+    outside: set[int] = set()
+    todo = [o.node for o in plan.graph.outputs]
+    while todo:
+        n = todo.pop()
+        if n.index not in outside and plan.kind(n) != TORCH:
+            outside.add(n.index)
+            todo.extend(n.args)
+    return {n.index for n in plan.graph.live() if n.index not in outside}
 
 
 class _Across:
     """A walk over a graph that finds each value's placement; None where any would do, as of a constant."""
 
-    def __init__(self, traced: Traced, example: Example, sharding: Sharding, binding: Binding):
+    def __init__(
+        self, traced: Traced, example: Example, sharding: Sharding, binding: Binding,
+        inside: Container[int],
+    ):  # fmt: skip
         self.traced, self.example, self.sharding, self.binding = traced, example, sharding, binding
+        self.inside = inside
         self.shape, self.states = tuple(example.shape), dict(sharding.states)
         self.graph = Graph()
         self.splits: dict[int, Splits | None] = {}
+        self.torchs: set[int] = set()  # values of regions
         self.crossings = 0
 
     def run(self) -> tuple[Traced, Placed]:
@@ -79,9 +104,13 @@ class _Across:
             decisions=[(made[n.index], outcome) for n, outcome in traced.decisions],
             pins=[(made[n.index], value) for n, value in traced.pins],
         )
-        return new, Placed(self.sharding.local, self._local(), self._states())
+        loads = [n for n in self.graph.live() if n.op == "load"]
+        slots = {n.attr("slot"): self.splits[n.index] or () for n in loads}
+        return new, Placed(self.sharding.local, self._local(), self._states(), slots)
 
     def _one(self, n: Node, args: tuple[Node, ...]) -> Node:
+        if n.index in self.inside and not n.is_host:
+            return self._whole(n, args)
         across = self._crossed(n, args)
         dtype = (
             torch.float64 if across and n.dtype.is_floating_point else n.dtype
@@ -102,15 +131,29 @@ class _Across:
             self.splits[own.index] = splits
         return own
 
+    def _whole(self, n: Node, args: tuple[Node, ...]) -> Node:
+        """A value of a region: its owner has all of it, and kernels get what is local."""
+        own = self.graph.add(n.op, args, shape=n.shape, dtype=n.dtype, **dict(n.attrs))
+        if own.index not in self.splits:
+            as_slot = n.op == "load" or n.shape == self.shape
+            self.splits[own.index] = self._slot(n) if as_slot else ((),) * len(n.shape or ())
+            self.torchs.add(own.index)
+        return own
+
     # ------------------------------------------------------------ placements
+
+    def _slot(self, n: Node) -> Splits:
+        """The placement of what is found or left in memory."""
+        if n.attr("slot") in ("p", "grad") or n.shape == self.shape:
+            return self.sharding.splits
+        return self.states.get(n.attr("slot"), ((),) * len(n.shape or ()))
 
     def _placement(self, n: Node, args: tuple[Node, ...]) -> Splits | None:
         """Which dims of the mesh split each dim of a value."""
         whole: Splits = ((),) * len(n.shape or ())
         tensors = [a for a in args if not a.is_host]
         if n.op == "load":
-            full = n.attr("slot") in ("p", "grad") or n.shape == self.shape
-            return self.sharding.splits if full else self.states.get(n.attr("slot"), whole)
+            return self._slot(n)
         if n.op in POINTWISE:
             return self._joined(n, tensors)
         if n.op in REDUCED:
@@ -203,7 +246,8 @@ class _Across:
         out: dict[int, tuple[int, ...]] = {}
         for n in self.graph.live():
             shape, splits = n.shape or (), None if n.is_host else self.splits[n.index]
-            if not splits or not (any(splits) or shape == self.shape):
+            kept = shape == self.shape
+            if not splits or not (any(splits) or kept) or (n.index in self.torchs and not kept):
                 continue
             pairs = list(zip(splits, shape, strict=True))
             fits = all(not s or sizes.get(s, (0, 0))[0] == size for s, size in pairs)
@@ -231,16 +275,16 @@ class _Across:
         return _refusal(why or f"{_word(n)} needs the whole tensor", n, self.binding)
 
 
-def check_plan(plan: Plan, example: Example, binding: Binding) -> None:
+def check_plan(plan: Plan, binding: Binding) -> None:
     """See that kernels can run a plan on what is local.
 
     Raises:
         NotOnShards: names the callback that needs more.
     """
-    assert example.sharding is not None
-    for n in plan.graph.live() if any(example.sharding.splits) else ():
-        if plan.kind(n) == TORCH:
-            raise _refusal(f"{_word(n)} needs the whole tensor", n, binding)
+    across = plan.across()
+    for o in plan.graph.outputs:
+        if o.kind == "over" and o.name in across and plan.kind(o.node) == TORCH:
+            raise _refusal(f"{_word(o.node)} needs the whole tensor", o.node, binding)
 
 
 def _aligned(a: Node, splits: Splits) -> Splits:

@@ -9,7 +9,7 @@ from weft.engine.fallback import Unsupported
 from weft.engine.host.guards import PLAIN
 from weft.engine.ir.traced import Sharding, Splits
 
-__all__ = ["Shard"]
+__all__ = ["Shard", "splits_like"]
 
 
 class Shard:
@@ -77,11 +77,8 @@ class Shard:
         whole = self.whole
         if not isinstance(held, torch.Tensor) or held.ndim != whole.ndim or held.ndim == 0:
             return held
-        splits = tuple(
-            split if n == m and held.numel() > 1 else ()
-            for split, n, m in zip(self.splits, held.shape, whole.shape, strict=True)
-        )
-        placements = self._placements(held.shape, splits)
+        splits = splits_like(tuple(held.shape), tuple(whole.shape), self.splits)
+        placements = self.placements_of(held.shape, splits)
         if type(held) in PLAIN:
             from torch.distributed.tensor import distribute_tensor
 
@@ -89,7 +86,7 @@ class Shard:
         there = list(held.placements)  # type: ignore[attr-defined]
         return held if there == placements else held.redistribute(self.mesh, placements)  # type: ignore[attr-defined]
 
-    def _placements(self, shape: tuple[int, ...], splits: Splits) -> list[Any]:
+    def placements_of(self, shape: tuple[int, ...], splits: Splits) -> list[Any]:
         """Placements of a state of this shape, of which these dims of the mesh split dims."""
         from torch.distributed.tensor import Replicate, Shard
 
@@ -133,9 +130,18 @@ class Shard:
         splits = ran.placed.states.get(name, ((),) * len(shape))
         like = torch.empty(shape, device="meta")
         return DTensor.from_local(
-            value, self.mesh, self._placements(shape, splits), run_check=False,
+            value, self.mesh, self.placements_of(shape, splits), run_check=False,
             shape=like.shape, stride=like.stride(),
         )  # fmt: skip
+
+
+def splits_like(shape: tuple[int, ...], whole: tuple[int, ...], splits: Splits) -> Splits:
+    """How a state is split that has some dims of its parameter: of a number, a row or a column."""
+    many = any(n != 1 for n in shape)
+    return tuple(
+        split if n == m and many else ()
+        for split, n, m in zip(splits, shape, whole, strict=True)
+    )
 
 
 def _splits(whole: Any) -> Splits:

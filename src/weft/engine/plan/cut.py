@@ -1,0 +1,113 @@
+"""Where a region is cut, if its inputs are spread over ranks: what is done before they are gathered.
+
+What works element by element can be done on every rank's own part, or by the owner on the whole. The
+cut is where the fewest bytes travel.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from weft.engine.ir.graph import Node
+from weft.engine.ir.ops import POINTWISE
+from weft.engine.ir.traced import Splits
+from weft.engine.plan.plan import Plan, Region
+
+__all__ = ["Cut", "cut"]
+
+
+class Cut(NamedTuple):
+    """A region in two.
+
+    Attributes:
+        before: what each rank computes of its part; None where that is nothing.
+        takes: the values that travel to the owner; slots, or what `before` gives.
+        after: what the owner computes, from slots and what was gathered into others.
+        slots: the names that `after` has for what it takes.
+    """
+
+    before: Region | None
+    takes: list[Node]
+    after: Region
+    slots: list[str]
+
+
+def cut(plan: Plan, region: Region, splits: Mapping[str, Splits]) -> Cut:
+    """Cut a region; `splits` are of the slots that it loads."""
+    return _Cutter(plan, region, splits).cut()
+
+
+class _Cutter:
+    def __init__(self, plan: Plan, region: Region, splits: Mapping[str, Splits]):
+        self.plan, self.region = plan, region
+        self.node = {n.index: n for n in region.nodes}
+        self.split: set[int] = set()  # what follows from something that is split
+        self.pointwise: set[int] = set()  # and can be computed in parts
+        own = splits.get("p") or splits.get("grad")
+        for n in region.nodes:
+            if n.op == "load" and any(splits.get(n.attr("slot"), ())):
+                self.split.add(n.index)
+                if n.shape == plan.shape and own in (None, splits[n.attr("slot")]):
+                    self.pointwise.add(n.index)
+            elif any(a.index in self.split for a in n.args):
+                self.split.add(n.index)
+                if n.op in POINTWISE and n.shape == plan.shape and all(map(self._parts, n.args)):
+                    self.pointwise.add(n.index)
+
+    def _parts(self, a: Node) -> bool:
+        """Whether each rank has what it needs of a value."""
+        if a.is_host or a.index in self.pointwise:
+            return True
+        one = a.shape == () or (a.op == "full" and a.shape == self.plan.shape)
+        return one and a.index not in self.split
+
+    def cut(self) -> Cut:
+        """The cheaper of two: at what is loaded, or as late as can be."""
+        loads = self._frontier({n.index for n in self.region.nodes if n.op == "load"} & self.split)
+        late = self._frontier(self.pointwise)
+        for i in sorted(late, reverse=True):
+            if self._follows(i, late - {i}):
+                late.remove(i)
+        takes = [self.node[i] for i in sorted(min(loads, late, key=self._bytes))]
+        computed = [n for n in takes if n.op != "load"]
+        before = Region(self.region.before, self._local(computed), computed) if computed else None
+        names = [n.attr("slot", f"value {n.index}") for n in takes]
+        given = {
+            n.index: n if n.op == "load" else replace(n, op="load", args=(), attrs=(("slot", name),))
+            for n, name in zip(takes, names, strict=True)
+        }
+        needed = self._closure(self.region.gives, set(given))
+        nodes = [given.get(n.index, n) for n in self.region.nodes if n.index in needed]
+        return Cut(before, takes, Region(self.region.before, nodes, self.region.gives), names)
+
+    def _bytes(self, values: set[int]) -> int:
+        return sum(self.node[i].numel * self.node[i].dtype.itemsize for i in values)
+
+    def _frontier(self, known: set[int]) -> set[int]:
+        """What of these, and of what is split and loaded, the results follow from."""
+        loaded = {i for i in self.split if self.node[i].op == "load"}
+        return self._closure(self.region.gives, known | loaded) & (known | loaded)
+
+    def _closure(self, wanted: Sequence[Node], known: set[int]) -> set[int]:
+        """What is needed to compute values from those that are known, these included."""
+        needed: set[int] = set()
+        todo = [n.index for n in wanted]
+        while todo:
+            i = todo.pop()
+            if i in self.node and i not in needed:
+                needed.add(i)
+                todo += [a.index for a in self.node[i].args] if i not in known else []
+        return needed
+
+    def _follows(self, i: int, known: set[int]) -> bool:
+        """Whether a value follows from others and from what is whole."""
+        needed = self._closure([self.node[i]], known) - known
+        return not any(self.node[j].op == "load" and j in self.split for j in needed)
+
+    def _local(self, computed: Sequence[Node]) -> list[Node]:
+        """What each rank computes, with the shapes of its part."""
+        needed = self._closure(computed, set())
+        return [
+            replace(n, shape=self.plan.here) if n.shape == self.plan.shape else n
+            for n in self.region.nodes if n.index in needed
+        ]  # fmt: skip

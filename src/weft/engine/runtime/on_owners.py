@@ -1,0 +1,253 @@
+"""Regions of parameters that are spread over ranks: each is computed whole, by one rank.
+
+What a region takes is gathered to the owner of the parameter, and what it gives is sent back: results
+of the parameter's shape in parts, others to all. The parameters that wait at one point of a step go
+in rounds, so that memory is bounded: while a round is computed, the next one is on its way.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from weft.engine.ir.graph import Node
+from weft.engine.plan.cut import Cut, cut
+from weft.engine.plan.plan import Region
+from weft.engine.runtime.batches import Batches, Over
+from weft.engine.runtime.cohort import Cohort
+from weft.engine.runtime.members import Member
+from weft.engine.runtime.regions import Given, TorchRegion, Workspace
+from weft.engine.sharded.owners import Parts, Team, balanced, cost
+from weft.engine.sharded.transfer import Spec, Transfer
+from weft.errors import StepError
+
+__all__ = ["OnOwners"]
+
+ROUND = 1 << 26  # bytes that an owner gathers at once, or one tensor
+
+
+class Program:
+    """One region of one variant, cut for parameters that are split."""
+
+    def __init__(self, w: Cohort, k: int, at: int):
+        variant = w.variants[k]
+        self.cut: Cut = cut(variant.plan, variant.plan.regions[at], variant.placed.slots)
+        self.after = TorchRegion(variant.plan, self.cut.after)
+        self.before = TorchRegion(variant.plan, self.cut.before) if self.cut.before else None
+
+
+@dataclass
+class Item:
+    """A parameter's region.
+
+    Attributes:
+        taken, given: where the elements of each value are; None of one that is whole everywhere.
+    """
+
+    w: Cohort
+    k: int
+    at: int
+    program: Program
+    taken: list[Parts]
+    given: list[Parts | None]
+    owner: int = 0
+    round: int = 0
+
+    @property
+    def member(self) -> Member:
+        return self.w.members[self.k]
+
+    @property
+    def gathered(self) -> int:
+        """The bytes that its owner gathers."""
+        return sum(n.numel * n.dtype.itemsize for n in self.program.cut.takes)
+
+    def values(self, over: Over) -> list[torch.Tensor]:
+        """What this rank has of what the region takes."""
+        w, made = self.w, {}
+        if self.program.before is not None:
+            row, index = w.rows[w.row_of[self.k]], self.member.bound.index
+            given = self.program.before.run(
+                [self.member], row, lambda name: over[index, name], Workspace(self.member.p.device)
+            )
+            made = {g.node.index: g.values[0] for g in given}
+        takes = self.program.cut.takes
+        return [made[n.index] if n.index in made else self._slot(n) for n in takes]
+
+    def _slot(self, n: Node) -> torch.Tensor:
+        return self.member.tensor(n.attr("slot")).detach()
+
+
+class Whole:
+    """A member on its owner: with what was gathered, and the states that are whole everywhere."""
+
+    def __init__(self, item: Item, tensors: Sequence[torch.Tensor]):
+        self.p, self.own = item.member.p, item.member.own
+        self.tensors = dict(zip(item.program.cut.slots, tensors, strict=True))
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor in a slot."""
+        return self.tensors[name] if name in self.tensors else self.own[name]
+
+
+class OnOwners:
+    """The regions that wait at one point of a step, of parameters that are split."""
+
+    def __init__(self, regions: Sequence[tuple[Cohort, Region]]):
+        self.teams: list[_OfTeam] = []
+        programs: dict[Any, Program] = {}
+        places: dict[Any, Parts] = {}
+        teams: dict[Any, tuple[Team, list[Item]]] = {}
+        every = [
+            (w.indices[k], w.plan.regions.index(region), k, w)
+            for w, region in regions for k, m in enumerate(w.members) if m.is_split
+        ]  # fmt: skip
+        for _, at, k, w in sorted(every, key=lambda x: x[:2]):
+            shard = w.members[k].shard
+            assert shard is not None
+            dims = tuple(sorted({i for split in shard.splits for i in split}))
+            key = shard.mesh, dims
+            if key not in teams:
+                teams[key] = Team(shard.mesh, dims), []
+            of = id(w.variants[k]), at
+            if of not in programs:
+                programs[of] = Program(w, k, at)
+            teams[key][1].append(_item(w, k, at, programs[of], teams[key][0], places))
+        self.teams = [_OfTeam(team, items) for team, items in teams.values()]
+
+    def run(self, over: dict[Cohort, Over]) -> None:
+        """Compute them all.
+
+        Raises:
+            StepError: on all ranks, where it fails on one.
+        """
+        for team in self.teams:
+            team.run(over)
+
+
+def _item(
+    w: Cohort, k: int, at: int, program: Program, team: Team, known: dict[Any, Parts]
+) -> Item:
+    shard, variant = w.members[k].shard, w.variants[k]
+    assert shard is not None
+
+    def parts(shape: tuple[int, ...], slot: str) -> Parts:
+        placements = shard.placements_of(shape, variant.placed.slots.get(slot, shard.splits))
+        key = (team, shape, *placements)
+        if key not in known:
+            known[key] = Parts(shape, shard.mesh, placements, team)
+        return known[key]
+
+    cut, shape = program.cut, variant.shape
+    taken = [parts(n.shape or (), name) for n, name in zip(cut.takes, cut.slots, strict=True)]
+    given = [parts(shape, "p") if n.shape == shape else None for n in cut.after.gives]
+    return Item(w, k, at, program, taken, given)
+
+
+class _OfTeam:
+    """Those of one team: each has an owner in it, and a round."""
+
+    def __init__(self, team: Team, items: list[Item]):
+        self.team, self.ranks = team, range(len(team.places))
+        owners = balanced([cost(i.w.variants[i.k].shape) for i in items], len(self.ranks))
+        gathered = dict.fromkeys(self.ranks, 0)
+        for item, owner in zip(items, owners, strict=True):
+            item.owner, item.round = owner, gathered[owner] // ROUND
+            gathered[owner] += item.gathered
+        last = max(item.round for item in items)
+        self.rounds = [[i for i in items if i.round == at] for at in range(last + 1)]
+
+    def run(self, over: dict[Cohort, Over]) -> None:
+        """Gather, compute and send back, round by round."""
+        errors: list[Exception] = []
+        back: list[tuple[list[Item], Transfer]] = []
+        coming = self._gather(self.rounds[0], over)
+        for at, items in enumerate(self.rounds):
+            come, rest = coming.wait(), self.rounds[at + 1 :]
+            if rest:
+                coming = self._gather(rest[0], over)
+            back.append((items, self._send_back(items, self._compute(items, come, over, errors), errors)))
+        failed = False
+        for items, transfer in back:
+            failed |= self._take(items, transfer.wait())
+        if errors:
+            raise errors[0]
+        if failed:
+            raise StepError("another rank could not compute a matrix: see what it says. Nothing has been stepped")
+
+    def _gather(self, items: list[Item], over: dict[Cohort, Over]) -> Transfer:
+        sent: list[list[torch.Tensor]] = [[] for _ in self.ranks]
+        due: list[list[Spec]] = [[] for _ in self.ranks]
+        for item in items:
+            values = item.values(over[item.w])
+            sent[item.owner] += values
+            for rank in self.ranks if item.owner == self.team.me else ():
+                due[rank] += [Spec(p.shapes[rank], v.dtype) for p, v in zip(item.taken, values, strict=True)]
+        return Transfer(self.team, sent, due, items[0].member.p.device)
+
+    def _compute(
+        self, items: list[Item], come: list[list[torch.Tensor]], over: dict[Cohort, Over],
+        errors: list[Exception],
+    ) -> dict[tuple[int, int, int], torch.Tensor]:  # fmt: skip
+        """What the regions of this rank's items give: (cohort, member, value) -> tensor."""
+        results: dict[tuple[int, int, int], torch.Tensor] = {}
+        parts = [iter(of) for of in come]
+        mine = [i for i in items if i.owner == self.team.me]
+        wholes = {id(i): Whole(i, [self._joined(p, n, parts) for p, n in zip(i.taken, i.program.cut.takes, strict=True)]) for i in mine}
+        for (w, _), several in groupby(mine, key=lambda i: (i.w, i.at)):
+            held = list(several)
+            torchs: list[TorchRegion | None] = [None] * len(w.members)
+            for i in held:
+                torchs[i.k] = i.program.after
+            members = {i.k: wholes[id(i)] for i in held}
+
+            def take(k: int, given: Given, value: torch.Tensor, w: Cohort = w) -> None:
+                results[id(w), k, given.node.index] = value
+
+            try:
+                Batches(w, torchs, members, take).run(over[w])
+            except Exception as e:  # the others wait for its results
+                errors.append(e)
+        return results
+
+    def _joined(self, parts: Parts, n: Node, come: list[Iterator[torch.Tensor]]) -> torch.Tensor:
+        """A whole tensor from the parts of all ranks."""
+        each = [next(of) for of in come]
+        whole = torch.empty(n.shape or (), dtype=each[0].dtype, device=each[0].device)
+        for rank, part in enumerate(each):
+            parts.put(whole, rank, part)
+        return whole
+
+    def _send_back(
+        self, items: list[Item], results: dict[tuple[int, int, int], torch.Tensor],
+        errors: list[Exception],
+    ) -> Transfer:  # fmt: skip
+        failed = torch.tensor(len(errors), dtype=torch.int64)
+        sent: list[list[torch.Tensor]] = [[failed] for _ in self.ranks]
+        due: list[list[Spec]] = [[Spec((), torch.int64)] for _ in self.ranks]
+        for item in items:
+            for n, parts in zip(item.program.cut.after.gives, item.given, strict=True):
+                shape = n.shape or ()
+                due[item.owner].append(Spec(parts.shapes[self.team.me] if parts else shape, n.dtype))
+                if item.owner != self.team.me:
+                    continue
+                value = results.get((id(item.w), item.k, n.index))
+                if value is None:
+                    value = torch.zeros(shape, dtype=n.dtype, device=item.member.p.device)
+                for rank in self.ranks:
+                    sent[rank].append(parts.take(value, rank) if parts else value)
+        return Transfer(self.team, sent, due, items[0].member.p.device)
+
+    def _take(self, items: list[Item], come: list[list[torch.Tensor]]) -> bool:
+        """Give the results to the members; whether a rank has failed."""
+        parts = [iter(of) for of in come]
+        failed = any([int(next(of)) for of in parts])
+        for item in items:
+            after = item.program.after
+            for n, outputs in zip(item.program.cut.after.gives, after.outputs, strict=True):
+                value = next(parts[item.owner])
+                if not failed:
+                    item.w.take(item.k, Given(n, outputs, [value], True), value)
+        return failed

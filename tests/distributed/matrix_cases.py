@@ -1,0 +1,110 @@
+"""Matrix methods: each matrix is computed whole by one rank, and comes to what one process has."""
+
+import pytest
+import torch
+from local_cases import net, trained
+from placed import close, full, give_grads, made, placed, same
+from torch.distributed.tensor.debug import CommDebugMode
+
+import weft
+from weft.callbacks import descend
+from weft.engine.runtime import on_owners
+
+MATRICES = [(6, 4), (3, 4), (1, 4), (4, 4)]
+METHODS = ("muon", "normuon", "soap")
+
+
+def matrices(rank, world):
+    """Of every placement, uneven and empty parts and all, beside one that is plain."""
+    for name in METHODS:
+        same(world, made(name), steps=10, tolerance=1e-5, shapes=MATRICES, reference="fused")
+
+
+def weights_of_convolutions(rank, world):
+    """A weight of more dims is a matrix of its rows, whichever dim is split."""
+    for name, shapes in (("muon", [(3, 2, 2, 2)]), ("normuon", [(3, 2, 2, 2)]), ("soap", [(4, 2, 3)])):
+        same(world, made(name), tolerance=1e-5, shapes=shapes, reference="fused", few=True)
+
+
+def in_bfloat16(rank, world):
+    same(world, made("muon"), shapes=MATRICES, dtype=torch.bfloat16, tolerance=2e-2, few=True)
+
+
+def in_rounds(rank, world):
+    """As many as an owner has room for at once."""
+    held, on_owners.ROUND = on_owners.ROUND, 100
+    try:
+        same(world, made("muon"), tolerance=1e-5, shapes=MATRICES * 3, reference="fused", few=True)
+    finally:
+        on_owners.ROUND = held
+
+
+def collectives(rank, world):
+    """Two for all that a mesh has, one there and one back."""
+    for many in (1, 10):
+        params, twins = placed(world, shapes=[(6, 4), (3, 4)] * many, few=True)
+        opt = made("muon")(params[: 2 * many], "fused")
+        for step in range(2):
+            give_grads(params, twins, step)
+            with CommDebugMode() as mode:
+                opt.step()
+        assert mode.get_total_counts() == 2, mode.get_comm_counts()
+
+
+def after_a_clip_over_all(rank, world):
+    """Regions that wait for a value over all parameters, shards of some and whole others."""
+    make = made("muon+clip_global_norm")
+    same(world, make, tolerance=1e-5, shapes=MATRICES, reference="fused", few=True)
+
+
+def a_failure_is_that_of_all(rank, world):
+    """The owner says what went wrong; nobody waits for it, and nothing is stepped."""
+
+    def inverse(update):
+        return {"update": torch.linalg.inv(update)}
+
+    params, twins = placed(world, shapes=[(4, 4), (4, 4)], few=True)
+    opt = weft.Optimizer(params[:2], [inverse, descend], lr=0.1, engine="fused")
+    give_grads(params, twins, 0)
+    opt.step()
+    before = [full(p.detach()).clone() for p in params[:2]]
+    params[1].grad = torch.zeros_like(params[1])
+    with pytest.raises(weft.StepError, match="inverse|another rank"):
+        opt.step()
+    for p, held in zip(params, before, strict=False):
+        assert torch.equal(full(p.detach()), held)
+    give_grads(params, twins, 1)
+    opt.step()
+
+
+def beside_elementwise(rank, world):
+    """FSDP2, matrices by one method and the rest by another."""
+    from torch.distributed.fsdp import fully_shard
+
+    def chains(model, engine):
+        pick = lambda matrix: [p for p in model.parameters() if (p.ndim == 2) is matrix]
+        groups = [{"params": pick(True), "lr": 0.02}, {"params": pick(False), "cbs": weft.AdamW.chain()}]
+        return weft.Muon(groups, engine=engine)
+
+    model, twin = net(), net()
+    fully_shard(model[0])
+    fully_shard(model)
+    opt, alone = chains(model, "fused"), chains(twin, "fused")
+    trained(model, opt, 6)
+    trained(twin, alone, 6)
+    close(list(model.parameters()), list(twin.parameters()), opt, alone, 1e-5)
+
+
+CASES = {
+    f.__name__: f
+    for f in (
+        matrices,
+        weights_of_convolutions,
+        in_bfloat16,
+        in_rounds,
+        collectives,
+        after_a_clip_over_all,
+        a_failure_is_that_of_all,
+        beside_elementwise,
+    )
+}
