@@ -99,8 +99,12 @@ def same(
     opt, alone = make(params, engine="fused"), make(twins, engine=reference)
     for step in range(steps):
         give_grads(params, twins, step)
-        opt.step(loss=loss)
-        alone.step(loss=loss)
+        drawn = []
+        for o in (opt, alone):
+            torch.manual_seed(step)
+            o.step(loss=loss)
+            drawn.append(torch.rand(()))
+        assert drawn[0] == drawn[1], "each rank draws what one process does"
     close(params, twins, opt, alone, tolerance)
     return params, twins, opt, alone
 

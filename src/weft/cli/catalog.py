@@ -113,7 +113,7 @@ def _described(name: str, what: Any) -> Modifier:
 def right_on_shards(name: str) -> bool:
     """Whether an optimizer's steps on matrices and vectors are right on shards of them.
 
-    >>> right_on_shards("lamb"), right_on_shards("muon")
+    >>> right_on_shards("muon"), right_on_shards("sophia")
     (True, False)
     """
     from weft.engine.runtime.on_shards import why_not  # few want it

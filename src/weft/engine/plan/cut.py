@@ -1,7 +1,8 @@
 """Where a region is cut, if its inputs are spread over ranks: what is done before they are gathered.
 
 What works element by element can be done on every rank's own part, or by the owner on the whole. The
-cut is where the fewest bytes travel.
+cut is where the fewest bytes travel. Random numbers are drawn by all ranks, for the whole tensor: so
+generators stay alike, and numbers are those of one process.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,14 @@ from weft.engine.ir.ops import POINTWISE
 from weft.engine.ir.traced import Splits
 from weft.engine.plan.plan import Plan, Region
 
-__all__ = ["Cut", "cut"]
+__all__ = ["Cut", "cut", "draws_of_parts", "slot_of"]
+
+
+# draws that look at the shape of their first argument alone
+OF_A_SHAPE = (
+    "rand_like", "randn_like", "randint_like", "normal_", "uniform_", "bernoulli_", "exponential_",
+    "random_", "cauchy_", "log_normal_", "geometric_",
+)  # fmt: skip
 
 
 class Cut(NamedTuple):
@@ -24,12 +32,21 @@ class Cut(NamedTuple):
         takes: the values that travel to the owner; slots, or what `before` gives.
         after: what the owner computes, from slots and what was gathered into others.
         slots: the names that `after` has for what it takes.
+        draws: what every rank draws first; `after` has it in slots too. None where that is nothing,
+            and where nothing is taken: then all ranks compute all of it.
     """
 
     before: Region | None
     takes: list[Node]
     after: Region
     slots: list[str]
+    draws: Region | None
+
+    @property
+    def travels(self) -> bool:
+        """Whether an owner computes it; else every rank does, as it has all that it needs."""
+        works = any(n.op == "call" for n in self.after.nodes) and not self.after.draws
+        return bool(self.takes) or works
 
 
 def cut(plan: Plan, region: Region, splits: Mapping[str, Splits]) -> Cut:
@@ -37,14 +54,30 @@ def cut(plan: Plan, region: Region, splits: Mapping[str, Splits]) -> Cut:
     return _Cutter(plan, region, splits).cut()
 
 
+def draws_of_parts(plan: Plan, region: Region, splits: Mapping[str, Splits]) -> Node | None:
+    """A draw that depends on values that are split, which no rank has all of; None where none does."""
+    cutter = _Cutter(plan, region, splits)
+    return next((n for n in cutter.drawn if n.index in cutter.split), None)
+
+
+def slot_of(n: Node) -> str:
+    """What the owner calls a value that it is given: a slot's own name, or one of its own."""
+    return n.attr("slot", f"value {n.index}")
+
+
 class _Cutter:
     def __init__(self, plan: Plan, region: Region, splits: Mapping[str, Splits]):
-        self.plan, self.region = plan, region
-        self.node = {n.index: n for n in region.nodes}
+        self.plan = plan
         self.split: set[int] = set()  # what follows from something that is split
         self.pointwise: set[int] = set()  # and can be computed in parts
         own = splits.get("p") or splits.get("grad")
+        nodes: list[Node] = []
         for n in region.nodes:
+            if n.attr("serial") and n.args and n.args[0].index in self.split and _of_a_shape(n):
+                like = _blank(n.args[0])
+                nodes.append(like)
+                n = replace(n, args=(like, *n.args[1:]))
+            nodes.append(n)
             if n.op == "load" and any(splits.get(n.attr("slot"), ())):
                 self.split.add(n.index)
                 if n.shape == plan.shape and own in (None, splits[n.attr("slot")]):
@@ -53,6 +86,9 @@ class _Cutter:
                 self.split.add(n.index)
                 if n.op in POINTWISE and n.shape == plan.shape and all(map(self._parts, n.args)):
                     self.pointwise.add(n.index)
+        self.region = replace(region, nodes=nodes)
+        self.node = {n.index: n for n in nodes}
+        self.drawn = [n for n in nodes if n.attr("serial")]
 
     def _parts(self, a: Node) -> bool:
         """Whether each rank has what it needs of a value."""
@@ -71,14 +107,23 @@ class _Cutter:
         takes = [self.node[i] for i in sorted(min(loads, late, key=self._bytes))]
         computed = [n for n in takes if n.op != "load"]
         before = Region(self.region.before, self._local(computed), computed) if computed else None
-        names = [n.attr("slot", f"value {n.index}") for n in takes]
+        drawn = self.drawn if takes else []
         given = {
-            n.index: n if n.op == "load" else replace(n, op="load", args=(), attrs=(("slot", name),))
-            for n, name in zip(takes, names, strict=True)
+            n.index: n if n.op == "load" else replace(n, op="load", args=(), attrs=(("slot", slot_of(n)),))
+            for n in (*takes, *drawn)
         }
         needed = self._closure(self.region.gives, set(given))
         nodes = [given.get(n.index, n) for n in self.region.nodes if n.index in needed]
-        return Cut(before, takes, Region(self.region.before, nodes, self.region.gives), names)
+        return Cut(
+            before, takes, replace(self.region, nodes=nodes), list(map(slot_of, takes)),
+            self._of(drawn) if drawn else None,
+        )  # fmt: skip
+
+    def _of(self, wanted: list[Node]) -> Region:
+        needed = self._closure(wanted, set())
+        return replace(
+            self.region, nodes=[n for n in self.region.nodes if n.index in needed], gives=wanted
+        )
 
     def _bytes(self, values: set[int]) -> int:
         return sum(self.node[i].numel * self.node[i].dtype.itemsize for i in values)
@@ -111,3 +156,13 @@ class _Cutter:
             replace(n, shape=self.plan.here) if n.shape == self.plan.shape else n
             for n in self.region.nodes if n.index in needed
         ]  # fmt: skip
+
+
+def _of_a_shape(n: Node) -> bool:
+    return getattr(n.attr("fn"), "__name__", "") in OF_A_SHAPE
+
+
+def _blank(a: Node) -> Node:
+    """A tensor of the shape of another."""
+    zero = Node("const", (), (("value", 0),), None, int, -1)
+    return Node("full", (zero,), (), a.shape, a.dtype, -2 - a.index)

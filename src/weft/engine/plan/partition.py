@@ -159,12 +159,13 @@ def _levels(plan: Plan, live: list[Node]) -> None:
             if own.index not in plan.ready_in:  # the sum of one element, added behind
                 plan.ready_in[own.index] = plan.ready_in[own.args[0].index] + 1
             at = plan.ready_in[own.index] + 1
+            last = combined[own.index] if n.attr("across") else at  # regions compute these again
         elif _from_pass(plan, n):
             at += 1
         elif plan.kind(n) == TORCH:  # a region is computed as soon as what was combined is there
             at = last
         plan.ready_in[n.index] = at
-        combined[n.index] = at if n.op == "over" else last
+        combined[n.index] = last
 
 
 def _from_pass(plan: Plan, n: Node) -> bool:

@@ -12,7 +12,7 @@ from weft.engine.runtime.members import Member
 from weft.engine.runtime.regions import Failed, Given, TorchRegion, Workspace
 from weft.errors import StepError, raised
 
-__all__ = ["Batches", "Over", "draws_of", "whole_regions"]
+__all__ = ["Batches", "Over", "draws_of", "failure", "whole_regions"]
 
 Over = Mapping[tuple[int, str], torch.Tensor]  # values of a group, by name
 Take = Callable[[int, Given, torch.Tensor], None]  # a member's place, and what is given to it
@@ -48,7 +48,7 @@ class Batches:
                     self.take(k, given, value)
         except Failed as e:
             if len(which) == 1:
-                raise _raised(w.members[first], e) from e.__cause__
+                raise failure(w.members[first], e) from e.__cause__
             for k in which:  # one by one, to find out which it is
                 self.compute(torchs, [k], over)
 
@@ -92,7 +92,7 @@ def draws_of(w: Cohort, region: Region, over: Over) -> Iterator[tuple[int, Calla
             yield w.indices[k], partial(batches.compute, torchs, [k], over)
 
 
-def _raised(member: Member, e: Failed) -> StepError:
+def failure(member: Member, e: Failed) -> StepError:
     """What to say of a region that failed: which callback, and for which parameter."""
     assert e.__cause__ is not None
     calls = member.bound.binding.calls

@@ -5,20 +5,21 @@ of the parameter's shape in parts, others to all. The parameters that wait at on
 in rounds, so that memory is bounded: while a round is computed, the next one is on its way.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import torch
 
 from weft.engine.ir.graph import Node
-from weft.engine.plan.cut import Cut, cut
+from weft.engine.plan.cut import Cut, cut, slot_of
 from weft.engine.plan.plan import Region
-from weft.engine.runtime.batches import Batches, Over
+from weft.engine.runtime.batches import Batches, Over, failure
 from weft.engine.runtime.cohort import Cohort
 from weft.engine.runtime.members import Member
-from weft.engine.runtime.regions import Given, TorchRegion, Workspace
+from weft.engine.runtime.regions import Failed, Given, TorchRegion, Workspace
 from weft.engine.sharded.owners import Parts, Team, balanced, cost
 from weft.engine.sharded.transfer import Spec, Transfer
 from weft.errors import StepError
@@ -35,7 +36,10 @@ class Program:
         variant = w.variants[k]
         self.cut: Cut = cut(variant.plan, variant.plan.regions[at], variant.placed.slots)
         self.after = TorchRegion(variant.plan, self.cut.after)
-        self.before = TorchRegion(variant.plan, self.cut.before) if self.cut.before else None
+        self.before, self.draws = (
+            TorchRegion(variant.plan, part) if part else None
+            for part in (self.cut.before, self.cut.draws)
+        )
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Item:
     """A parameter's region.
 
     Attributes:
+        drawn: the random numbers of this step, by the names of their slots.
         taken, given: where the elements of each value are; None of one that is whole everywhere.
     """
 
@@ -52,8 +57,10 @@ class Item:
     program: Program
     taken: list[Parts]
     given: list[Parts | None]
+    me: int
     owner: int = 0
     round: int = 0
+    drawn: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def member(self) -> Member:
@@ -66,15 +73,33 @@ class Item:
 
     def values(self, over: Over) -> list[torch.Tensor]:
         """What this rank has of what the region takes."""
-        w, made = self.w, {}
-        if self.program.before is not None:
-            row, index = w.rows[w.row_of[self.k]], self.member.bound.index
-            given = self.program.before.run(
-                [self.member], row, lambda name: over[index, name], Workspace(self.member.p.device)
-            )
-            made = {g.node.index: g.values[0] for g in given}
+        made = {g.node.index: g.values[0] for g in self._run(self.program.before, self.member, over)}
         takes = self.program.cut.takes
         return [made[n.index] if n.index in made else self._slot(n) for n in takes]
+
+    def draw(self, over: Over) -> None:
+        """Draw the random numbers, and, where that is all or nearly, compute what follows."""
+        whole = Whole(self, ())
+        self.drawn = {slot_of(g.node): g.values[0] for g in self._run(self.program.draws, whole, over)}
+        if self.program.cut.travels:
+            return
+        parts = dict(zip((n.index for n in self.program.cut.after.gives), self.given, strict=True))
+        for g in self._run(self.program.after, whole, over):
+            part = parts[g.node.index]
+            value = part.take(g.values[0], self.me).clone() if part else g.values[0]
+            self.w.take(self.k, g, value)
+
+    def _run(self, torchs: TorchRegion | None, member: Any, over: Over) -> Iterator[Given]:
+        if torchs is None:
+            return
+        w, index = self.w, self.member.bound.index
+        try:
+            yield from torchs.run(
+                [member], w.rows[w.row_of[self.k]], lambda name: over[index, name],
+                Workspace(self.member.p.device),
+            )  # fmt: skip
+        except Failed as e:
+            raise failure(self.member, e) from e.__cause__
 
     def _slot(self, n: Node) -> torch.Tensor:
         return self.member.tensor(n.attr("slot")).detach()
@@ -85,7 +110,7 @@ class Whole:
 
     def __init__(self, item: Item, tensors: Sequence[torch.Tensor]):
         self.p, self.own = item.member.p, item.member.own
-        self.tensors = dict(zip(item.program.cut.slots, tensors, strict=True))
+        self.tensors = item.drawn | dict(zip(item.program.cut.slots, tensors, strict=False))
 
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor in a slot."""
@@ -115,7 +140,14 @@ class OnOwners:
             if of not in programs:
                 programs[of] = Program(w, k, at)
             teams[key][1].append(_item(w, k, at, programs[of], teams[key][0], places))
-        self.teams = [_OfTeam(team, items) for team, items in teams.values()]
+        self.drawing = [i for _, items in teams.values() for i in items if i.program.draws or not i.program.cut.travels]
+        travelling = ((team, [i for i in items if i.program.cut.travels]) for team, items in teams.values())
+        self.teams = [_OfTeam(team, items) for team, items in travelling if items]
+
+    def draws(self, over: dict[Cohort, Over]) -> Iterator[tuple[int, Callable[[], None]]]:
+        """For each parameter that draws, its place in the active set and what does it."""
+        for item in self.drawing:
+            yield item.w.indices[item.k], partial(item.draw, over[item.w])
 
     def run(self, over: dict[Cohort, Over]) -> None:
         """Compute them all.
@@ -143,7 +175,7 @@ def _item(
     cut, shape = program.cut, variant.shape
     taken = [parts(n.shape or (), name) for n, name in zip(cut.takes, cut.slots, strict=True)]
     given = [parts(shape, "p") if n.shape == shape else None for n in cut.after.gives]
-    return Item(w, k, at, program, taken, given)
+    return Item(w, k, at, program, taken, given, team.me)
 
 
 class _OfTeam:
@@ -172,6 +204,8 @@ class _OfTeam:
         failed = False
         for items, transfer in back:
             failed |= self._take(items, transfer.wait())
+            for item in items:
+                item.drawn = {}
         if errors:
             raise errors[0]
         if failed:

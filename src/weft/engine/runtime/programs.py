@@ -293,7 +293,7 @@ def planned(binding: Binding, example: Example) -> Variant:
         return Variant(backend, traced, Placed(), example)
     whole = Variant(backend, traced, Placed(), example).plan
     variant = Variant(backend, *combined(traced, example, binding, whole), example)
-    check_plan(variant.plan, binding)
+    check_plan(variant.plan, variant.placed, binding)
     return variant
 
 

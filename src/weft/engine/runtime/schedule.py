@@ -58,7 +58,7 @@ class Schedule:
             cohort.finish()
         self.written = [s.p for w in self.cohorts if "p" in w.writes for s in w.members]
         self.writes_grads = any("grad" in w.writes for w in self.cohorts)
-        self.drawing = self._drawing()
+        self._refuse_draws()
         self.exchanges: dict[Any, Exchange] = {}
         self.on_owners: dict[Any, OnOwners] = {}
         self.counting = [  # their chains keep the count of steps themselves
@@ -72,14 +72,13 @@ class Schedule:
         simple = all(map(_simple, self.cohorts)) and not self.counting
         self.steps = self._steps() if simple else None
 
-    def _drawing(self) -> list[tuple[Cohort, Region]]:
-        """The regions that draw random numbers, where those of several cohorts have to take turns."""
-        every = [(w, r) for w in self.cohorts for r in w.plan.regions if r.draws]
-        if len(every) > 1 and any(r.before for _, r in every):
+    def _refuse_draws(self) -> None:
+        """Refuse regions that draw random numbers and cannot take turns in the order of parameters."""
+        every = [r for w in self.cohorts for r in w.plan.regions if r.draws]
+        if len(every) > 1 and any(r.before for r in every):
             raise Unsupported(
                 "parameters of several kinds draw random numbers after a value over all"
             )
-        return every if len(every) > 1 else []
 
     def _steps(self) -> WholeStep | None:
         """Launches that are all that the step does; None where several backends run them."""
@@ -157,9 +156,6 @@ class Schedule:
         over = {w: w.take_resident(loss) for w in self.cohorts}
         for w in self.cohorts:
             w.prepare()
-        draws = [draw for w, region in self.drawing for draw in draws_of(w, region, over[w])]
-        for _, draw in sorted(draws, key=lambda d: d[0]):
-            draw()
         self._run_regions(dict.fromkeys(self.cohorts, 0), over)
         for w in self.cohorts:  # here, as several values may wait at the end of the first phase
             w.passed, w.ran = set(), set()
@@ -192,14 +188,19 @@ class Schedule:
         """Let torch compute what comes before these phases."""
         every = [
             (w, region) for w, phase in at.items() for region in w.plan.regions
-            if region.before == phase and (w, region) not in self.drawing
+            if region.before == phase
         ]  # fmt: skip
-        for w, region in every:
-            whole_regions(w, region).run(over[w])
         key = tuple((id(w), phase) for w, phase in at.items())
         if key not in self.on_owners:
             self.on_owners[key] = OnOwners(every)
-        self.on_owners[key].run(over)
+        owners = self.on_owners[key]
+        draws = [d for w, region in every if region.draws for d in draws_of(w, region, over[w])]
+        for _, draw in sorted([*draws, *owners.draws(over)], key=lambda d: d[0]):
+            draw()
+        for w, region in every:
+            if not region.draws:
+                whole_regions(w, region).run(over[w])
+        owners.run(over)
 
     def _exchange(self, cohorts: list[Cohort], at: Mapping[Cohort, int]) -> None:
         """Combine over ranks all that waits for them."""

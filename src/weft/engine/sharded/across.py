@@ -18,6 +18,7 @@ from weft.contract.bind import Binding
 from weft.engine.ir.graph import Graph, Node
 from weft.engine.ir.ops import POINTWISE, REDUCED
 from weft.engine.ir.traced import Example, Sharding, Splits, TensorSpec, Traced, Untraceable
+from weft.engine.plan.cut import draws_of_parts
 from weft.engine.plan.plan import TORCH, Plan
 
 __all__ = ["NotOnShards", "Placed", "check_plan", "combined"]
@@ -53,9 +54,6 @@ def combined(
         NotOnShards: names the callback.
     """
     assert example.sharding is not None
-    for n in traced.graph.live():
-        if n.attr("serial") is not None:
-            raise _refusal("each rank would draw random numbers of its own", n, binding)
     if not any(example.sharding.splits):
         return traced, Placed()
     return _Across(traced, example, example.sharding, binding, _inside(whole)).run()
@@ -275,7 +273,7 @@ class _Across:
         return _refusal(why or f"{_word(n)} needs the whole tensor", n, self.binding)
 
 
-def check_plan(plan: Plan, binding: Binding) -> None:
+def check_plan(plan: Plan, placed: Placed, binding: Binding) -> None:
     """See that kernels can run a plan on what is local.
 
     Raises:
@@ -285,6 +283,10 @@ def check_plan(plan: Plan, binding: Binding) -> None:
     for o in plan.graph.outputs:
         if o.kind == "over" and o.name in across and plan.kind(o.node) == TORCH:
             raise _refusal(f"{_word(o.node)} needs the whole tensor", o.node, binding)
+    for region in plan.regions if placed.shape else ():
+        n = draws_of_parts(plan, region, placed.slots)
+        if n is not None:
+            raise _refusal(f"{_word(n)} draws random numbers that depend on its values", n, binding)
 
 
 def _aligned(a: Node, splits: Splits) -> Splits:

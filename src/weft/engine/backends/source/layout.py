@@ -198,7 +198,8 @@ def _keep(plan: Plan, live: Sequence[Node]) -> None:
             alone = n.op in REDUCED
             if alone and plan.kind(n) == VECTOR:
                 wanted.add(n.index)
-            wanted.update(a.index for a in n.args if alone or loop_of.get(a.index) != mine)
+            apart = alone or mine is None  # a pass takes what it reads from memory
+            wanted.update(a.index for a in n.args if apart or loop_of.get(a.index) != mine)
     for n in live:
         if plan.kind(n) == VECTOR and n.index in wanted and n.index not in plan.loadable_from:
             _scratch(plan, n, n.dtype, elements(plan, n))
