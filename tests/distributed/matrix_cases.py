@@ -2,8 +2,12 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from local_cases import net, trained
 from placed import close, full, give_grads, made, placed, same
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
 import weft
@@ -26,7 +30,11 @@ def with_states(rank, world):
 
 def weights_of_convolutions(rank, world):
     """A weight of more dims is a matrix of its rows, whichever dim is split."""
-    for name, shapes in (("muon", [(3, 2, 2, 2)]), ("normuon", [(3, 2, 2, 2)]), ("soap", [(4, 2, 3)])):
+    for name, shapes in (
+        ("muon", [(3, 2, 2, 2)]),
+        ("normuon", [(3, 2, 2, 2)]),
+        ("soap", [(4, 2, 3)]),
+    ):
         same(world, made(name), tolerance=1e-5, shapes=shapes, reference="fused", few=True)
 
 
@@ -42,7 +50,12 @@ def random_numbers(rank, world):
 
     for cb in (noisy, sketched):
         chain = weft.chain(cb, descend, lr=0.1)
-        same(world, lambda ps, engine, chain=chain: chain(ps, engine=engine), tolerance=1e-5, shapes=MATRICES)
+        same(
+            world,
+            lambda ps, engine, chain=chain: chain(ps, engine=engine),
+            tolerance=1e-5,
+            shapes=MATRICES,
+        )
     params, twins = placed(world, shapes=[(6, 4)])
     opt = weft.chain(noisy, descend, lr=0.1)(params, engine="fused")
     for step in range(2):
@@ -77,6 +90,28 @@ def collectives(rank, world):
         assert mode.get_total_counts() == 2, mode.get_comm_counts()
 
 
+def owners_are_told(rank, world):
+    """The same on all ranks: who computes what, and what it costs to send."""
+    mesh = init_device_mesh("cpu", (world,))
+    sizes = [(64, 32), (32, 32), (8, 16), (16, 8)] * 4
+    params = [nn.Parameter(distribute_tensor(torch.randn(s), mesh, [Shard(0)])) for s in sizes]
+    opt = made("muon")([(f"w{i}", p) for i, p in enumerate(params)], "fused")
+    for p in params:
+        p.grad = torch.ones_like(p)
+    opt.step()
+    told = opt.explain().owners
+    assert [o.rank for o in told] == list(range(world))
+    assert sorted(n for o in told for n in o.parameters) == sorted(f"w{i}" for i in range(16))
+    assert max(o.work for o in told) < 1.1 / world
+    elements = sum(p.numel() for p in params)
+    away = 4 * elements * (world - 1) // world
+    assert sum(o.gathers for o in told) == sum(o.returns for o in told) == away
+    assert f"rank {world - 1} computes" in str(opt.explain())
+    everywhere = [None] * world
+    dist.all_gather_object(everywhere, told)
+    assert all(other == told for other in everywhere)
+
+
 def after_a_clip_over_all(rank, world):
     """Regions that wait for a value over all parameters, shards of some and whole others."""
     make = made("muon+clip_global_norm")
@@ -95,7 +130,7 @@ def a_failure_is_that_of_all(rank, world):
     opt.step()
     before = [full(p.detach()).clone() for p in params[:2]]
     params[1].grad = torch.zeros_like(params[1])
-    with pytest.raises(weft.StepError, match="inverse|another rank"):
+    with pytest.raises(weft.StepError, match=r"inverse|another rank"):
         opt.step()
     for p, held in zip(params, before, strict=False):
         assert torch.equal(full(p.detach()), held)
@@ -109,7 +144,10 @@ def beside_elementwise(rank, world):
 
     def chains(model, engine):
         pick = lambda matrix: [p for p in model.parameters() if (p.ndim == 2) is matrix]
-        groups = [{"params": pick(True), "lr": 0.02}, {"params": pick(False), "cbs": weft.AdamW.chain()}]
+        groups = [
+            {"params": pick(True), "lr": 0.02},
+            {"params": pick(False), "cbs": weft.AdamW.chain()},
+        ]
         return weft.Muon(groups, engine=engine)
 
     model, twin = net(), net()
@@ -131,6 +169,7 @@ CASES = {
         in_bfloat16,
         in_rounds,
         collectives,
+        owners_are_told,
         after_a_clip_over_all,
         a_failure_is_that_of_all,
         beside_elementwise,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from weft.contract.groups import BoundGroup
+from weft.engine.explain.owners import owners
 from weft.engine.explain.reductions import reductions
 from weft.engine.explain.table import Explanation, chain_rows, counted
 from weft.engine.ir.graph import Graph
@@ -28,6 +29,7 @@ def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, 
         out.builds, out.variants = fused.cache.builds, fused.cache.outcomes()
         variant_sets = fused.cache.variant_sets.items()
         traced = [(k, v.traced.graph, v.shape) for (k, _), f in variant_sets for v in f.variants]
+        out.owners = owners(fused)
         plans = [(plan, elements) for _, plan, elements in fused.plans()]
         out.kernels = [
             f"{number}:{program.kernel.key[:12]}"

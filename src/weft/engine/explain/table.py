@@ -48,6 +48,7 @@ class Explanation:
         fallbacks: `(callback name, file, line, reason)` of what runs eagerly.
         kernels: names of the kernels.
         phases: what runs in order, in words; empty where no kernel runs.
+        owners: who computes the matrices of parameters that are spread over ranks, rank by rank.
         ahead: the phases are those of a first step to come.
         eager: no kernel is ever going to run.
         replaced: which modifiers took the place of what, in words.
@@ -62,6 +63,7 @@ class Explanation:
     fallbacks: list[tuple[str, str, int, str]] = field(default_factory=list)
     kernels: list[str] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
+    owners: Sequence[Any] = ()
     bytes_per_parameter: float = 0.0
     state_bytes_per_parameter: float = 0.0
     ahead: bool = False
@@ -76,7 +78,15 @@ class Explanation:
 
     def __str__(self) -> str:
         return "\n".join(
-            [*self._table(), *self.replaced, "", *self._around(), *self._order(), *self._costs()]
+            [
+                *self._table(),
+                *self.replaced,
+                "",
+                *self._around(),
+                *self._order(),
+                *self._owned(),
+                *self._costs(),
+            ]
         )
 
     __repr__ = __str__
@@ -125,6 +135,9 @@ class Explanation:
             for i, words in enumerate(self.phases, 1)
             for line in wrap(f"  {i}. {words}", WIDEST, subsequent_indent=" " * 5)
         ]
+
+    def _owned(self) -> list[str]:
+        return ["matrices, over ranks:", *(f"  {o}" for o in self.owners)] if self.owners else []
 
     def _costs(self) -> list[str]:
         moved = f", {self.bytes_per_parameter:.4g} bytes moved" if self.bytes_per_parameter else ""

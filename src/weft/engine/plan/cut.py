@@ -12,9 +12,9 @@ from typing import NamedTuple
 from weft.engine.ir.graph import Node
 from weft.engine.ir.ops import POINTWISE
 from weft.engine.ir.traced import Splits
-from weft.engine.plan.plan import Plan, Region
+from weft.engine.plan.plan import FULL, TORCH, Plan, Region
 
-__all__ = ["Cut", "cut", "draws_of_parts", "slot_of"]
+__all__ = ["Cut", "cut", "draws_of_parts", "slot_of", "stays_with_torch"]
 
 
 # draws that look at the shape of their first argument alone
@@ -65,6 +65,47 @@ def slot_of(n: Node) -> str:
     return n.attr("slot", f"value {n.index}")
 
 
+def stays_with_torch(plan: Plan, live: Sequence[Node]) -> set[int]:
+    """The elementwise end of what torch computes that an owner does too, as less is sent back then."""
+    node = {n.index: n for n in live}
+    torchs = {i for i in node if plan.kinds[i] == TORCH}
+    ends = set(torchs)  # and what follows from it element by element, and from nothing else
+    for n in live:
+        tensors = [a.index for a in n.args if not a.is_host]
+        if plan.kind(n) == FULL and n.op in POINTWISE and tensors and ends.issuperset(tensors):
+            ends.add(n.index)
+    bytes_of = lambda values: sum(node[i].numel * node[i].dtype.itemsize for i in values)
+
+    def sent(known: set[int]) -> set[int]:
+        outer = {a.index for n in live if n.index not in known for a in n.args}
+        return known & (outer | {o.node.index for o in plan.graph.outputs})
+
+    def back_to(i: int, known: set[int]) -> set[int]:
+        """What a value follows from, up to what is known and to what torch computes."""
+        needed, todo = set(), [i]
+        while todo:
+            j = todo.pop()
+            if j not in needed and not node[j].is_host:
+                needed.add(j)
+                todo += [] if j in known or j in torchs else [a.index for a in node[j].args]
+        return needed
+
+    def before(i: int) -> int:
+        """The first of some values that follow from each other alone, which are as large."""
+        of = [a.index for a in node[i].args if not a.is_host]
+        alone = len(of) == 1 and i not in torchs and of[0] in ends - torchs
+        return before(of[0]) if alone and bytes_of(of) <= bytes_of([i]) else i
+
+    late = sent(ends)
+    for i in sorted(late, reverse=True):
+        if not back_to(i, late - {i}) & torchs - late:
+            late.discard(i)
+    if bytes_of(late) >= bytes_of(sent(torchs)):
+        return set()
+    late = set(map(before, late))
+    return set().union(*(back_to(i, set()) for i in late))
+
+
 class _Cutter:
     def __init__(self, plan: Plan, region: Region, splits: Mapping[str, Splits]):
         self.plan = plan
@@ -109,7 +150,9 @@ class _Cutter:
         before = Region(self.region.before, self._local(computed), computed) if computed else None
         drawn = self.drawn if takes else []
         given = {
-            n.index: n if n.op == "load" else replace(n, op="load", args=(), attrs=(("slot", slot_of(n)),))
+            n.index: n
+            if n.op == "load"
+            else replace(n, op="load", args=(), attrs=(("slot", slot_of(n)),))
             for n in (*takes, *drawn)
         }
         needed = self._closure(self.region.gives, set(given))

@@ -14,6 +14,7 @@ import torch
 from weft.engine.ir.graph import Graph, Node, Output
 from weft.engine.ir.ops import REDUCED
 from weft.engine.plan import vectors
+from weft.engine.plan.cut import stays_with_torch
 from weft.engine.plan.plan import (
     FULL,
     HOST,
@@ -43,6 +44,7 @@ def make_plan(
     lowers: Callable[[Node], bool],
     columns: Collection[int] = (),
     contiguous: bool = True,
+    spread: bool = False,
 ) -> Plan:
     """Cut a graph into phases.
 
@@ -55,6 +57,7 @@ def make_plan(
         columns: places of constants, among the live nodes, that go into the row: they depend on
             the shape, and one kernel serves all shapes.
         contiguous: whether all memory is in the order of the dims, so that some can be reduced.
+        spread: whether the parameter is spread over ranks, and torch's results travel.
 
     Raises:
         Unplannable: says why.
@@ -63,6 +66,8 @@ def make_plan(
     _single_out(graph, tuple(shape), stores)
     live = list(graph.live())
     _classify(plan, live, lowers, contiguous)
+    for i in stays_with_torch(plan, live) if spread else ():
+        plan.kinds[i] = TORCH
     _load_slots(plan, live, held)
     _levels(plan, live)
     _number(plan, live, columns)

@@ -27,7 +27,11 @@ class Batches:
     """
 
     def __init__(
-        self, w: Cohort, torchs: Sequence[TorchRegion | None], members: Mapping[int, Any], take: Take
+        self,
+        w: Cohort,
+        torchs: Sequence[TorchRegion | None],
+        members: Mapping[int, Any],
+        take: Take,
     ):
         self.w, self.torchs, self.members, self.take = w, torchs, members, take
         self.space = Workspace(w.members[0].p.device)

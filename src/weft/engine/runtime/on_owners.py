@@ -5,6 +5,7 @@ of the parameter's shape in parts, others to all. The parameters that wait at on
 in rounds, so that memory is bounded: while a round is computed, the next one is on its way.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +25,7 @@ from weft.engine.sharded.owners import Parts, Team, balanced, cost
 from weft.engine.sharded.transfer import Spec, Transfer
 from weft.errors import StepError
 
-__all__ = ["OnOwners"]
+__all__ = ["Item", "OfTeam", "OnOwners"]
 
 ROUND = 1 << 26  # bytes that an owner gathers at once, or one tensor
 
@@ -71,16 +72,32 @@ class Item:
         """The bytes that its owner gathers."""
         return sum(n.numel * n.dtype.itemsize for n in self.program.cut.takes)
 
+    def come(self, rank: int) -> int:
+        """The bytes that a rank sends to the owner."""
+        takes = zip(self.taken, self.program.cut.takes, strict=True)
+        return sum(math.prod(p.shapes[rank]) * n.dtype.itemsize for p, n in takes)
+
+    def go(self, rank: int) -> int:
+        """The bytes that the owner sends back to a rank."""
+        gives = zip(self.given, self.program.cut.after.gives, strict=True)
+        return sum(
+            (math.prod(p.shapes[rank]) if p else n.numel) * n.dtype.itemsize for p, n in gives
+        )
+
     def values(self, over: Over) -> list[torch.Tensor]:
         """What this rank has of what the region takes."""
-        made = {g.node.index: g.values[0] for g in self._run(self.program.before, self.member, over)}
+        made = {
+            g.node.index: g.values[0] for g in self._run(self.program.before, self.member, over)
+        }
         takes = self.program.cut.takes
         return [made[n.index] if n.index in made else self._slot(n) for n in takes]
 
     def draw(self, over: Over) -> None:
         """Draw the random numbers, and, where that is all or nearly, compute what follows."""
         whole = Whole(self, ())
-        self.drawn = {slot_of(g.node): g.values[0] for g in self._run(self.program.draws, whole, over)}
+        self.drawn = {
+            slot_of(g.node): g.values[0] for g in self._run(self.program.draws, whole, over)
+        }
         if self.program.cut.travels:
             return
         parts = dict(zip((n.index for n in self.program.cut.after.gives), self.given, strict=True))
@@ -121,7 +138,7 @@ class OnOwners:
     """The regions that wait at one point of a step, of parameters that are split."""
 
     def __init__(self, regions: Sequence[tuple[Cohort, Region]]):
-        self.teams: list[_OfTeam] = []
+        self.teams: list[OfTeam] = []
         programs: dict[Any, Program] = {}
         places: dict[Any, Parts] = {}
         teams: dict[Any, tuple[Team, list[Item]]] = {}
@@ -140,9 +157,16 @@ class OnOwners:
             if of not in programs:
                 programs[of] = Program(w, k, at)
             teams[key][1].append(_item(w, k, at, programs[of], teams[key][0], places))
-        self.drawing = [i for _, items in teams.values() for i in items if i.program.draws or not i.program.cut.travels]
-        travelling = ((team, [i for i in items if i.program.cut.travels]) for team, items in teams.values())
-        self.teams = [_OfTeam(team, items) for team, items in travelling if items]
+        self.drawing = [
+            i
+            for _, items in teams.values()
+            for i in items
+            if i.program.draws or not i.program.cut.travels
+        ]
+        travelling = (
+            (team, [i for i in items if i.program.cut.travels]) for team, items in teams.values()
+        )
+        self.teams = [OfTeam(team, items) for team, items in travelling if items]
 
     def draws(self, over: dict[Cohort, Over]) -> Iterator[tuple[int, Callable[[], None]]]:
         """For each parameter that draws, its place in the active set and what does it."""
@@ -178,7 +202,7 @@ def _item(
     return Item(w, k, at, program, taken, given, team.me)
 
 
-class _OfTeam:
+class OfTeam:
     """Those of one team: each has an owner in it, and a round."""
 
     def __init__(self, team: Team, items: list[Item]):
@@ -200,7 +224,9 @@ class _OfTeam:
             come, rest = coming.wait(), self.rounds[at + 1 :]
             if rest:
                 coming = self._gather(rest[0], over)
-            back.append((items, self._send_back(items, self._compute(items, come, over, errors), errors)))
+            back.append(
+                (items, self._send_back(items, self._compute(items, come, over, errors), errors))
+            )
         failed = False
         for items, transfer in back:
             failed |= self._take(items, transfer.wait())
@@ -209,7 +235,9 @@ class _OfTeam:
         if errors:
             raise errors[0]
         if failed:
-            raise StepError("another rank could not compute a matrix: see what it says. Nothing has been stepped")
+            raise StepError(
+                "another rank could not compute a matrix: see what it says. Nothing has been stepped"
+            )
 
     def _gather(self, items: list[Item], over: dict[Cohort, Over]) -> Transfer:
         sent: list[list[torch.Tensor]] = [[] for _ in self.ranks]
@@ -218,7 +246,9 @@ class _OfTeam:
             values = item.values(over[item.w])
             sent[item.owner] += values
             for rank in self.ranks if item.owner == self.team.me else ():
-                due[rank] += [Spec(p.shapes[rank], v.dtype) for p, v in zip(item.taken, values, strict=True)]
+                due[rank] += [
+                    Spec(p.shapes[rank], v.dtype) for p, v in zip(item.taken, values, strict=True)
+                ]
         return Transfer(self.team, sent, due, items[0].member.p.device)
 
     def _compute(
@@ -229,7 +259,16 @@ class _OfTeam:
         results: dict[tuple[int, int, int], torch.Tensor] = {}
         parts = [iter(of) for of in come]
         mine = [i for i in items if i.owner == self.team.me]
-        wholes = {id(i): Whole(i, [self._joined(p, n, parts) for p, n in zip(i.taken, i.program.cut.takes, strict=True)]) for i in mine}
+        wholes = {
+            id(i): Whole(
+                i,
+                [
+                    self._joined(p, n, parts)
+                    for p, n in zip(i.taken, i.program.cut.takes, strict=True)
+                ],
+            )
+            for i in mine
+        }
         for (w, _), several in groupby(mine, key=lambda i: (i.w, i.at)):
             held = list(several)
             torchs: list[TorchRegion | None] = [None] * len(w.members)
@@ -264,7 +303,9 @@ class _OfTeam:
         for item in items:
             for n, parts in zip(item.program.cut.after.gives, item.given, strict=True):
                 shape = n.shape or ()
-                due[item.owner].append(Spec(parts.shapes[self.team.me] if parts else shape, n.dtype))
+                due[item.owner].append(
+                    Spec(parts.shapes[self.team.me] if parts else shape, n.dtype)
+                )
                 if item.owner != self.team.me:
                     continue
                 value = results.get((id(item.w), item.k, n.index))
@@ -277,7 +318,7 @@ class _OfTeam:
     def _take(self, items: list[Item], come: list[list[torch.Tensor]]) -> bool:
         """Give the results to the members; whether a rank has failed."""
         parts = [iter(of) for of in come]
-        failed = any([int(next(of)) for of in parts])
+        failed = sum(int(next(of)) for of in parts) > 0  # of all, so that each is read
         for item in items:
             after = item.program.after
             for n, outputs in zip(item.program.cut.after.gives, after.outputs, strict=True):

@@ -103,6 +103,7 @@ class Variant:
             self.backend.lowers,
             columns,
             self.contiguous,
+            spread=bool(self.placed.shape),
         )
         plan.here, plan.local = self.placed.shape or self.shape, self.placed.local
         self.backend.lay_out(plan)
@@ -291,7 +292,7 @@ def planned(binding: Binding, example: Example) -> Variant:
     traced = uses_apart(trace(binding, example))
     if example.sharding is None:
         return Variant(backend, traced, Placed(), example)
-    whole = Variant(backend, traced, Placed(), example).plan
+    whole = Variant(backend, traced, Placed(tuple(example.shape)), example).plan
     variant = Variant(backend, *combined(traced, example, binding, whole), example)
     check_plan(variant.plan, variant.placed, binding)
     return variant

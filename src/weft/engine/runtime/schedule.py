@@ -15,10 +15,9 @@ from weft.contract.groups import BoundGroup
 from weft.engine.backends.base import WholeStep
 from weft.engine.empty import count
 from weft.engine.fallback import Unsupported
-from weft.engine.plan.plan import Region
 from weft.engine.runtime.active_set import ActiveSet
-from weft.engine.runtime.cohort import Cohort
 from weft.engine.runtime.batches import draws_of, whole_regions
+from weft.engine.runtime.cohort import Cohort
 from weft.engine.runtime.columns import columns
 from weft.engine.runtime.interrupts import Uninterrupted
 from weft.engine.runtime.members import EmptyMember

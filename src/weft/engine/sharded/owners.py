@@ -42,6 +42,7 @@ class Team:
 
     Attributes:
         group: torch's; `me` is this rank's place in it.
+        ranks: their numbers among all processes.
         places: of each rank, dim of the mesh -> its place along it.
     """
 
@@ -53,8 +54,12 @@ class Team:
         ranks = mesh.mesh[at].flatten().tolist()
         self.group, self.device = _group(mesh, dims, ranks), mesh.device_type
         every = product(*(range(mesh.size(i)) for i in dims))
-        of = {rank: dict(zip(dims, place, strict=True)) for rank, place in zip(ranks, every, strict=True)}
-        self.places = [of[rank] for rank in dist.get_process_group_ranks(self.group)]
+        of = {
+            rank: dict(zip(dims, place, strict=True))
+            for rank, place in zip(ranks, every, strict=True)
+        }
+        self.ranks = dist.get_process_group_ranks(self.group)
+        self.places = [of[rank] for rank in self.ranks]
         self.me = dist.get_rank(self.group)
 
 
@@ -67,9 +72,7 @@ class Parts:
 
     def __init__(self, shape: Sequence[int], mesh: Any, placements: Sequence[Any], team: Team):
         along = [_along(size, d, mesh, placements) for d, size in enumerate(shape)]
-        self.boxes: list[Box] = [
-            tuple(of[_at(of, place)] for of in along) for place in team.places
-        ]
+        self.boxes: list[Box] = [tuple(of[_at(of, place)] for of in along) for place in team.places]
         self.shapes = [tuple(map(_length, box)) for box in self.boxes]
 
     def take(self, whole: torch.Tensor, rank: int) -> torch.Tensor:

@@ -139,8 +139,7 @@ def splits_like(shape: tuple[int, ...], whole: tuple[int, ...], splits: Splits) 
     """How a state is split that has some dims of its parameter: of a number, a row or a column."""
     many = any(n != 1 for n in shape)
     return tuple(
-        split if n == m and many else ()
-        for split, n, m in zip(splits, shape, whole, strict=True)
+        split if n == m and many else () for split, n, m in zip(splits, shape, whole, strict=True)
     )
 
 
