@@ -194,6 +194,20 @@ def left_to_torch(rank, world):
 
 def one_that_cannot(rank, world):
     """What fails on one rank alone is run fused by none; else the others would wait for it."""
+    failing(rank, world, made("lamb", lr=0.01), at=0)
+
+
+def one_that_cannot_any_more(rank, world):
+    """Nor what fails when a chain goes another way, later."""
+
+    def later(p, grad, lr, step):
+        return {"p": p - lr * grad / (1 + grad.norm()) if step < 3 else p - lr * grad * grad.norm()}
+
+    failing(rank, world, lambda ps, engine: weft.Optimizer(ps, [later], lr=0.1, engine=engine), at=2)
+
+
+def failing(rank, world, make, at):
+    """From step `at` on, one rank can build nothing."""
     from weft.engine.fallback import Unavailable
     from weft.engine.runtime.programs import ProgramCache
 
@@ -202,14 +216,14 @@ def one_that_cannot(rank, world):
 
     params, twins = placed(world, shapes=[(6, 4)])
     params, twins = params[:-1], twins[:-1]
-    make = made("lamb", lr=0.01)
     opt, alone = make(params, "auto"), make(twins, "eager")
     trace = ProgramCache.trace
-    ProgramCache.trace = fails if rank == 1 else trace
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            for step in range(3):
+            for step in range(5):
+                if step == at and rank == 1:
+                    ProgramCache.trace = fails
                 give_grads(params, twins, step)
                 opt.step()
                 alone.step()
@@ -235,5 +249,6 @@ CASES = {
         refused,
         left_to_torch,
         one_that_cannot,
+        one_that_cannot_any_more,
     )
 }

@@ -173,6 +173,7 @@ class Fused:
             if not missing:
                 _at_one_step(compiled.scalar_groups, steps)
                 return out
+            self.locals.fresh = True
             for member, example in list(missing.values()):
                 if member.shard is not None:
                     other, example = stand_in(member, example)

@@ -26,7 +26,7 @@ class Locals:
 
     Attributes:
         shards: local parameter -> its shard; empty where no parameter is a DTensor.
-        fresh: these are other parameters than those of the last step.
+        fresh: these are other parameters than those of the last step, or something is built for them.
     """
 
     def __init__(self) -> None:
@@ -66,23 +66,23 @@ class Locals:
     def together(self) -> Iterator[None]:
         """What any rank cannot build, none runs: else it would wait in collectives for the others.
 
-        Ranks agree when parameters are new to them, which is when they are new to all.
+        Ranks agree when parameters are new to them, or a chain goes another way than before: all of
+        them build then.
 
         Raises:
             Unsupported: where another rank has failed.
         """
-        if not self.fresh:
-            yield
-            return
-        shards, self.fresh = list(self.shards.values()), False
         try:
             yield
         except Exception as e:
-            self._forget()
-            if isinstance(e, Fallback) and agree(shards, failed=True).some_passed:
-                e.binding = None  # the others cannot know which chain it was
+            if self.fresh and self.shards:
+                others = agree(list(self.shards.values()), failed=True)
+                self._forget()
+                if isinstance(e, Fallback) and others.some_passed:
+                    e.binding = None  # the others cannot know which chain it was
             raise
-        if agree(shards, failed=False).some_failed:
+        fresh, self.fresh = self.fresh, False
+        if fresh and self.shards and agree(list(self.shards.values()), failed=False).some_failed:
             self._forget()
             raise Unsupported("another rank cannot run it")
 
