@@ -203,7 +203,9 @@ def one_that_cannot_any_more(rank, world):
     def later(p, grad, lr, step):
         return {"p": p - lr * grad / (1 + grad.norm()) if step < 3 else p - lr * grad * grad.norm()}
 
-    failing(rank, world, lambda ps, engine: weft.Optimizer(ps, [later], lr=0.1, engine=engine), at=2)
+    failing(
+        rank, world, lambda ps, engine: weft.Optimizer(ps, [later], lr=0.1, engine=engine), at=2
+    )
 
 
 def failing(rank, world, make, at):

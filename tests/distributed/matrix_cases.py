@@ -125,16 +125,19 @@ def a_failure_is_that_of_all(rank, world):
         return {"update": torch.linalg.inv(update)}
 
     params, twins = placed(world, shapes=[(4, 4), (4, 4)], few=True)
-    opt = weft.Optimizer(params[:2], [inverse, descend], lr=0.1, engine="fused")
+    plain = params[-1]  # has nothing to wait for
+    groups = [{"params": params[:2]}, {"params": [plain], "cbs": weft.AdamW.chain()}]
+    opt = weft.Optimizer(groups, [inverse, descend], lr=0.1, engine="fused")
     give_grads(params, twins, 0)
     opt.step()
-    before = [full(p.detach()).clone() for p in params[:2]]
+    params = [*params[:2], plain]
+    before = [full(p.detach()).clone() for p in params]
     params[1].grad = torch.zeros_like(params[1])
     with pytest.raises(weft.StepError, match=r"inverse|another rank"):
         opt.step()
-    for p, held in zip(params, before, strict=False):
+    for p, held in zip(params, before, strict=True):
         assert torch.equal(full(p.detach()), held)
-    give_grads(params, twins, 1)
+    params[1].grad = torch.ones_like(params[1]) + params[0].grad
     opt.step()
 
 
@@ -154,8 +157,12 @@ def beside_elementwise(rank, world):
     fully_shard(model[0])
     fully_shard(model)
     opt, alone = chains(model, "fused"), chains(twin, "fused")
-    trained(model, opt, 6)
-    trained(twin, alone, 6)
+    trained(model, opt, 5)
+    with CommDebugMode() as mode:
+        opt.step()
+    assert mode.get_total_counts() == 3  # there, whether all went well, and back
+    trained(twin, alone, 5)
+    alone.step()
     close(list(model.parameters()), list(twin.parameters()), opt, alone, 1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Steps on DTensors: see local_cases.py, combined_cases.py and registry_cases.py for what each says."""
+"""Steps on DTensors: see local_cases.py, combined_cases.py, matrix_cases.py and registry_cases.py for what each says."""
 
 import pytest
 from ranks import run
@@ -10,7 +10,13 @@ from weft.cli.catalog import entries
 @pytest.mark.processes
 @pytest.mark.parametrize("world", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_steps_on_shards_are_those_on_the_whole(world):
-    run("local_cases,combined_cases,matrix_cases", world)
+    run("local_cases,combined_cases", world)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_matrices_on_shards_are_computed_whole(world):
+    run("matrix_cases", world)
 
 
 @pytest.fixture(scope="module")

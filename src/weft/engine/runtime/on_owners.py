@@ -173,14 +173,16 @@ class OnOwners:
         for item in self.drawing:
             yield item.w.indices[item.k], partial(item.draw, over[item.w])
 
-    def run(self, over: dict[Cohort, Over]) -> None:
-        """Compute them all.
+    def run(self, over: dict[Cohort, Over], meanwhile: Callable[[], Any] | None = None) -> None:
+        """Compute them all; `meanwhile` is called when all are computed, while results travel.
 
         Raises:
             StepError: on all ranks, where it fails on one.
         """
         for team in self.teams:
-            team.run(over)
+            team.run(over, meanwhile if team is self.teams[-1] else None)
+        if meanwhile and not self.teams:
+            meanwhile()
 
 
 def _item(
@@ -215,29 +217,40 @@ class OfTeam:
         last = max(item.round for item in items)
         self.rounds = [[i for i in items if i.round == at] for at in range(last + 1)]
 
-    def run(self, over: dict[Cohort, Over]) -> None:
+    def run(self, over: dict[Cohort, Over], meanwhile: Callable[[], Any] | None) -> None:
         """Gather, compute and send back, round by round."""
         errors: list[Exception] = []
         back: list[tuple[list[Item], Transfer]] = []
-        coming = self._gather(self.rounds[0], over)
+        coming, told = self._gather(self.rounds[0], over), None
         for at, items in enumerate(self.rounds):
             come, rest = coming.wait(), self.rounds[at + 1 :]
             if rest:
                 coming = self._gather(rest[0], over)
-            back.append(
-                (items, self._send_back(items, self._compute(items, come, over, errors), errors))
-            )
-        failed = False
-        for items, transfer in back:
-            failed |= self._take(items, transfer.wait())
-            for item in items:
-                item.drawn = {}
+            results = self._compute(items, come, over, errors)
+            if meanwhile and not rest:  # whether all went well is known before all is there
+                told = self._transfer(*self._told(errors))
+            back.append((items, self._send_back(items, results, errors)))
+        if meanwhile and told and not _some(told.wait()):
+            meanwhile()
+        failed = [self._take(items, transfer.wait()) for items, transfer in back]
         if errors:
             raise errors[0]
-        if failed:
+        if any(failed):
             raise StepError(
                 "another rank could not compute a matrix: see what it says. Nothing has been stepped"
             )
+
+    def _told(
+        self, errors: Sequence[Exception]
+    ) -> tuple[list[list[torch.Tensor]], list[list[Spec]]]:
+        """To each rank whether this one has failed, and as much from each."""
+        failed = torch.tensor(len(errors), dtype=torch.int64)
+        return [[failed] for _ in self.ranks], [[Spec((), torch.int64)] for _ in self.ranks]
+
+    def _transfer(
+        self, sent: Sequence[Sequence[torch.Tensor]], due: Sequence[Sequence[Spec]]
+    ) -> Transfer:
+        return Transfer(self.team, sent, due, self.rounds[0][0].member.p.device)
 
     def _gather(self, items: list[Item], over: dict[Cohort, Over]) -> Transfer:
         sent: list[list[torch.Tensor]] = [[] for _ in self.ranks]
@@ -249,7 +262,7 @@ class OfTeam:
                 due[rank] += [
                     Spec(p.shapes[rank], v.dtype) for p, v in zip(item.taken, values, strict=True)
                 ]
-        return Transfer(self.team, sent, due, items[0].member.p.device)
+        return self._transfer(sent, due)
 
     def _compute(
         self, items: list[Item], come: list[list[torch.Tensor]], over: dict[Cohort, Over],
@@ -297,9 +310,7 @@ class OfTeam:
         self, items: list[Item], results: dict[tuple[int, int, int], torch.Tensor],
         errors: list[Exception],
     ) -> Transfer:  # fmt: skip
-        failed = torch.tensor(len(errors), dtype=torch.int64)
-        sent: list[list[torch.Tensor]] = [[failed] for _ in self.ranks]
-        due: list[list[Spec]] = [[Spec((), torch.int64)] for _ in self.ranks]
+        sent, due = self._told(errors)
         for item in items:
             for n, parts in zip(item.program.cut.after.gives, item.given, strict=True):
                 shape = n.shape or ()
@@ -313,16 +324,21 @@ class OfTeam:
                     value = torch.zeros(shape, dtype=n.dtype, device=item.member.p.device)
                 for rank in self.ranks:
                     sent[rank].append(parts.take(value, rank) if parts else value)
-        return Transfer(self.team, sent, due, items[0].member.p.device)
+        return self._transfer(sent, due)
 
     def _take(self, items: list[Item], come: list[list[torch.Tensor]]) -> bool:
         """Give the results to the members; whether a rank has failed."""
-        parts = [iter(of) for of in come]
-        failed = sum(int(next(of)) for of in parts) > 0  # of all, so that each is read
+        failed = _some(come)
+        parts = [iter(of[1:]) for of in come]
         for item in items:
-            after = item.program.after
+            item.drawn, after = {}, item.program.after
             for n, outputs in zip(item.program.cut.after.gives, after.outputs, strict=True):
                 value = next(parts[item.owner])
                 if not failed:
                     item.w.take(item.k, Given(n, outputs, [value], True), value)
         return failed
+
+
+def _some(come: Sequence[Sequence[torch.Tensor]]) -> bool:
+    """Whether any rank has told that it failed."""
+    return any(int(of[0]) for of in come)

@@ -5,7 +5,7 @@ another way. Then the phases run, launches side by side where they wait for valu
 parameters; then what torch stores is stored, and numbers are put back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -155,13 +155,15 @@ class Schedule:
         over = {w: w.take_resident(loss) for w in self.cohorts}
         for w in self.cohorts:
             w.prepare()
-        self._run_regions(dict.fromkeys(self.cohorts, 0), over)
-        for w in self.cohorts:  # here, as several values may wait at the end of the first phase
             w.passed, w.ran = set(), set()
-            w.launch.run_scalars(0)
-        at = dict.fromkeys(self.cohorts, 0)
+        rest = self._apart()
+        self._run_regions(dict.fromkeys(self.cohorts, 0), over, rest)
+        for w in self.cohorts:  # here, as several values may wait at the end of the first phase
+            if w not in (rest or ()):
+                w.launch.run_scalars(0)
+        at = dict.fromkeys((w for w in self.cohorts if w not in (rest or ())), 0)
         while True:
-            waiting = [w for w in self.cohorts if not _last_stretch(w, at[w])]
+            waiting = [w for w in at if not _last_stretch(w, at[w])]
             for w in waiting:
                 at[w] = _advance(w, at[w])
             if not waiting:
@@ -180,11 +182,22 @@ class Schedule:
                 at[w] += 1
                 w.launch.run_scalars(at[w])
             self._run_regions({w: at[w] for w in further}, over)
-        for w in self.cohorts:  # they write, when nothing is left that can fail
+        for w in at:  # they write, when nothing is left that can fail
             _advance(w, at[w])
 
-    def _run_regions(self, at: dict[Cohort, int], over: Any) -> None:
-        """Let torch compute what comes before these phases."""
+    def _apart(self) -> list[Cohort] | None:
+        """The launches that need nothing of an owner; None where there is no such parameter on any
+        rank, and where something can still fail when owners are done."""
+        spread = lambda w: bool(w.plan.regions) and any(m.is_split for m in w.members)
+        every = [(bool(w.plan.regions), m.is_split) for w in self.cohorts for m in w.members]
+        if any(w.plan.barriers for w in self.cohorts) or all(map(all, every)):
+            return None
+        return [w for w in self.cohorts if not spread(w)] if any(map(all, every)) else None
+
+    def _run_regions(
+        self, at: dict[Cohort, int], over: Any, rest: Sequence[Cohort] | None = None
+    ) -> None:
+        """Let torch compute what comes before these phases; launches `rest` while results travel."""
         every = [
             (w, region) for w, phase in at.items() for region in w.plan.regions
             if region.before == phase
@@ -199,7 +212,7 @@ class Schedule:
         for w, region in every:
             if not region.draws:
                 whole_regions(w, region).run(over[w])
-        owners.run(over)
+        owners.run(over, None if rest is None else lambda: [_launch(w) for w in rest])
 
     def _exchange(self, cohorts: list[Cohort], at: Mapping[Cohort, int]) -> None:
         """Combine over ranks all that waits for them."""
@@ -228,6 +241,12 @@ def _simple(w: Cohort) -> bool:
         w.resident or w.fresh or w.staged or w.variant.numbers or any(v.objects for v in w.variants)
     )
     return not (made or plan.regions or plan.barriers or plan.copies)
+
+
+def _launch(w: Cohort) -> None:
+    """All of a launch that waits for nothing."""
+    w.launch.run_scalars(0)
+    _advance(w, 0)
 
 
 def _last_stretch(w: Cohort, at: int) -> bool:
