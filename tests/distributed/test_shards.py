@@ -19,6 +19,13 @@ def test_matrices_on_shards_are_computed_whole(world):
     run("matrix_cases", world)
 
 
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 4])
+def test_what_runs_around_a_step(world):
+    run("wrapper_cases", world)
+
+
 @pytest.fixture(scope="module")
 def names():
     return [e.name for e in entries(shards=True)]
