@@ -1,13 +1,14 @@
 """The benchmark measures what it says, on the smallest shapes."""
 
 import json
+import math
 import operator
 import os
 from types import SimpleNamespace
 
 import pytest
 
-from weft.bench import child, measure, report, rivals, suite
+from weft.bench import child, measure, ranks, report, rivals, suite
 from weft.bench.shapes import tiny
 
 Figure = pytest.importorskip("matplotlib.figure").Figure
@@ -93,3 +94,19 @@ def test_a_first_step_in_a_process_of_its_own(tmp_path):
     took = child.ask(env, kind="first_step", name="SGD", parameters=3, distinct=2)
     assert took["first"] > took["second"] > 0
     assert list(tmp_path.rglob("*.so"))
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_ranks_are_counted():
+    """Collectives do not depend on how many tensors there are; none for what is elementwise."""
+    found = {(c.optimizer, c.shapes): c for c in ranks.costs(2, quick=True)}
+    assert {k: c.collectives for k, c in found.items() if k[1] == "many"} == {
+        ("adamw", "many"): 0, ("lamb", "many"): 1, ("adafactor", "many"): 1, ("muon", "many"): 0,
+    }  # fmt: skip
+    assert found["lamb", "tiny"].collectives == 1
+    assert found["muon", "tiny"].collectives == 3
+    matrices = 4 * sum(math.prod(s) for s in tiny() if len(s) == 2)
+    assert found["adamw", "tiny"].sent == 0
+    assert matrices // 2 <= found["muon", "tiny"].sent <= matrices
+    assert all(c.seconds > 0 and c.alone > 0 for c in found.values())

@@ -225,6 +225,10 @@ def bench(
         bool, typer.Option("--json", help="Print the results as JSON instead of a table.")
     ] = False,
     quick: Annotated[bool, typer.Option(help="Small shapes, short races: does it work?")] = False,
+    ranks: Annotated[
+        int | None,
+        typer.Option(min=2, help="Only what a step on shards costs, in so many processes."),
+    ] = None,
 ) -> None:
     """Time steps against torch's own and against public implementations, interleaved.
 
@@ -238,10 +242,16 @@ def bench(
     - `weft bench --quick`
 
     - `weft bench --no-compile --json > bench.json`
+
+    - `weft bench --ranks 2` prints microseconds, collectives and bytes sent of a step on two ranks
     """
+    from weft.bench import ranks as on_ranks
     from weft.bench import report, suite
 
     try:
+        if ranks is not None:
+            on_ranks.run(ranks, quick, as_json)
+            return
         wanted = not quick if compiled is None else compiled
         report.run(suite.Options(quick, wanted), threads, out, as_json)
     except (ImportError, OSError, RuntimeError) as error:

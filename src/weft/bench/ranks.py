@@ -1,0 +1,203 @@
+"""What a step on shards costs: `weft bench --ranks N` runs it in N processes, over gloo.
+
+`python -m weft.bench.ranks FILE RANK RANKS QUICK` is one of them; the first prints JSON.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from weft.bench.shapes import SHAPES, Shapes
+from weft.learner.extras import need
+
+__all__ = ["Cost", "costs", "run"]
+
+STEPS, QUICK = 40, 5
+OPTIMIZERS = ("adamw", "lamb", "adafactor", "muon")
+BLOCK = [(2304, 768), (2304,), (768, 768), (768,), (3072, 768), (3072,), (768, 3072), (768,)]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A step of one optimizer on one set of shapes.
+
+    Attributes:
+        seconds: the median of a step, on the first rank.
+        alone: of the same step on whole tensors in one process, while the other ranks wait.
+        collectives: how many a step has.
+        sent: bytes that a rank sends, the most of all ranks: to others in `all_to_all`, and what an
+            `all_reduce` is given.
+    """
+
+    optimizer: str
+    shapes: str
+    tensors: int
+    seconds: float
+    alone: float
+    collectives: int
+    sent: int
+
+
+def run(ranks: int, quick: bool, as_json: bool) -> None:
+    """Measure and print.
+
+    Raises:
+        RuntimeError: with what a rank said, where it failed.
+    """
+    found = costs(ranks, quick)
+    if as_json:
+        print(json.dumps({"ranks": ranks, "rows": [asdict(c) for c in found]}, indent=2))
+        return
+    out = need("rich.table", "cli").Table(box=need("rich.box", "cli").SIMPLE, pad_edge=False)
+    for name in (
+        "optimizer",
+        "shapes",
+        "tensors",
+        "us a step",
+        "alone",
+        "collectives",
+        "bytes sent",
+    ):
+        out.add_column(name, justify="left" if name in ("optimizer", "shapes") else "right")
+    for c in found:
+        times = (f"{1e6 * s:,.0f}" for s in (c.seconds, c.alone))
+        out.add_row(
+            c.optimizer, c.shapes, str(c.tensors), *times, str(c.collectives), f"{c.sent:,}"
+        )
+    need("rich.console", "cli").Console(highlight=False).print(out)
+
+
+def costs(ranks: int, quick: bool) -> list[Cost]:
+    """The costs of a step on so many ranks, one thread each."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "weft.bench.ranks", f"{folder}/rendezvous"]
+        children = [
+            subprocess.Popen(
+                [*command, str(rank), str(ranks), str(int(quick))],
+                stdout=subprocess.PIPE, stderr=(Path(folder) / str(rank)).open("w"), text=True,
+            )
+            for rank in range(ranks)
+        ]  # fmt: skip
+        told = [child.communicate()[0] for child in children]
+        for rank, child in enumerate(children):
+            if child.returncode:
+                said = (Path(folder) / str(rank)).read_text().strip().splitlines()
+                raise RuntimeError(f"rank {rank}: {said[-1] if said else 'no answer'}")
+    return [Cost(**c) for c in json.loads(told[0].splitlines()[-1])]
+
+
+def shapes(quick: bool) -> dict[str, Shapes]:
+    """What is timed: where the host decides, and where the work does."""
+    small = {"tiny": SHAPES["tiny"](), "many": SHAPES["many"]()}
+    return small if quick else {**small, "a layer of gpt2": list(BLOCK)}
+
+
+# ---------------------------------------------------------------- a rank
+
+
+def main(file: str, rank: int, ranks: int, quick: bool) -> None:
+    """Measure all, together with the other ranks."""
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=ranks)
+    out = [
+        asdict(_cost(name, label, held, QUICK if quick else STEPS))
+        for label, held in shapes(quick).items() for name in OPTIMIZERS
+    ]  # fmt: skip
+    if rank == 0:
+        print(json.dumps(out))
+    dist.destroy_process_group()
+
+
+def _cost(name: str, label: str, held: Shapes, steps: int) -> Cost:
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    torch.manual_seed(0)
+    wholes = [torch.randn(shape) * 0.02 for shape in held]
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    step = _stepping(name, [distribute_tensor(w, mesh, [Shard(0)]) for w in wholes])
+    for _ in range(3):
+        step()
+    with _counting() as count:
+        step()
+    seconds = _timed(step, steps, dist.barrier)
+    sent = torch.tensor(count["bytes"])
+    dist.all_reduce(sent, dist.ReduceOp.MAX)
+    alone = 0.0
+    if dist.get_rank() == 0:
+        step = _stepping(name, wholes)
+        for _ in range(3):
+            step()
+        alone = _timed(step, steps, lambda: None)
+    dist.barrier()
+    return Cost(name, label, len(held), seconds, alone, count["collectives"], int(sent))
+
+
+def _stepping(name: str, tensors: list[torch.Tensor]) -> Callable[[], Any]:
+    """The step of an optimizer over these; of one for matrices, with AdamW for the rest."""
+    import weft
+
+    params = [torch.nn.Parameter(t) for t in tensors]
+    for p in params:
+        p.grad = torch.ones_like(p)
+    groups: list[dict[str, Any]] = [{"params": params}]
+    if name == "muon":
+        rest = [p for p in params if p.ndim != 2]
+        groups = [{"params": rest, "cbs": weft.AdamW.chain()}] if rest else []
+        groups += [{"params": m}] if (m := [p for p in params if p.ndim == 2]) else []
+    return weft.create(name, groups, lr=1e-4, engine="fused").step
+
+
+def _timed(step: Callable[[], Any], steps: int, together: Callable[[], Any]) -> float:
+    """The median of some steps that all ranks begin together."""
+    times = []
+    for _ in range(steps):
+        together()
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+@contextmanager
+def _counting() -> Iterator[dict[str, int]]:
+    """Count collectives, and the bytes that this rank sends in them."""
+    import torch.distributed as dist
+
+    count = {"collectives": 0, "bytes": 0}
+    reduce, exchange = dist.all_reduce, dist.all_to_all_single
+
+    def counted_reduce(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        count["collectives"] += 1
+        count["bytes"] += tensor.nbytes
+        return reduce(tensor, *args, **kwargs)
+
+    def counted_exchange(
+        output: torch.Tensor, input: torch.Tensor, into: list[int], of: list[int], **kwargs: Any
+    ) -> Any:
+        count["collectives"] += 1
+        count["bytes"] += (sum(of) - of[dist.get_rank(kwargs["group"])]) * input.itemsize
+        return exchange(output, input, into, of, **kwargs)
+
+    dist.all_reduce, dist.all_to_all_single = counted_reduce, counted_exchange
+    try:
+        yield count
+    finally:
+        dist.all_reduce, dist.all_to_all_single = reduce, exchange
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), bool(int(sys.argv[4])))
