@@ -153,3 +153,15 @@ def test_wrapping_returns_the_same_torch_optimizer():
 def test_an_unknown_hyper_of_a_wrapper_is_an_error():
     with pytest.raises(TypeError, match="Lookahead has no"):
         weft.Lookahead(kk=3)
+
+
+def test_a_step_that_makes_states_needs_no_closure():
+    """It is what torch.distributed.checkpoint takes before it loads some: a rate of zero, no closure."""
+    p = torch.nn.Parameter(torch.ones(3))
+    opt = weft.SAM(weft.AdamW([p], lr=0.0))
+    p.grad = torch.zeros(3)
+    opt.step()
+    assert "exp_avg" in opt.state[p]
+    assert torch.equal(p, torch.ones(3))
+    with pytest.raises(weft.StepError, match="closure"):
+        opt.step()

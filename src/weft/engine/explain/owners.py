@@ -1,6 +1,7 @@
 """Who computes which matrix, where parameters are spread over ranks, and what that moves."""
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 from weft.engine.explain.table import counted
@@ -53,13 +54,25 @@ def _of_team(team: OfTeam) -> Iterator[Owner]:
     for rank, number in enumerate(team.team.ranks):
         own = [item for item in items if item.owner == rank]
         names = tuple(dict.fromkeys(map(_name, own)))
-        gathers = sum(item.come(r) for item in own for r in team.ranks if r != rank)
-        returns = sum(item.go(r) for item in own for r in team.ranks if r != rank)
+        gathers = sum(_comes(item, r) for item in own for r in team.ranks if r != rank)
+        returns = sum(_goes(item, r) for item in own for r in team.ranks if r != rank)
         yield Owner(number, names, sum(map(_work, own)) / total, gathers, returns)
 
 
 def _work(item: Item) -> int:
     return cost(item.w.variants[item.k].shape)
+
+
+def _comes(item: Item, rank: int) -> int:
+    """The bytes that a rank sends to the owner."""
+    takes = zip(item.taken, item.region.cut.takes, strict=True)
+    return sum(prod(p.shapes[rank]) * n.dtype.itemsize for p, n in takes)
+
+
+def _goes(item: Item, rank: int) -> int:
+    """The bytes that the owner sends back to a rank."""
+    gives = zip(item.given, item.region.cut.after.gives, strict=True)
+    return sum((prod(p.shapes[rank]) if p else n.numel) * n.dtype.itemsize for p, n in gives)
 
 
 def _name(item: Item) -> str:

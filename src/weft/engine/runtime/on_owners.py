@@ -5,11 +5,9 @@ of the parameter's shape in parts, others to all. The parameters that wait at on
 in rounds, so that memory is bounded: while a round is computed, the next one is on its way.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -30,7 +28,7 @@ __all__ = ["Item", "OfTeam", "OnOwners"]
 ROUND = 1 << 26  # bytes that an owner gathers at once, or one tensor
 
 
-class Program:
+class CutRegion:
     """One region of one variant, cut for parameters that are split."""
 
     def __init__(self, w: Cohort, k: int, at: int):
@@ -55,7 +53,7 @@ class Item:
     w: Cohort
     k: int
     at: int
-    program: Program
+    region: CutRegion
     taken: list[Parts]
     given: list[Parts | None]
     me: int
@@ -67,41 +65,22 @@ class Item:
     def member(self) -> Member:
         return self.w.members[self.k]
 
-    @property
-    def gathered(self) -> int:
-        """The bytes that its owner gathers."""
-        return sum(n.numel * n.dtype.itemsize for n in self.program.cut.takes)
-
-    def come(self, rank: int) -> int:
-        """The bytes that a rank sends to the owner."""
-        takes = zip(self.taken, self.program.cut.takes, strict=True)
-        return sum(math.prod(p.shapes[rank]) * n.dtype.itemsize for p, n in takes)
-
-    def go(self, rank: int) -> int:
-        """The bytes that the owner sends back to a rank."""
-        gives = zip(self.given, self.program.cut.after.gives, strict=True)
-        return sum(
-            (math.prod(p.shapes[rank]) if p else n.numel) * n.dtype.itemsize for p, n in gives
-        )
-
     def values(self, over: Over) -> list[torch.Tensor]:
         """What this rank has of what the region takes."""
-        made = {
-            g.node.index: g.values[0] for g in self._run(self.program.before, self.member, over)
-        }
-        takes = self.program.cut.takes
+        made = {g.node.index: g.values[0] for g in self._run(self.region.before, self.member, over)}
+        takes = self.region.cut.takes
         return [made[n.index] if n.index in made else self._slot(n) for n in takes]
 
     def draw(self, over: Over) -> None:
         """Draw the random numbers, and, where that is all or nearly, compute what follows."""
         whole = Whole(self, ())
         self.drawn = {
-            slot_of(g.node): g.values[0] for g in self._run(self.program.draws, whole, over)
+            slot_of(g.node): g.values[0] for g in self._run(self.region.draws, whole, over)
         }
-        if self.program.cut.travels:
+        if self.region.cut.travels:
             return
-        parts = dict(zip((n.index for n in self.program.cut.after.gives), self.given, strict=True))
-        for g in self._run(self.program.after, whole, over):
+        parts = dict(zip((n.index for n in self.region.cut.after.gives), self.given, strict=True))
+        for g in self._run(self.region.after, whole, over):
             part = parts[g.node.index]
             value = part.take(g.values[0], self.me).clone() if part else g.values[0]
             self.w.take(self.k, g, value)
@@ -126,8 +105,8 @@ class Whole:
     """A member on its owner: with what was gathered, and the states that are whole everywhere."""
 
     def __init__(self, item: Item, tensors: Sequence[torch.Tensor]):
-        self.p, self.own = item.member.p, item.member.own
-        self.tensors = item.drawn | dict(zip(item.program.cut.slots, tensors, strict=False))
+        self.p, self.own, self.after = item.member.p, item.member.own, item.region.after
+        self.tensors = item.drawn | dict(zip(item.region.cut.slots, tensors, strict=False))
 
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor in a slot."""
@@ -139,7 +118,7 @@ class OnOwners:
 
     def __init__(self, regions: Sequence[tuple[Cohort, Region]]):
         self.teams: list[OfTeam] = []
-        programs: dict[Any, Program] = {}
+        regions_of: dict[Any, CutRegion] = {}
         places: dict[Any, Parts] = {}
         teams: dict[Any, tuple[Team, list[Item]]] = {}
         every = [
@@ -154,17 +133,17 @@ class OnOwners:
             if key not in teams:
                 teams[key] = Team(shard.mesh, dims), []
             of = id(w.variants[k]), at
-            if of not in programs:
-                programs[of] = Program(w, k, at)
-            teams[key][1].append(_item(w, k, at, programs[of], teams[key][0], places))
+            if of not in regions_of:
+                regions_of[of] = CutRegion(w, k, at)
+            teams[key][1].append(_item(w, k, at, regions_of[of], teams[key][0], places))
         self.drawing = [
             i
             for _, items in teams.values()
             for i in items
-            if i.program.draws or not i.program.cut.travels
+            if i.region.draws or not i.region.cut.travels
         ]
         travelling = (
-            (team, [i for i in items if i.program.cut.travels]) for team, items in teams.values()
+            (team, [i for i in items if i.region.cut.travels]) for team, items in teams.values()
         )
         self.teams = [OfTeam(team, items) for team, items in travelling if items]
 
@@ -186,7 +165,7 @@ class OnOwners:
 
 
 def _item(
-    w: Cohort, k: int, at: int, program: Program, team: Team, known: dict[Any, Parts]
+    w: Cohort, k: int, at: int, region: CutRegion, team: Team, known: dict[Any, Parts]
 ) -> Item:
     shard, variant = w.members[k].shard, w.variants[k]
     assert shard is not None
@@ -198,10 +177,10 @@ def _item(
             known[key] = Parts(shape, shard.mesh, placements, team)
         return known[key]
 
-    cut, shape = program.cut, variant.shape
+    cut, shape = region.cut, variant.shape
     taken = [parts(n.shape or (), name) for n, name in zip(cut.takes, cut.slots, strict=True)]
     given = [parts(shape, "p") if n.shape == shape else None for n in cut.after.gives]
-    return Item(w, k, at, program, taken, given, team.me)
+    return Item(w, k, at, region, taken, given, team.me)
 
 
 class OfTeam:
@@ -213,7 +192,7 @@ class OfTeam:
         gathered = dict.fromkeys(self.ranks, 0)
         for item, owner in zip(items, owners, strict=True):
             item.owner, item.round = owner, gathered[owner] // ROUND
-            gathered[owner] += item.gathered
+            gathered[owner] += sum(n.numel * n.dtype.itemsize for n in item.region.cut.takes)
         last = max(item.round for item in items)
         self.rounds = [[i for i in items if i.round == at] for at in range(last + 1)]
 
@@ -271,40 +250,32 @@ class OfTeam:
         """What the regions of this rank's items give: (cohort, member, value) -> tensor."""
         results: dict[tuple[int, int, int], torch.Tensor] = {}
         parts = [iter(of) for of in come]
-        mine = [i for i in items if i.owner == self.team.me]
-        wholes = {
-            id(i): Whole(
-                i,
-                [
-                    self._joined(p, n, parts)
-                    for p, n in zip(i.taken, i.program.cut.takes, strict=True)
-                ],
-            )
-            for i in mine
-        }
-        for (w, _), several in groupby(mine, key=lambda i: (i.w, i.at)):
-            held = list(several)
-            torchs: list[TorchRegion | None] = [None] * len(w.members)
-            for i in held:
-                torchs[i.k] = i.program.after
-            members = {i.k: wholes[id(i)] for i in held}
+        members: dict[Cohort, dict[int, Whole]] = {}
+        for item in items:  # in the order in which they were sent
+            if item.owner == self.team.me:
+                members.setdefault(item.w, {})[item.k] = Whole(item, self._joined(item, parts))
+        for w, wholes in members.items():
+            torchs = [wholes[k].after if k in wholes else None for k in range(len(w.members))]
 
             def take(k: int, given: Given, value: torch.Tensor, w: Cohort = w) -> None:
                 results[id(w), k, given.node.index] = value
 
             try:
-                Batches(w, torchs, members, take).run(over[w])
+                Batches(w, torchs, wholes, take).run(over[w])
             except Exception as e:  # the others wait for its results
                 errors.append(e)
         return results
 
-    def _joined(self, parts: Parts, n: Node, come: list[Iterator[torch.Tensor]]) -> torch.Tensor:
-        """A whole tensor from the parts of all ranks."""
-        each = [next(of) for of in come]
-        whole = torch.empty(n.shape or (), dtype=each[0].dtype, device=each[0].device)
-        for rank, part in enumerate(each):
-            parts.put(whole, rank, part)
-        return whole
+    def _joined(self, item: Item, come: list[Iterator[torch.Tensor]]) -> list[torch.Tensor]:
+        """What a region takes, from the parts of all ranks."""
+        out = []
+        for n, parts in zip(item.region.cut.takes, item.taken, strict=True):
+            each = [next(of) for of in come]
+            whole = torch.empty(n.shape or (), dtype=each[0].dtype, device=each[0].device)
+            for rank, part in enumerate(each):
+                parts.put(whole, rank, part)
+            out.append(whole)
+        return out
 
     def _send_back(
         self, items: list[Item], results: dict[tuple[int, int, int], torch.Tensor],
@@ -312,7 +283,7 @@ class OfTeam:
     ) -> Transfer:  # fmt: skip
         sent, due = self._told(errors)
         for item in items:
-            for n, parts in zip(item.program.cut.after.gives, item.given, strict=True):
+            for n, parts in zip(item.region.cut.after.gives, item.given, strict=True):
                 shape = n.shape or ()
                 due[item.owner].append(
                     Spec(parts.shapes[self.team.me] if parts else shape, n.dtype)
@@ -331,8 +302,8 @@ class OfTeam:
         failed = _some(come)
         parts = [iter(of[1:]) for of in come]
         for item in items:
-            item.drawn, after = {}, item.program.after
-            for n, outputs in zip(item.program.cut.after.gives, after.outputs, strict=True):
+            item.drawn, after = {}, item.region.after
+            for n, outputs in zip(item.region.cut.after.gives, after.outputs, strict=True):
                 value = next(parts[item.owner])
                 if not failed:
                     item.w.take(item.k, Given(n, outputs, [value], True), value)
