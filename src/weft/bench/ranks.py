@@ -24,6 +24,7 @@ __all__ = ["Cost", "costs", "run"]
 
 STEPS, QUICK = 40, 5
 OPTIMIZERS = ("adamw", "lamb", "adafactor", "muon")
+HEAD = ("optimizer", "shapes", "tensors", "us a step", "alone", "collectives", "bytes sent")
 BLOCK = [(2304, 768), (2304,), (768, 768), (768,), (3072, 768), (3072,), (768, 3072), (768,)]
 
 
@@ -59,16 +60,9 @@ def run(ranks: int, quick: bool, as_json: bool) -> None:
         print(json.dumps({"ranks": ranks, "rows": [asdict(c) for c in found]}, indent=2))
         return
     out = need("rich.table", "cli").Table(box=need("rich.box", "cli").SIMPLE, pad_edge=False)
-    for name in (
-        "optimizer",
-        "shapes",
-        "tensors",
-        "us a step",
-        "alone",
-        "collectives",
-        "bytes sent",
-    ):
-        out.add_column(name, justify="left" if name in ("optimizer", "shapes") else "right")
+    for name in HEAD:
+        left = name in ("optimizer", "shapes")
+        out.add_column(name, justify="left" if left else "right", no_wrap=True)
     for c in found:
         times = (f"{1e6 * s:,.0f}" for s in (c.seconds, c.alone))
         out.add_row(
@@ -99,7 +93,7 @@ def costs(ranks: int, quick: bool) -> list[Cost]:
 def shapes(quick: bool) -> dict[str, Shapes]:
     """What is timed: where the host decides, and where the work does."""
     small = {"tiny": SHAPES["tiny"](), "many": SHAPES["many"]()}
-    return small if quick else {**small, "a layer of gpt2": list(BLOCK)}
+    return small if quick else {**small, "gpt2 layer": list(BLOCK)}
 
 
 # ---------------------------------------------------------------- a rank
