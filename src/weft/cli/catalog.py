@@ -113,6 +113,8 @@ def _described(name: str, what: Any) -> Modifier:
 def right_on_shards(name: str) -> bool:
     """Whether an optimizer's steps on matrices and vectors are right on shards of them.
 
+    What runs around a step works on DTensors; of those that evaluate the gradient again it is not known.
+
     >>> right_on_shards("muon"), right_on_shards("sophia")
     (True, False)
     """
@@ -123,7 +125,7 @@ def right_on_shards(name: str) -> bool:
             opt = _stepped(algorithms()[name], "eager", shape)
         except (weft.ChainError, weft.StepError, ValueError):
             continue  # one for matrices only
-        if opt._wrappers or why_not(opt._current(), opt.state, 1.0):
+        if opt.needs_closure or why_not(opt._current(), opt.state, 1.0):
             return False
     return True
 
