@@ -81,10 +81,18 @@ def _made(member: Member, held: Mapping[str, TensorSpec], p: torch.Tensor) -> di
     group |= {k: v.clone() for k, v in group.items() if isinstance(v, torch.Tensor)}
     alone = BoundGroup(0, {**group, "params": [p]}, bound.binding, set(bound.given))
     before = p.detach().clone()
-    with torch.no_grad(), p.device, undrawn(), torch.random.fork_rng(devices=[]):
-        init_state([alone], state)
-        if held.keys() - state[p].keys():
-            loop.step([alone], state, 1.0)
+    drawn = [(g, g.get_state()) for g in group.values() if isinstance(g, torch.Generator)]
+    devices = [p.device] if p.is_cuda else []
+    try:
+        with torch.no_grad(), p.device, undrawn(), torch.random.fork_rng(devices):
+            init_state([alone], state)
+            if held.keys() - state[p].keys():
+                loop.step([alone], state, 1.0)
+    except Exception as e:  # of a callback, which may be for tensors of one shape
+        raise Unsupported(f"its kernel cannot be checked on a small tensor: {e}") from e
+    finally:
+        for generator, was in drawn:
+            generator.set_state(was)
     p.detach().copy_(before)
     made = state[p]
     if any(k not in made or made[k].dtype is not s.dtype for k, s in held.items()):
