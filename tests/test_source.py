@@ -274,11 +274,11 @@ def python(*args, stdin=""):
 class TestWithoutSource:
     def test_the_first_snippet_of_the_readme_through_stdin(self):
         out, errors = python("-", stdin=SNIPPET + SAYS)
-        assert (out, errors) == ("cautious descend []", "")
+        assert (out.splitlines()[-1], errors) == ("cautious descend []", "")
 
     def test_and_as_a_command(self):
         out, errors = python("-c", SNIPPET + SAYS)
-        assert (out, errors) == ("cautious descend []", "")
+        assert (out.splitlines()[-1], errors) == ("cautious descend []", "")
 
     def test_and_at_a_prompt(self):
         lines = re.sub(r"\n(?=\S)", "\n\n", SNIPPET + SAYS).replace("    opt.zero", "    opt.zero")
@@ -430,6 +430,9 @@ def test_reading_does_not_keep_a_callback_alive():
     held = weakref.ref(big)
     read(big)
     weft.chain(big).explain()
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad = torch.ones(2)
+    weft.Optimizer([p], [big]).step()
     del big
     gc.collect()
     assert held() is None

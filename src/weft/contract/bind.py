@@ -104,6 +104,18 @@ class Binding:
     doubts: tuple[str, ...] = ()  # what works, but can hardly be meant
 
     @cached_property
+    def identity(self) -> tuple[Any, ...]:
+        """What two bindings of one chain have in common, as long as both are there."""
+        elements = tuple(
+            # a value over all parameters that a default declares is made at each bind
+            (c.over.name, id(c.over.fn), c.over.op, c.over.scope) if c.over else id(c.spec.cb)
+            for c in self.calls
+        )
+        return (
+            elements, tuple(sorted(self.hypers)), self.required, self.keeps_step, self.state_dtype,
+        )  # fmt: skip
+
+    @cached_property
     def state_names(self) -> frozenset[str]:
         """Every name that may be in the state of a parameter."""
         return frozenset(self.states) | self.made | ({"step"} if self.keeps_step else frozenset())

@@ -5,14 +5,13 @@ chain's conditions; variants of different shapes whose plans have the same skele
 so a launch serves them together.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from weft.contract.bind import Binding, Call
+from weft.contract.bind import Binding
 from weft.engine.backends import for_device
 from weft.engine.backends.base import Backend, Kernel
 from weft.engine.eager.norms import Norms
@@ -46,17 +45,9 @@ MOST_VARIANTS = 8
 TENSORS = frozenset(("hyper", "shared", "loss"))  # leaves that may be one
 
 
-@functools.lru_cache(maxsize=4096)
 def chain_key(binding: Binding) -> tuple[Any, ...]:
     """What makes two bindings the same chain: groups that share one share its kernels."""
-    elements = tuple(map(_element, binding.calls))
-    hypers = tuple(sorted(binding.hypers))
-    return elements, hypers, binding.required, binding.keeps_step, binding.state_dtype
-
-
-def _element(c: Call) -> Any:
-    """What a call runs; a value over all parameters that a default declares is made at each bind."""
-    return (c.over.name, id(c.over.fn), c.over.op, c.over.scope) if c.over else id(c.spec.cb)
+    return binding.identity
 
 
 class Program:
