@@ -9,6 +9,7 @@ from corpus import all_chains
 from test_fused_corpus import assert_same
 from test_goldens import two_steps
 
+import weft
 from weft.engine import backends
 from weft.engine.backends.cuda.kernel import header
 from weft.engine.backends.cuda.nvrtc import NoCudaCompiler, nvrtc
@@ -44,6 +45,18 @@ def test_the_corpus_on_blocks_of_one_thread(chain, gpu):
 def test_the_corpus_on_blocks_of_several_threads(chain, gpu):
     gpu(threads=4)
     assert_same(chain, torch.float32, chain.tolerance)
+
+
+def test_explain_tells_the_grid(gpu):
+    gpu()
+    params = [torch.nn.Parameter(torch.ones(3000)), torch.nn.Parameter(torch.ones(5))]
+    for p in params:
+        p.grad = torch.ones_like(p)
+    opt = weft.Lion(params, engine="fused")
+    opt.step()
+    (words,) = opt.explain().launches
+    assert re.search(r": 2 tensors, \d+ blocks of 256 threads a pass, ", words)
+    assert f"{3005 * 20:,} bytes moved" in words  # p, grad and exp_avg in; p and exp_avg out
 
 
 SHAPES = [(), (0,), (1,), (5,), (1, 5), (5, 1), (0, 3), (300, 7), (3, 4, 1, 1), (9, 5000), (70001,)]

@@ -111,6 +111,17 @@ def test_a_chain_without_parameters_is_told_of_a_matrix():
     assert [row[0] for row in needs_lr.callbacks] == ["descend"]
 
 
+def test_launches_are_told_once_they_have_run():
+    opt = made([norm, descend], [(6, 4), (5,)])
+    assert not opt.explain().launches
+    opt.step()
+    (words,) = opt.explain().launches
+    moved = 29 * opt.explain().bytes_per_parameter
+    assert words.startswith("on cpu: 2 tensors, 2 chunks of up to ")
+    assert words.endswith(f" a pass, {moved:,.0f} bytes moved")
+    assert words.partition(" a pass")[0] in str(opt.explain())
+
+
 def test_lines_fit_a_terminal():
     for name in ("lamb", "soap", "muon"):
         plan = weft.create(name, [torch.nn.Parameter(torch.randn(6, 4))]).explain()

@@ -25,7 +25,7 @@ class ToyKernel:
 class ToyLaunch:
     """Addresses, rows and values; what phases compute on the way is kept in `found`."""
 
-    inputs = None
+    inputs, grid = None, "one by one"
 
     def __init__(self, plans, sizes):
         self.plans, self.tensors, self.elements = plans, len(plans), sum(sizes)

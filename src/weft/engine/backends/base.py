@@ -39,11 +39,13 @@ class Launch(Protocol):
         inputs: the address of `weft_inputs` (host/native/inputs.h), through which the host's C writes
             pointers and numbers; None where a step cannot be repeated that way.
         tensors: how many there are; elements: of all of them.
+        grid: how a pass is split, in words.
     """
 
     values: torch.Tensor
     tensors: int
     elements: int
+    grid: str
 
     @property
     def inputs(self) -> int | None: ...

@@ -4,6 +4,7 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from weft.contract.groups import BoundGroup
+from weft.engine.backends.base import Launch
 from weft.engine.explain.owners import owners
 from weft.engine.explain.reductions import reductions
 from weft.engine.explain.table import Explanation, chain_rows, counted
@@ -30,10 +31,11 @@ def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, 
         variant_sets = fused.cache.variant_sets.items()
         traced = [(k, v.traced.graph, v.shape) for (k, _), f in variant_sets for v in f.variants]
         out.owners = owners(fused)
-        plans = [(plan, elements) for _, plan, elements in fused.plans()]
-        out.kernels = [
-            f"{number}:{program.kernel.key[:12]}"
-            for number, (program, *_) in enumerate(fused.plans())
+        ran = fused.plans()
+        plans = [(plan, launch.elements) for _, plan, launch in ran]
+        out.kernels = [f"{i}:{program.kernel.key[:12]}" for i, (program, *_) in enumerate(ran)]
+        out.launches = [
+            _launched(i, plan, launch, len(ran)) for i, (_, plan, launch) in enumerate(ran)
         ]
     else:
         found = [] if out.fallbacks else preview(groups, state)
@@ -47,6 +49,16 @@ def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, 
     known = _reduced(traced)
     out.chains = chain_rows(groups, [known.get(chain_key(b.binding)) for b in groups])
     _describe_plans(out, plans)
+
+
+def _launched(number: int, plan: Plan, launch: Launch, kernels: int) -> str:
+    """Where a kernel ran last, on what, and what it moved."""
+    of = f"kernel {number} " if kernels > 1 else ""
+    moved = launch.elements * sum(plan.traffic(at) for at in range(len(plan.phases)))
+    return (
+        f"{of}on {launch.values.device}: {counted(launch.tensors, 'tensor')}, {launch.grid} a pass, "
+        f"{moved:,} bytes moved"
+    )
 
 
 def _reduced(traced: Iterable[tuple[Any, Graph, tuple[int, ...]]]) -> dict[Any, dict[str, Any]]:

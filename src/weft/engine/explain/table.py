@@ -48,6 +48,7 @@ class Explanation:
         fallbacks: `(callback name, file, line, reason)` of what runs eagerly.
         kernels: names of the kernels.
         phases: what runs in order, in words; empty where no kernel runs.
+        launches: where each kernel ran last, how its work was split, and what it moved.
         owners: who computes the matrices of parameters that are spread over ranks, rank by rank.
         ahead: the phases are those of a first step to come.
         eager: no kernel is ever going to run.
@@ -63,6 +64,7 @@ class Explanation:
     fallbacks: list[tuple[str, str, int, str]] = field(default_factory=list)
     kernels: list[str] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
+    launches: list[str] = field(default_factory=list)
     owners: Sequence[Any] = ()
     bytes_per_parameter: float = 0.0
     state_bytes_per_parameter: float = 0.0
@@ -145,6 +147,11 @@ class Explanation:
         return [
             f"{self.state_bytes_per_parameter:.4g} state bytes a parameter{moved}{inside}",
             *self._built(),
+            *(
+                line
+                for words in self.launches
+                for line in wrap(words, WIDEST, subsequent_indent="    ")
+            ),
             *(f"runs eagerly: {n} ({f}:{ln}): {why}" for n, f, ln, why in self.fallbacks),
         ]
 

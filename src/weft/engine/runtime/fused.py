@@ -11,6 +11,7 @@ import torch
 
 from weft.contract.groups import NOT_HYPERS, BoundGroup
 from weft.contract.sparse import check_grads, has_sparse
+from weft.engine.backends.base import Launch
 from weft.engine.eager import loop
 from weft.engine.eager.infer_state import init_state
 from weft.engine.eager.norms import Norms
@@ -210,13 +211,13 @@ class Fused:
 
     # ------------------------------------------------------------ looking
 
-    def plans(self) -> list[tuple[Program, Plan, int]]:
-        """The programs that the last steps ran, and how many elements each served."""
-        found: dict[int, tuple[Program, Plan, int]] = {}
+    def plans(self) -> list[tuple[Program, Plan, Launch]]:
+        """The programs that the last steps ran, each with its launch."""
+        found: dict[int, tuple[Program, Plan, Launch]] = {}
         for compiled in self.active_sets.values():
             for schedule in compiled.schedules.values():
                 for w in schedule.cohorts:
-                    found[id(w.program)] = (w.program, w.plan, w.launch.elements)
+                    found[id(w.program)] = (w.program, w.plan, w.launch)
         return list(found.values())
 
     def source(self) -> str:

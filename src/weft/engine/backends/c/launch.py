@@ -80,6 +80,7 @@ class CLaunch(Inputs):
         self.part = Part(sizes, range(n), len(plan.phases), lengths)
         self.elements = self.part.elements
         self.alone = self.elements <= ALONE
+        self.grid = f"{self.part.chunks:,} chunks of up to {max(lengths):,} elements"
         self._value = (ctypes.c_double * self.values.numel()).from_address(self.values.data_ptr())
         self.partial = (ctypes.c_double * max(1, self.part.chunks * plan.reductions))()
         dims = [size for p in plans for size in laid(p).sizes]

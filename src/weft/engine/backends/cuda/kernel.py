@@ -18,7 +18,7 @@ from weft.engine.toolchain.once import once
 __all__ = ["ROW", "Args", "Device", "Kernel", "Planned", "build", "launcher"]
 
 HERE = Path(__file__).parent
-ROW = 256  # WEFT_ROW of kernel.cuh
+ROW, THREADS = 256, 256  # WEFT_ROW and WEFT_THREADS of kernel.cuh
 POINTER, LONG = ctypes.c_void_p, ctypes.c_int64
 
 

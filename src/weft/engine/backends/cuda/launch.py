@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from weft.engine.backends.cuda.kernel import ROW, Args, Device, Kernel, Planned, launcher
+from weft.engine.backends.cuda.kernel import ROW, THREADS, Args, Device, Kernel, Planned, launcher
 from weft.engine.backends.source.inputs import Inputs
 from weft.engine.backends.source.layout import CHUNK, laid
 from weft.engine.host.native import native
@@ -36,6 +36,7 @@ class CudaLaunch(Inputs):
         first, start, length, owner = _chunks(plans, sizes)
         dims = array("q", [size for p in plans for size in laid(p).sizes])
         parts = (dims, first, start, length, owner)
+        self.grid = f"{len(owner):,} blocks of {THREADS} threads"
         fixed = torch.tensor([x for part in parts for x in part], device="cpu")
         self.fixed = fixed.to(device.memory)
         self.partial = torch.empty(
