@@ -32,6 +32,7 @@ Tensor ops
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -44,10 +45,22 @@ __all__ = [
     "GraphError",
     "Node",
     "Output",
+    "OutputKind",
     "broadcast_shapes",
 ]
 
 HOST = (float, int, bool)
+
+
+class OutputKind(StrEnum):
+    """What a step leaves behind."""
+
+    P = "p"  # the parameter
+    GRAD = "grad"  # the user's grad, written in place
+    STATE = "state"  # a tensor or a host scalar, under its name
+    SHARED = "shared"  # a host scalar or a 0-dim tensor, for the group
+    OVER = "over"  # this parameter's part of a value over all: 0-dim, or a host scalar
+    NORM = "norm"  # the sum of squares that a norm of this name is the root of
 
 
 class GraphError(AssertionError):
@@ -106,15 +119,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a step leaves behind.
+    """One thing that a step leaves behind."""
 
-    `kind` is "p" (the parameter), "grad" (the user's grad, written in place), "norm" (the sum of
-    squares that a norm of this name is the root of), "state" (under
-    `name`; a tensor or a host scalar), "shared" (a host scalar or a 0-dim tensor, for the group) or
-    "over" (this parameter's contribution to a value over all parameters, 0-dim or a host scalar).
-    """
-
-    kind: str
+    kind: OutputKind
     name: str
     node: Node
 
@@ -149,7 +156,7 @@ class Graph:
         """The parameter, its grad or one of its states, as the step finds it."""
         return self.add("load", shape=tuple(shape), dtype=dtype, slot=slot)
 
-    def output(self, kind: str, name: str, node: Node) -> None:
+    def output(self, kind: OutputKind, name: str, node: Node) -> None:
         """Say what the step leaves behind; a later one of the same kind and name replaces it."""
         self.outputs = [o for o in self.outputs if (o.kind, o.name) != (kind, name)]
         self.outputs.append(Output(kind, name, node))

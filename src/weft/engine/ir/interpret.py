@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from weft.engine.ir.graph import Graph, Node, Output
+from weft.engine.ir.graph import Graph, Node, Output, OutputKind
 from weft.engine.ir.ops import evaluate
 from weft.engine.ir.traced import put_back
 
@@ -25,7 +25,7 @@ def interpret(
         over: the combined value of a name over all parameters, from this parameter's part.
     """
     values: dict[int, Any] = {}
-    parts = {o.name: o.node for o in graph.outputs if o.kind == "over"}
+    parts = {o.name: o.node for o in graph.outputs if o.kind is OutputKind.OVER}
     with torch.no_grad():
         for n in graph.live():
             args = [values[a.index] for a in n.args]

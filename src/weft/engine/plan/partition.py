@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from weft.engine.ir.graph import Graph, Node, Output
+from weft.engine.ir.graph import Graph, Node, Output, OutputKind
 from weft.engine.ir.ops import REDUCED
 from weft.engine.plan import vectors
 from weft.engine.plan.cut import stays_with_torch
@@ -78,14 +78,18 @@ def make_plan(
     return plan
 
 
+def _is_number(o: Output, stores: Mapping[str, Spec]) -> bool:
+    """Whether an output is one number a parameter, and no tensor in memory."""
+    if o.kind is OutputKind.STATE:
+        return o.name not in stores
+    return o.kind in (OutputKind.OVER, OutputKind.SHARED, OutputKind.NORM)
+
+
 def _single_out(graph: Graph, shape: tuple[int, ...], stores: Mapping[str, Spec]) -> None:
     """Where a parameter of no dimensions gives a number, say so: it is the sum of its one element."""
     for i, o in enumerate(graph.outputs):
-        number = o.kind in ("over", "shared", "norm") or (
-            o.kind == "state" and o.name not in stores
-        )
         n = o.node
-        if number and shape == () == n.shape and n.op not in REDUCED:
+        if _is_number(o, stores) and shape == () == n.shape and n.op not in REDUCED:
             n = graph.add("sum", (n,), shape=(), dtype=n.dtype, dims=(), keepdim=False)
             graph.outputs[i] = Output(o.kind, o.name, n)
 
@@ -152,7 +156,7 @@ def _kind(plan: Plan, n: Node, lowers: Callable[[Node], bool], contiguous: bool)
 
 
 def _levels(plan: Plan, live: list[Node]) -> None:
-    given = {o.name: o.node for o in plan.graph.outputs if o.kind == "over"}
+    given = {o.name: o.node for o in plan.graph.outputs if o.kind is OutputKind.OVER}
     combined: dict[int, int] = {}  # the last phase whose combined values a node comes from
     for n in live:
         at = max((plan.ready_in[a.index] for a in n.args), default=0)
@@ -196,7 +200,7 @@ def _number(plan: Plan, live: list[Node], columns: Collection[int]) -> None:
     plan.rows = {i: place for place, i in enumerate(first + then)}
     plan.scalars = len(first)
     for o in plan.graph.outputs:
-        if o.kind == "over":
+        if o.kind is OutputKind.OVER:
             plan.barriers.setdefault(plan.ready_in[o.node.index], []).append(o)
 
 
@@ -236,15 +240,16 @@ def _load_slots(plan: Plan, live: list[Node], held: Mapping[str, Spec]) -> None:
 def _place_stores(plan: Plan, held: Mapping[str, Spec], stores: Mapping[str, Spec]) -> None:
     kept: list[tuple[int, Node]] = []
     for o in plan.graph.outputs:
-        if o.kind in ("over", "shared", "norm") or (o.kind == "state" and o.name not in stores):
+        if _is_number(o, stores):
             continue
         if plan.kind(o.node) == TORCH:
             plan.copies.append(o)
             continue
-        name = o.name if o.kind == "state" else o.kind
-        shape, dtype = stores[name] if o.kind == "state" else held[name]
-        kept_as_held = held.get(name) == (shape, dtype)
-        role = Role(o.kind) if o.kind != "state" else Role.STATE if kept_as_held else Role.NEW
+        if o.kind is OutputKind.STATE:
+            name, (shape, dtype) = o.name, stores[o.name]
+            role = Role.STATE if held.get(name) == (shape, dtype) else Role.NEW
+        else:
+            name, role, (shape, dtype) = o.kind, Role(o.kind), held[o.kind]
         full = tuple(shape) == plan.shape
         if not full and plan.kind(o.node) != VECTOR and math.prod(shape) != 1:
             raise Unplannable(f"{name!r} has the shape {tuple(shape)} and is stored from one value")
@@ -320,7 +325,7 @@ def _closure(plan: Plan, wanted: list[Node]) -> list[Node]:
 
     What is combined over ranks is computed again, as a region has tensors that are whole.
     """
-    parts = {o.name: o.node for o in plan.graph.outputs if o.kind == "over"}
+    parts = {o.name: o.node for o in plan.graph.outputs if o.kind is OutputKind.OVER}
     nodes: dict[int, Node] = {}
     todo = list(wanted)
     while todo:

@@ -10,7 +10,7 @@ import torch
 from weft.engine.eager.norms import Norms
 from weft.engine.fallback import Unsupported
 from weft.engine.host.guards import span
-from weft.engine.ir.graph import Node, Output
+from weft.engine.ir.graph import Node, Output, OutputKind
 from weft.engine.ir.traced import TensorSpec
 from weft.engine.plan.plan import TORCH, Role, Slot
 from weft.engine.runtime.active_set import ActiveSet
@@ -205,8 +205,8 @@ class Cohort:
             self.temps.append(t)
             self.launch.point_one(slot, k, t.data_ptr())
         for o in given.outputs:
-            spec = variant.traced.stores.get(o.name) if o.kind == "state" else None
-            if o.kind in ("p", "grad"):
+            spec = variant.traced.stores.get(o.name) if o.kind is OutputKind.STATE else None
+            if o.kind in (OutputKind.P, OutputKind.GRAD):
                 held: Any = member.tensor(o.kind).detach()
             elif isinstance(spec, TensorSpec):
                 held = member.own.get(o.name)
@@ -265,13 +265,13 @@ class Cohort:
         for kind, name, _, _ in self.variant.numbers:
             o = next(o for o in self.plan.graph.outputs if (o.kind, o.name) == (kind, name))
             place = self.plan.rows.get(o.node.index)
-            if kind == "state" and place is not None:  # of one row the same object for all
+            if kind is OutputKind.STATE and place is not None:  # of one row the same object for all
                 for member, at in zip(self.members, self.row_of, strict=True):
                     member.own[name] = self.rows[at][place]
                 continue
-            for k in range(len(self.members)) if kind == "state" else self.firsts:
+            for k in range(len(self.members)) if kind is OutputKind.STATE else self.firsts:
                 member = self.members[k]
-                if kind == "state":
+                if kind is OutputKind.STATE:
                     member.own[name] = self._number(k, o.node)
                 else:
                     value = self._shared(k, o.node)
@@ -295,7 +295,7 @@ class Cohort:
 
     def norms(self) -> Iterator[tuple[torch.Tensor, Norms]]:
         """Each parameter with its norms, where the kernel has computed them; on a GPU they stay there."""
-        outputs = [o.node.index for o in self.plan.graph.outputs if o.kind == "norm"]
+        outputs = [o.node.index for o in self.plan.graph.outputs if o.kind is OutputKind.NORM]
         columns = [self.values[:, self.plan.values[i]] for i in outputs]
         roots = torch.stack(columns, 1).sqrt()
         rows = roots.tolist() if roots.device.type == "cpu" else map(torch.unbind, roots)

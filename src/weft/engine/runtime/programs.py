@@ -17,7 +17,7 @@ from weft.engine.backends.base import Backend, Kernel
 from weft.engine.eager.norms import Norms
 from weft.engine.fallback import EngineBug, Fallback, TooManyVariants, Unavailable
 from weft.engine.host.python_scalars import host_function, host_source
-from weft.engine.ir.graph import Node
+from weft.engine.ir.graph import Node, OutputKind
 from weft.engine.ir.ops import HOST_SCOPE
 from weft.engine.ir.passes import uses_apart
 from weft.engine.ir.traced import Kept, TensorSpec
@@ -116,8 +116,8 @@ class Variant:
         self.numbers = [
             (o.kind, o.name, _place(plan, o.node), o.node.dtype)
             for o in plan.graph.outputs
-            if o.kind == "shared"
-            or (o.kind == "state" and not isinstance(self.kept(o.name), TensorSpec))
+            if o.kind is OutputKind.SHARED
+            or (o.kind is OutputKind.STATE and not isinstance(self.kept(o.name), TensorSpec))
         ]
         self.objects = [(k, v.value) for k, v in self.traced.stores.items() if isinstance(v, Kept)]
         self.made = [

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from weft.contract.bind import Binding
-from weft.engine.ir.graph import Graph, Node
+from weft.engine.ir.graph import Graph, Node, OutputKind
 from weft.engine.ir.ops import POINTWISE, REDUCED
 from weft.engine.ir.traced import Example, Sharding, Splits, TensorSpec, Traced, Untraceable
 from weft.engine.plan.cut import draws_of_parts
@@ -121,7 +121,7 @@ class _Across:
             self.splits[own.index] = splits
             name = f"{n.op} over shards, {self.crossings}"
             self.crossings += 1
-            self.graph.output("over", name, own)
+            self.graph.output(OutputKind.OVER, name, own)
             own = self.graph.add(
                 "over", shape=n.shape, dtype=n.dtype, name=name, across=n.op, dims=across
             )
@@ -259,7 +259,7 @@ class _Across:
         out: dict[str, Splits] = {}
         for o in self.graph.outputs:
             shape = o.node.shape
-            if o.kind != "state" or not shape:
+            if o.kind is not OutputKind.STATE or not shape:
                 continue
             whole: Splits = ((),) * len(shape)
             out[o.name] = splits = self.splits[o.node.index] or whole
@@ -281,7 +281,7 @@ def check_plan(plan: Plan, placed: Placed, binding: Binding) -> None:
     """
     across = plan.across()
     for o in plan.graph.outputs:
-        if o.kind == "over" and o.name in across and plan.kind(o.node) == TORCH:
+        if o.kind is OutputKind.OVER and o.name in across and plan.kind(o.node) == TORCH:
             raise _refusal(f"{_word(o.node)} needs the whole tensor", o.node, binding)
     for region in plan.regions if placed.shape else ():
         n = draws_of_parts(plan, region, placed.slots)

@@ -8,7 +8,7 @@ import torch
 from weft.contract.bind import Binding
 from weft.contract.declare import scalar_dtype
 from weft.engine.eager.norms import Norms
-from weft.engine.ir.graph import Node
+from weft.engine.ir.graph import Node, OutputKind
 from weft.engine.ir.traced import Example, Kept, TensorSpec, Traced, Untraceable
 from weft.engine.storage import LOW, computed_in
 from weft.engine.trace.scalar import Scalar
@@ -72,7 +72,7 @@ class Results:
         if node.is_host and scalar_dtype() is torch.float64:
             node = t.full(node, (), torch.float64)
         wide = not node.is_host and node.dtype is torch.float64
-        t.graph.output("over", name, node)
+        t.graph.output(OutputKind.OVER, name, node)
         self.wrote["over", name] = [callback]
         dtype = torch.float64 if wide else torch.float32
         combined = t.graph.add("over", shape=(), dtype=dtype, name=name)
@@ -82,8 +82,8 @@ class Results:
         """A new value for the group; gives its node."""
         node = self.t.lift(value)
         node = node if isinstance(node, Node) else node.node
-        if not any(o.kind == "shared" and o.name == name for o in self.t.graph.outputs):
-            self.t.graph.output("shared", name, node)
+        if not any(o.kind is OutputKind.SHARED and o.name == name for o in self.t.graph.outputs):
+            self.t.graph.output(OutputKind.SHARED, name, node)
         return node
 
     def agreed(self, name: str, node: Node) -> None:
@@ -125,9 +125,9 @@ class Results:
         t, graph = self.t, self.t.graph
         p, grad = chain.work.storage_, chain.user_grad.storage_
         if p.value.op != "load":
-            graph.output("p", "p", p.value)
+            graph.output(OutputKind.P, "p", p.value)
         if grad.value.op != "load":
-            graph.output("grad", "grad", grad.value)
+            graph.output(OutputKind.GRAD, "grad", grad.value)
         stores = {n: s for n in chain.own if (s := self._state(chain, n)) is not None}
         if self.example.norms:
             self._norms()
@@ -150,7 +150,7 @@ class Results:
         dtype = computed_in(example.dtype)
         shape = tuple(example.shape)
         before, grad = (t.graph.load(slot, shape, dtype) for slot in ("p", "grad"))
-        after = next((o.node for o in t.graph.outputs if o.kind == "p"), before)
+        after = next((o.node for o in t.graph.outputs if o.kind is OutputKind.P), before)
         if example.dtype in LOW and after is not before:  # what will be kept of it
             after = t.graph.add("cast", (after,), shape=shape, dtype=dtype, through=example.dtype)
         wide = {n: t.cast(n, torch.float64) for n in (before, after, grad)}
@@ -161,7 +161,7 @@ class Results:
             total = t.graph.add(
                 "sum", (square,), shape=(), dtype=torch.float64, dims=axes, keepdim=False
             )
-            t.graph.output("norm", name, total)
+            t.graph.output(OutputKind.NORM, name, total)
 
     def _state(self, chain: "ChainTrace", name: str) -> Any:
         """The output of one state, if it was written, and how it is kept."""
@@ -175,15 +175,15 @@ class Results:
             if not (isinstance(spec, TensorSpec) and self._fits(spec, node)):
                 spec = self._spec(name, node)
             dtype = computed_in(spec.dtype)
-            graph.output("state", name, self.t.cast(node, dtype))
+            graph.output(OutputKind.STATE, name, self.t.cast(node, dtype))
             return spec
         if name not in self.dirty:
             return None
         if isinstance(value, Scalar):
-            graph.output("state", name, value.node)
+            graph.output(OutputKind.STATE, name, value.node)
             return value.stored_as()
         if type(value) in (float, int, bool):
-            graph.output("state", name, graph.const(value))
+            graph.output(OutputKind.STATE, name, graph.const(value))
             return type(value)
         if not isinstance(value, CONSTANT):  # one object, for all parameters and steps
             raise Untraceable(f"the state {name!r} is a {type(value).__name__}")
