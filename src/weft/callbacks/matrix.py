@@ -10,6 +10,7 @@ import torch
 from weft.callback import mark, state
 from weft.callbacks.decompositions import svd
 from weft.callbacks.units import centered, mean, norm, quotient
+from weft.contract.declare import LOW
 
 __all__ = [
     "adjust_lr",
@@ -68,7 +69,10 @@ def quintic(x: torch.Tensor, coefficients, dtype: str = "auto") -> torch.Tensor:
         x = x.to(dtype_of_steps)
     for a, b, c in coefficients:
         gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        if dtype_of_steps in LOW:  # every operation rounds: as few as can be
+            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        else:
+            x = a * x + (b * gram + c * (gram @ gram)) @ x
     if dtype_of_steps is not kept:
         x = x.to(kept)
     return x.T if tall else x
