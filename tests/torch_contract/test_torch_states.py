@@ -76,7 +76,7 @@ def test_matrix_methods_go_into_torch_and_back(name):
     new = getattr(weft, name)(theirs)
     new.load_state_dict(safely(b.state_dict()))
     equal_states(a, new)
-    assert set(a.param_groups[0]) - {"sq_eps"} == set(
+    assert set(a.param_groups[0]) - {"sq_eps", "ns_dtype"} == set(
         getattr(torch.optim, name)(theirs).param_groups[0]
     )
     advance(b, theirs, 1)
