@@ -156,10 +156,10 @@ class Graph:
         """The parameter, its grad or one of its states, as the step finds it."""
         return self.add("load", shape=tuple(shape), dtype=dtype, slot=slot)
 
-    def output(self, kind: OutputKind, name: str, node: Node) -> None:
+    def output(self, kind: str, name: str, node: Node) -> None:
         """Say what the step leaves behind; a later one of the same kind and name replaces it."""
         self.outputs = [o for o in self.outputs if (o.kind, o.name) != (kind, name)]
-        self.outputs.append(Output(kind, name, node))
+        self.outputs.append(Output(OutputKind(kind), name, node))
 
     def live(self) -> Iterator[Node]:
         """The nodes that an output needs, in order."""
