@@ -67,6 +67,9 @@ def test_an_explanation_is_a_table_for_each_chain():
     (table,) = Tables(shown).tables
     assert [row[0] for row in table[1:]] == list(chain.names)
     assert "8 state bytes" in shown
+    plan = chain.explain()
+    plan.owners = ("rank 0 computes 1 parameter",)
+    assert "rank 0 computes 1 parameter" in plan._repr_html_()
     two = weft.Optimizer(
         [
             {"params": [torch.nn.Parameter(torch.ones(2))]},

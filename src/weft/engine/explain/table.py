@@ -102,7 +102,7 @@ class Explanation:
         ]
         phases = [f"{i}. {words}" for i, words in enumerate(self.phases, 1)]
         parts.append(html.paragraph([*self.replaced, *self._around(), self._order()[0], *phases]))
-        return "".join([*parts, html.paragraph(self._costs())])
+        return "".join([*parts, html.paragraph([*self._owned(), *self._costs()])])
 
     def _table(self) -> list[str]:
         widths = _widths([HEAD, *self.callbacks])
