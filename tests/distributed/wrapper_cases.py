@@ -76,6 +76,16 @@ def around_a_step(rank, world):
         close(list(model.parameters()), list(alone.parameters()), opt, other, 1e-5)
 
 
+def both_go_on(model, opt, twin, other, how):
+    """The twin takes everything over, and both are trained to the end."""
+    saved = copy.deepcopy(dcp.get_state_dict(model, opt, options=how))
+    dcp.set_state_dict(
+        twin, other, model_state_dict=saved[0], optim_state_dict=saved[1], options=how
+    )
+    for m, o in ((model, opt), (twin, other)):
+        trained(m, o, batches()[4:])
+
+
 def resumed(rank, world):
     """Exactly, from parts and from whole tensors."""
     for name in METHODS:
@@ -83,12 +93,7 @@ def resumed(rank, world):
             (model, opt), (twin, other) = sharded(name), sharded(name)
             trained(model, opt, batches()[:4])
             how = dcp.StateDictOptions(full_state_dict=whole)
-            saved = copy.deepcopy(dcp.get_state_dict(model, opt, options=how))
-            dcp.set_state_dict(
-                twin, other, model_state_dict=saved[0], optim_state_dict=saved[1], options=how
-            )
-            for m, o in ((model, opt), (twin, other)):
-                trained(m, o, batches()[4:])
+            both_go_on(model, opt, twin, other, how)
             for p, q in zip(model.parameters(), twin.parameters(), strict=True):
                 assert torch.equal(full(p), full(q)), (name, whole)
 
@@ -102,12 +107,7 @@ def resumed_on_fewer(rank, world):
     for name in METHODS:
         (model, opt), (twin, other) = sharded(name), sharded(name, half)
         trained(model, opt, batches()[:4])
-        saved = copy.deepcopy(dcp.get_state_dict(model, opt, options=how))
-        dcp.set_state_dict(
-            twin, other, model_state_dict=saved[0], optim_state_dict=saved[1], options=how
-        )
-        for m, o in ((model, opt), (twin, other)):
-            trained(m, o, batches()[4:])
+        both_go_on(model, opt, twin, other, how)
         for p, q in zip(model.parameters(), twin.parameters(), strict=True):
             alike(full(q), full(p), 1e-6, name)
 
