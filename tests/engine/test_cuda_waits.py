@@ -145,7 +145,11 @@ def test_shared_values_move_between_engines_and_files(gpu, monkeypatch):
 
 @pytest.mark.parametrize("name", swept(TELLING, CLOSURES | DRAWING))
 def test_capturable(name, gpu, monkeypatch):
-    """Count and lr on the device, lr another in each step; the CPU's own steps are the reference."""
+    """Count and lr on the device, lr another in each step; the CPU's own steps are the reference.
+
+    A graph would repeat the numbers of the host: none of them is another in a later step.
+    """
+    rows = []
 
     def run(lr, **keywords):
         takes_lr = "lr" in algorithms()[name].keywords()
@@ -156,9 +160,12 @@ def test_capturable(name, gpu, monkeypatch):
             elif takes_lr:
                 opt.param_groups[0]["lr"] = 0.01 * (k + 1)
             step(params, opt, k)
+            schedules = [list(c.schedules.values()) for c in opt._engine.fused.active_sets.values()]
+            rows.append([w.rows for w in schedules[-1][-1].cohorts])
         return params, opt
 
     params, opt = run(torch.tensor(0.01), capturable=True)
+    assert rows[-3] == rows[-2] == rows[-1]
     with monkeypatch.context() as c:
         c.setattr(backends, "_open", {})
         expected, _ = run(0.01)
@@ -166,6 +173,73 @@ def test_capturable(name, gpu, monkeypatch):
         torch.testing.assert_close(p.data, q.data, rtol=2e-6, atol=1e-6)
     if opt._bound[0].binding.keeps_step:
         assert all(float(opt.state[p]["step"]) == 8 for p in params)
+
+
+def grads_of(params, k, bad):
+    for i, p in enumerate(params):
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * k + i))
+    if bad:
+        params[-1].grad.view(-1)[3] = torch.inf
+
+
+def by_policy(params, opt, k, bad):
+    grads_of(params, k, bad)
+    opt.step(loss=torch.tensor(1.5 / (k + 1)))
+
+
+def by_scaler(params, opt, k, bad):
+    """As torch's GradScaler leaves it, in its second protocol."""
+    grads_of(params, k, bad)
+    for p in params:
+        p.grad.mul_(8)
+    opt.grad_scale, opt.found_inf = torch.tensor(8.0), torch.tensor(float(bad))
+    opt.step(loss=torch.tensor(1.5 / (k + 1)))
+    del opt.grad_scale, opt.found_inf
+
+
+WARMING = 3  # steps that may make states, and are looked at by the host
+BAD = (1, 4, 5, 8)
+# a wrapper is left out too; a decomposition asks itself whether its matrix is finite
+BY_THE_HOST = DECOMPOSE | {
+    "conda", "fira", "galoreadamw", "ranger", "schedulefreeadamw", "schedulefreeradam",
+    "schedulefreesgd", "splus",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [by_policy, by_scaler])
+@pytest.mark.parametrize("name", swept(TELLING, CLOSURES | DRAWING))
+def test_the_device_leaves_a_step_out(name, way, gpu, request, monkeypatch):
+    """With capturable nobody waits for a verdict; parameters, states and counts stay as they are."""
+    by_host = name in BY_THE_HOST  # reads then, in tracing too
+    found, watched = ([], []) if by_host else request.getfixturevalue("reads")
+
+    def run(**keywords):
+        policy = "skip" if way is by_policy else "keep"
+        params, opt = make(name, on_nonfinite=policy, **keywords)
+        kept = []
+        for k in range(10):
+            torch.manual_seed(k)
+            watched.extend(["yes"] if k > WARMING and keywords else [])
+            way(params, opt, k, k in BAD)
+            watched.clear()
+            kept.append([p.detach().clone() for p in params])
+        return params, opt, kept
+
+    params, opt, kept = run(capturable=True)
+    assert not found
+    assert opt._leaves_out != by_host
+    with monkeypatch.context() as c:
+        c.setattr(backends, "_open", {})
+        _, reference, expected = run()
+    for k, (now, then) in enumerate(zip(kept, expected, strict=True)):
+        assert k not in BAD or all(map(torch.equal, now, kept[k - 1]))
+        for p, q in zip(now, then, strict=True):
+            torch.testing.assert_close(p, q, rtol=2e-5, atol=1e-5)
+    if way is by_policy:
+        assert (opt.skipped_steps, opt.nonfinite) == (reference.skipped_steps, reference.nonfinite)
+        assert opt.skipped_steps == len(BAD)
+    if opt._bound[0].binding.keeps_step:
+        assert all(float(opt.state[p]["step"]) == 10 - len(BAD) for p in params)
 
 
 def test_capturable_may_be_changed_on_the_way(gpu):

@@ -120,6 +120,30 @@ def test_a_captured_step_is_replayed(name):
         torch.testing.assert_close(p.data, q.data, rtol=1e-4, atol=1e-4)
 
 
+def test_a_captured_step_is_left_out_by_the_gpu():
+    params, opt = made("adamw", GPU, capturable=True, on_nonfinite="skip")
+    others, reference = made("adamw", GPU, on_nonfinite="skip")
+    for k in range(3):
+        for ps, o in ((params, opt), (others, reference)):
+            give_grads(ps, k)
+            o.step()
+    graph = torch.cuda.CUDAGraph()
+    held = [p.grad for p in params]
+    with torch.cuda.graph(graph):
+        opt.step()
+    for k in range(3, 12):
+        give_grads(others, k)
+        if k % 3 == 0:
+            others[-1].grad.view(-1)[0] = torch.nan
+        for g, q in zip(held, others, strict=True):
+            g.copy_(q.grad)
+        graph.replay()
+        reference.step()
+    assert opt.skipped_steps == reference.skipped_steps == 3
+    for p, q in zip(params, others, strict=True):
+        torch.testing.assert_close(p.data, q.data, rtol=1e-6, atol=1e-6)
+
+
 def test_a_step_that_cannot_be_captured_says_so():
     params, opt = made("adamw", GPU)
     give_grads(params, 0)

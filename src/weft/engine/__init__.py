@@ -64,19 +64,36 @@ class Engine:
         replay = fused.replay
         return replay is not None and replay.run(groups, state, reselects)
 
-    def step(self, groups: list[BoundGroup], state: MutableMapping, loss: Any) -> None:
-        """One step of every parameter that has a grad; state is made first where it is missing."""
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the device itself can leave a step like the last one out."""
+        fused = self.fused
+        return fused is not None and fused.leaves_out and not self.fallbacks
+
+    def step(
+        self,
+        groups: list[BoundGroup],
+        state: MutableMapping,
+        loss: Any,
+        left_out: torch.Tensor | None = None,
+    ) -> None:
+        """One step of every parameter that has a grad; state is made first where it is missing.
+
+        Where `left_out` is not 0 nothing changes.
+        """
         if self.norms is not None:
             self.norms.clear()
             self.norms.update(norms_of_empty(groups))
         if not self._fuses or any(g.differentiable for g in groups):
+            if left_out is not None and left_out:
+                return
             check_grads(groups)
             init_state(groups, state)
             loop.step(groups, state, loss, self.norms)
             return
         before = self.fallbacks.copy(), self._disabled_reason
-        slow = self._step_fused(groups, state, loss)
-        if slow:
+        slow = self._step_fused(groups, state, loss, left_out)
+        if slow and (left_out is None or not left_out):
             init_state(slow, state)
             try:
                 loop.step(_only(groups, slow), state, loss, self.norms)
@@ -91,7 +108,11 @@ class Engine:
             warnings.warn(WeftWarning(self._pending_warnings.pop()), stacklevel=depth_of_user())
 
     def _step_fused(
-        self, groups: list[BoundGroup], state: MutableMapping, loss: Any
+        self,
+        groups: list[BoundGroup],
+        state: MutableMapping,
+        loss: Any,
+        left_out: torch.Tensor | None,
     ) -> list[BoundGroup]:
         """Step what kernels can; gives the groups that are left to the eager loop."""
         if self.fused is None:
@@ -106,7 +127,7 @@ class Engine:
             if not fast:
                 break
             try:
-                self.fused.step(groups, fast, state, loss, self.norms)
+                self.fused.step(groups, fast, state, loss, self.norms, left_out)
                 break
             except SparseGrads:
                 self._sparse = True

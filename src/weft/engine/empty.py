@@ -4,6 +4,7 @@ Yet they have state and count steps, so that state dicts have the same names eve
 """
 
 from collections.abc import Iterable, MutableMapping
+from typing import Any
 
 import torch
 
@@ -18,11 +19,13 @@ def is_empty(p: torch.Tensor) -> bool:
     return p.numel() == 0
 
 
-def count(stepped: Iterable[tuple[BoundGroup, torch.Tensor]], state: MutableMapping) -> None:
-    """One more step for empty parameters."""
+def count(
+    stepped: Iterable[tuple[BoundGroup, torch.Tensor]], state: MutableMapping, left_out: Any = 0
+) -> None:
+    """One more step for empty parameters, where it is not left out."""
     for _, p in stepped:
         if "step" in state.get(p, ()):
-            state[p]["step"] += 1
+            state[p]["step"] += 1 - 1 * left_out
 
 
 def norms_of_empty(groups: Iterable[BoundGroup]) -> dict[torch.Tensor, Norms]:

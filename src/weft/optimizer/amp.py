@@ -8,7 +8,7 @@ import torch
 
 from weft.errors import StepError
 
-__all__ = ["guarded", "skips"]
+__all__ = ["found_inf", "guarded", "unscale"]
 
 FRAMES = 16  # how far up a scaler is looked for: hooks and schedulers lie between
 SCALED = (
@@ -54,20 +54,22 @@ def _grads(opt: Any) -> list[tuple[Any, int]]:
     return [(g, 0 if g is None else g._version) for g in grads]
 
 
-def skips(opt: Any) -> bool:
-    """Whether a step of `opt` is to be left out; where it is not, the grads are unscaled.
+def found_inf(opt: Any) -> torch.Tensor | None:
+    """What a GradScaler says of a step of `opt`: one that is not 0 is to be left out.
 
     An optimizer with `_step_supports_amp_scaling` set gets `grad_scale` (None where the user has
     unscaled already) and `found_inf` from torch's GradScaler before each step. Without it the
     scaler unscales and skips by itself: both ways write the grads, and come to the same bits.
     """
-    scale, found_inf = getattr(opt, "grad_scale", None), getattr(opt, "found_inf", None)
-    if found_inf is not None and float(found_inf) != 0:
-        return True
+    return getattr(opt, "found_inf", None)
+
+
+def unscale(opt: Any) -> None:
+    """Divide the grads by the scale that a GradScaler has left."""
+    scale = getattr(opt, "grad_scale", None)
     if scale is not None:
         inverse = scale.double().reciprocal().float()
         for group in opt.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
                     p.grad.mul_(inverse.to(p.grad.device))
-    return False

@@ -77,8 +77,6 @@ class Optimizer(Original, Watched, Chained):
     """
 
     _on_nonfinite = "keep"
-    skipped_steps = 0  # how many steps on_nonfinite="skip" has left out
-    nonfinite: tuple[str, ...] = ()  # the parameters for which it left out the last of them
 
     def __init__(
         self,
@@ -93,6 +91,7 @@ class Optimizer(Original, Watched, Chained):
         **hypers: Any,
     ):
         self.on_nonfinite = on_nonfinite
+        self._skips = nonfinite.Skips()
         self._engine = engine_named(os.environ.get("WEFT_ENGINE") or engine)
         self._bound: list[BoundGroup] = []
         self._wrappers: list[Wrapper] = []
@@ -146,27 +145,49 @@ class Optimizer(Original, Watched, Chained):
             torch._C._set_grad_enabled(False)  # torch.no_grad() takes 2 us
             if closure is not None:
                 closure = amp.guarded(self, closure)
-            if amp.skips(self):
-                return loss
+            left_out = amp.found_inf(self)
+            if left_out is not None and not self._leaves_out:
+                if left_out:
+                    return loss
+                left_out = None
+            amp.unscale(self)
+            if left_out is not None:
+                return self._step(closure, loss, left_out)
             if self._wrappers and self._on_nonfinite != "keep":
                 return self._looked(run, closure, loss)
             return run(closure, loss)
         finally:
             torch._C._set_grad_enabled(was)
 
-    def _step(self, closure: Callable[[], Any] | None, loss: Any) -> Any:
+    def _step(
+        self,
+        closure: Callable[[], Any] | None,
+        loss: Any,
+        left_out: torch.Tensor | None = None,
+    ) -> Any:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        plain = loss is None and self._on_nonfinite == "keep"
+        plain = loss is None and left_out is None and self._on_nonfinite == "keep"
         if plain and self._engine.again(self.param_groups, self.state, self._reselects):
             return None
         groups = self._current()
         if loss is None:
             check_loss(groups, loss)
-        if self._on_nonfinite == "keep" or self._finite(groups):  # a wrapper may have changed grads
-            self._engine.step(groups, self.state, loss)
+        if self._on_nonfinite == "skip" and self._leaves_out:
+            bad = self._skips.decide(groups)
+            left_out = bad if left_out is None or bad is None else torch.maximum(left_out, bad)
+        elif self._on_nonfinite != "keep" and not self._finite(
+            groups
+        ):  # a wrapper may change grads
+            return loss
+        self._engine.step(groups, self.state, loss, left_out)
         return loss
+
+    @property
+    def _leaves_out(self) -> bool:
+        """Whether the device may leave a step out without the host's knowing."""
+        return not self._wrappers and self._engine.leaves_out
 
     def _looked(self, run: Callable[..., Any], closure: Callable[[], Any] | None, loss: Any) -> Any:
         """A step inside wrappers; of grads that are not finite no wrapper sees anything."""
@@ -194,8 +215,18 @@ class Optimizer(Original, Watched, Chained):
         if names and self._on_nonfinite == "raise":
             raise nonfinite.refusal(names)
         if names:
-            self.nonfinite, self.skipped_steps = tuple(names), self.skipped_steps + 1
+            self._skips.add(tuple(names))
         return not names
+
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps on_nonfinite="skip" has left out."""
+        return self._skips.steps
+
+    @property
+    def nonfinite(self) -> tuple[str, ...]:
+        """The parameters for which it left out the last of them."""
+        return self._skips.names
 
     @property
     def on_nonfinite(self) -> str:
@@ -301,6 +332,8 @@ class Optimizer(Original, Watched, Chained):
             "_replaced",
             "_wrappers",
             "frozen_idx",
+            "skipped_steps",
+            "nonfinite",
             "_on_nonfinite",
             "_state_dtype",
         )
@@ -317,6 +350,8 @@ class Optimizer(Original, Watched, Chained):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = {k: v for k, v in state.items() if k != "_training"}  # as older pickles have it
+        skipped = state.pop("skipped_steps", 0), state.pop("nonfinite", ())
+        self._skips = nonfinite.Skips(*skipped)
         engine, bound = state.pop("_engine_name", None), state.pop("_bound_as", None)
         super().__setstate__(state)
         if engine is not None:

@@ -70,6 +70,10 @@ class Launch(Protocol):
         """One of the values."""
         ...
 
+    def leave_out(self, flag: torch.Tensor | None) -> None:
+        """Write nothing while this float32 is not 0; only asked where reading it would wait."""
+        ...
+
     def run(self, begin: int, end: int) -> None:
         """Phases `begin` to `end`, each with the scalars that are known after it."""
         ...

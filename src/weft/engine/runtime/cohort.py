@@ -16,7 +16,7 @@ from weft.engine.plan.plan import TORCH, Role, Slot
 from weft.engine.runtime.active_set import ActiveSet
 from weft.engine.runtime.members import Member, alike, overlaps_itself
 from weft.engine.runtime.programs import Program, Variant
-from weft.engine.runtime.regions import Given, TorchRegion, given_name
+from weft.engine.runtime.regions import Given, TorchRegion, decomposes, given_name
 from weft.engine.runtime.scalars import Scalars
 from weft.engine.storage import given_to
 
@@ -39,6 +39,7 @@ class Cohort:
         self.indices: list[int] = []
         self.variants: list[Variant] = []
         self.sources: list[tuple[int, int]] = []  # (scalar group, member's place in it)
+        self.left_out: torch.Tensor | None = None  # of this step
         self.torchs: dict[int, list[TorchRegion | None]] = {}  # of each region, one a whole member
         self.release()
 
@@ -47,6 +48,9 @@ class Cohort:
         active, self.variant = self.active, self.variants[0]
         self.plan = self.variant.plan
         self.members = [active.members[i] for i in self.indices]
+        self.capturable = self.program.backend.waits and any(
+            s.bound.capturable for s in self.members
+        )
         by_group: dict[int, list[int]] = {}
         for k, member in enumerate(self.members):
             by_group.setdefault(member.bound.index, []).append(k)
@@ -68,6 +72,7 @@ class Cohort:
         self.places = torch.tensor(self.indices, device=device)
         self._point_slots()
         self.grads_seen: array | None = active.grad_at[:]
+        self.leaves_out = self._leaves_out()
         scalar_groups = dict.fromkeys(scalar_group for scalar_group, _ in self.sources)
         self.group_order = list(scalar_groups)
         place = {scalar_group: i for i, scalar_group in enumerate(self.group_order)}
@@ -75,6 +80,33 @@ class Cohort:
         self.row_of: list[int] = self.static_rows
         self.rows: list[tuple[Any, ...]] = []
         self.launch.set_rows([], self.static_rows)
+
+    @cached_property
+    def repeatable(self) -> bool:
+        """Whether the same launches again are the next step: all that counts is on the device."""
+        counted = any(s.counted for s in self.members)
+        return not counted and all(_in_values(place) for *_, place, _ in self.variant.numbers)
+
+    def _leaves_out(self) -> bool:
+        """Whether the device may leave a step out: nothing is new or the host's, and nothing raises."""
+        own_states = (
+            isinstance(held := s.own.get(name), torch.Tensor)
+            and held.dtype is spec.dtype
+            and (s.is_split or held.shape == spec.shape)
+            for s, v in zip(self.members, self.variants, strict=True)
+            for name, spec in v.traced.stores.items()
+        )
+        return (
+            self.program.backend.waits
+            and self.repeatable
+            and not any(decomposes(n) for region in self.plan.regions for n in region.nodes)
+            and all(own_states)
+        )
+
+    def leave_out(self, flag: torch.Tensor | None) -> None:
+        """Write nothing in this step where `flag` is not 0; None takes the steps that follow."""
+        self.left_out = None if flag is None else flag.to(self.values.device)
+        self.launch.leave_out(self.left_out)
 
     def _point_slots(self) -> None:
         """What each slot is: the members' memory, a state to be made, or a copy in another layout."""
@@ -245,13 +277,16 @@ class Cohort:
             return next(self.told[key] for key in at if key in self.told)
         return node.attr("value")
 
-    def _shared(self, k: int, node: Node) -> Any:
-        """What member `k` decides for its group: a number, or a tensor where reading it would wait."""
-        place = self.plan.values.get(node.index)
-        if place is None or not self.program.backend.waits:
+    def _kept(self, k: int, node: Node, waits: bool) -> Any:
+        """A number that member `k` leaves; a tensor where reading it `waits`, or a graph repeats it."""
+        place, capturable = self.plan.values.get(node.index), self.members[k].bound.capturable
+        if not self.program.backend.waits or not (capturable or (waits and place is not None)):
             return self._number(k, node)
-        kept = torch.float64 if node.is_host else node.dtype
-        return self.values[k, place].to(kept, copy=True)
+        if place is None or node.index in self.plan.rows:
+            number = torch.tensor(self._number(k, node), dtype=torch.float64, device="cpu")
+            return given_to(self.values.device, number)
+        exact = node.is_host or not node.dtype.is_floating_point  # a number, of Python's precision
+        return self.values[k, place].to(torch.float64 if exact else node.dtype, copy=True)
 
     def store(self, shared: dict[tuple[int, str], tuple[int, Any]]) -> None:
         """What is left to do after the phases: copies back, new states, numbers."""
@@ -259,22 +294,24 @@ class Cohort:
             if slot in self.written:
                 held.copy_(t)
         for held, value in self.commits:
-            held.copy_(value)
+            held.copy_(self._taken(held, value))
         for k, name, t in (*self.born, *self.made):
             self.members[k].own[name] = t
         for kind, name, _, _ in self.variant.numbers:
             o = next(o for o in self.plan.graph.outputs if (o.kind, o.name) == (kind, name))
             place = self.plan.rows.get(o.node.index)
-            if kind is OutputKind.STATE and place is not None:  # of one row the same object for all
+            if kind is OutputKind.STATE and place is not None and not self.capturable:
                 for member, at in zip(self.members, self.row_of, strict=True):
-                    member.own[name] = self.rows[at][place]
+                    member.own[name] = self.rows[at][place]  # of one row the same object for all
                 continue
             for k in range(len(self.members)) if kind is OutputKind.STATE else self.firsts:
-                member = self.members[k]
-                if kind is OutputKind.STATE:
-                    member.own[name] = self._number(k, o.node)
+                member, own = self.members[k], kind is OutputKind.STATE
+                value = self._kept(k, o.node, waits=not own)
+                if self.left_out is not None:
+                    value = self._taken((member.own if own else member.bound.group)[name], value)
+                if own:
+                    member.own[name] = value
                 else:
-                    value = self._shared(k, o.node)
                     key, at = (member.bound.index, name), self.indices[k]
                     if key not in shared or at < shared[key][0]:
                         shared[key] = (at, value)
@@ -283,6 +320,10 @@ class Cohort:
         for member in self.stateless:
             if member.own:  # its first state
                 self.active.state[member.p] = member.own
+
+    def _taken(self, held: Any, value: torch.Tensor) -> torch.Tensor:
+        """A new value; the one that is held where the step is left out."""
+        return value if self.left_out is None else torch.where(self.left_out != 0, held, value)
 
     def release(self) -> None:
         """Let go of what was made for this step."""
@@ -301,6 +342,11 @@ class Cohort:
         rows = roots.tolist() if roots.device.type == "cpu" else map(torch.unbind, roots)
         for member, row in zip(self.members, rows, strict=True):
             yield member.whole[0], Norms(*row)
+
+
+def _in_values(place: Any) -> bool:
+    """Whether a number of a variant is found among the values of a launch."""
+    return isinstance(place, int) and place < 0
 
 
 def _python(dtype: torch.dtype) -> type:

@@ -47,7 +47,8 @@ class Fused:
     """Runs steps with kernels; whatever cannot be run raises before anything is written.
 
     Attributes:
-        repeated: the last step, where it may come again without a loss.
+        replay: the last step, where it may come again without a loss.
+        leaves_out: whether the device can leave a step like the last one out.
     """
 
     chain_key = staticmethod(chain_key)
@@ -61,6 +62,7 @@ class Fused:
         self.grads = Grads([])
         self.last: tuple[Any, CompiledStep] | None = None
         self.replay: Replay | None = None
+        self.leaves_out = False
 
     def step(
         self,
@@ -69,8 +71,11 @@ class Fused:
         state: MutableMapping,
         loss: Any,
         norms: MutableMapping[torch.Tensor, Norms] | None = None,
+        left_out: torch.Tensor | None = None,
     ) -> None:
         """One step of `groups`, of all groups those that run fused; leaves norms, where asked.
+
+        With `left_out` not 0 the step changes nothing, which the device decides where it can.
 
         Raises:
             reasons: why a chain cannot; nothing has been written.
@@ -79,18 +84,23 @@ class Fused:
         self.cache.norms, self.replay = norms, None
         groups, own = self.locals.enter(groups, state)
         if not self.locals.shards:
-            self._step(every, groups, state, loss)
+            self._step(every, groups, state, loss, left_out)
             return
         made: dict[torch.Tensor, Variant] = {}
         try:
-            schedule = self._step(every, groups, own, loss)
+            schedule = self._step(every, groups, own, loss, left_out)
             made = schedule.variants if schedule else made
         finally:
             self.replay = None  # grads are taken up anew in each step
             self.locals.leave(state, made)
 
     def _step(
-        self, every: list[BoundGroup], groups: list[BoundGroup], state: MutableMapping, loss: Any
+        self,
+        every: list[BoundGroup],
+        groups: list[BoundGroup],
+        state: MutableMapping,
+        loss: Any,
+        left_out: torch.Tensor | None,
     ) -> Schedule | None:
         """One step of plain tensors: the schedule that it ran."""
         with self.locals.together():
@@ -99,7 +109,12 @@ class Fused:
                 return None
             numbers = self._numbers(compiled, compiled.active.steps(), loss)
             schedule = compiled.schedule([n.which for n in numbers])
-        schedule.run(numbers, every, loss)
+        self.leaves_out = schedule.leaves_out
+        if left_out is not None and not self.leaves_out:
+            if left_out:
+                return None
+            left_out = None
+        schedule.run(numbers, every, loss, left_out)
         if norms is not None:
             for cohort in schedule.cohorts:
                 norms.update(cohort.norms())

@@ -18,7 +18,7 @@ from weft.engine.ir.vmap import Batch
 from weft.engine.plan.plan import Plan, Region
 from weft.engine.runtime.members import Member
 
-__all__ = ["BATCH", "Failed", "Given", "TorchRegion", "Workspace", "given_name"]
+__all__ = ["BATCH", "Failed", "Given", "TorchRegion", "Workspace", "decomposes", "given_name"]
 
 BATCH = 1 << 17  # elements: what a core's cache holds; beyond it separate products are as fast
 # a factor without full rank is decided by how its products were rounded, and a stack rounds otherwise
@@ -32,7 +32,8 @@ def given_name(n: Node) -> str:
     return str(n.attr("name", n.op)) + "".join(f"[{i}]" for i in n.attr("index", ()))
 
 
-def _decomposes(n: Node) -> bool:
+def decomposes(n: Node) -> bool:
+    """Whether a node decomposes a matrix, which torch refuses to do where one is not finite."""
     name = getattr(n.attr("fn"), "__name__", "")
     return any(word in name for word in DECOMPOSITIONS)
 
@@ -92,7 +93,7 @@ class TorchRegion:
         self.combined = [given_name(n) for n in region.nodes if n.is_given]
         self.draws = region.draws
         largest = max((n.numel for n in region.nodes), default=1)
-        alone = self.draws or any(map(_decomposes, region.nodes))
+        alone = self.draws or any(map(decomposes, region.nodes))
         self.most = 1 if alone else max(1, BATCH // max(1, largest))
         self._recipes: dict[int, _Recipe] = {}
 

@@ -64,10 +64,11 @@ class Schedule:
             (s.bound, s.p) for s in active.members if isinstance(s, EmptyMember) and not s.counted
         ]
         self.uncapturable = {  # whose numbers a graph would repeat
-            w.program.backend
+            w.program.backend: w.capturable
             for w in self.cohorts
-            if w.program.backend.waits and any(s.counted for s in w.members)
+            if w.program.backend.waits and not w.repeatable
         }
+        self.leaves_out = all(w.leaves_out for w in self.cohorts)
         simple = all(map(_simple, self.cohorts)) and not self.counting
         self.steps = self._steps() if simple else None
 
@@ -92,8 +93,28 @@ class Schedule:
         """What each parameter ran."""
         return {s.p: v for w in self.cohorts for s, v in zip(w.members, w.variants, strict=True)}
 
-    def run(self, numbers: list[Scalars], groups: list[BoundGroup], loss: Any) -> None:
-        """One step; `groups` get the shared values that it decides."""
+    def run(
+        self,
+        numbers: list[Scalars],
+        groups: list[BoundGroup],
+        loss: Any,
+        left_out: torch.Tensor | None = None,
+    ) -> None:
+        """One step, which changes nothing where `left_out` is not 0; `groups` get its shared values."""
+        if left_out is None:
+            self._run(numbers, groups, loss, 0)
+            return
+        try:
+            for w in self.cohorts:
+                w.leave_out(left_out)
+            self._run(numbers, groups, loss, left_out != 0)
+        finally:
+            for w in self.cohorts:
+                w.leave_out(None)
+
+    def _run(
+        self, numbers: list[Scalars], groups: list[BoundGroup], loss: Any, left_out: Any
+    ) -> None:
         self._refuse_capture()
         for w in self.cohorts:
             w.take_numbers(numbers)
@@ -111,7 +132,7 @@ class Schedule:
                 for w in self.cohorts:
                     w.release()
             self.active.counts.advance()
-            count(self.counting, self.active.state)
+            count(self.counting, self.active.state, left_out)
             self._tell_autograd()
             for (index, name), (_, value) in shared.items():
                 _put(groups[index].group, name, value)
@@ -129,12 +150,18 @@ class Schedule:
         Raises:
             StepError: says how to record one.
         """
-        if any(backend.capturing() for backend in self.uncapturable):
-            raise StepError(
-                "this step is recorded in a CUDA graph, which would repeat its count of steps: give the "
-                "optimizer capturable=True, and an lr that is a tensor on the GPU where it changes. "
-                "Nothing has been stepped; see docs/limits.md#cuda-graphs"
-            )
+        for backend, capturable in self.uncapturable.items():
+            if backend.capturing():
+                way_out = (
+                    "take a few steps before you record, which move such numbers to the GPU"
+                    if capturable
+                    else "give the optimizer capturable=True, and an lr that is a tensor on the GPU where "
+                    "it changes"
+                )
+                raise StepError(
+                    "this step is recorded in a CUDA graph, which would repeat its count of steps: "
+                    f"{way_out}. Nothing has been stepped; see docs/limits.md#cuda-graphs"
+                )
 
     def _tell_autograd(self) -> None:
         """Parameters and grads are new versions of themselves."""

@@ -149,16 +149,19 @@ def _either(t: Tracer, cond: Node, x: Any, y: Any) -> Any:
     tensors = (isinstance(x, Node | torch.Tensor), isinstance(y, Node | torch.Tensor))
     if all(tensors):
         a, b = t.tensor(x), t.tensor(y)
+        if a.shape == b.shape == () and a.dtype.is_floating_point and b.dtype.is_floating_point:
+            return t.where(cond, a, b, torch.promote_types(a.dtype, b.dtype))
         if a.shape != b.shape or a.dtype is not b.dtype:
             raise Untraceable("ways through a branch on a tensor give different shapes or dtypes")
         node = t.where(cond, a, b)
         if not t.strided.isdisjoint((a.index, b.index)):
             t.strided.add(node.index)
         return node
-    if any(tensors) and isinstance(x, float | int | Node) and isinstance(y, float | int | Node):
-        held = x if isinstance(x, Node) else y  # min(lr, tensor): a number or a 0-dim tensor
-        if isinstance(held, Node) and held.shape == () and held.dtype.is_floating_point:
-            return t.where(cond, x, y, held.dtype)
+    if any(tensors) and isinstance(number := y if tensors[0] else x, float | int):
+        held = t.tensor(x if tensors[0] else y)  # min(lr, tensor): a number or a 0-dim tensor
+        if held.shape == () and (held.dtype.is_floating_point or isinstance(number, int)):
+            one, two = (held, y) if tensors[0] else (x, held)
+            return t.where(cond, one, two, held.dtype)
     if not any(tensors) and isinstance(x, float | int) and isinstance(y, float | int):
         kinds = {v.kind if isinstance(v, Scalar) else type(v) for v in (x, y)}
         if len(kinds) > 1:

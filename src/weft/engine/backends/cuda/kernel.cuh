@@ -43,12 +43,14 @@ typedef struct {
     const int64_t *length;    /* [chunks] */
     const int64_t *owner;     /* [chunks]: whose it is */
     double *partial;          /* [chunks][reductions] */
+    const float *left_out;    /* 0, or what is not 0 where this step is to write nothing */
 } weft_table;
 
 typedef struct { weft_table table; double row[WEFT_ROW]; } weft_args;
 
 #define WEFT_A_TENSOR                                                              \
     const weft_table *T = &A.table;                                                \
+    if (T->left_out && *T->left_out != 0) return;                                  \
     const int64_t t = blockIdx.x, chunks = T->first[t + 1] - T->first[t];          \
     const double *row = (T->rows ? T->rows : A.row) + T->row_of[t] * T->scalars;   \
     const double *partial = T->partial + T->first[t] * T->reductions;              \
@@ -57,6 +59,7 @@ typedef struct { weft_table table; double row[WEFT_ROW]; } weft_args;
 
 #define WEFT_A_CHUNK                                                               \
     const weft_table *T = &A.table;                                                \
+    if (T->left_out && *T->left_out != 0) return;                                  \
     const int64_t t = T->owner[blockIdx.x], start = T->start[blockIdx.x];          \
     const int n = (int)T->length[blockIdx.x];                                      \
     const double *row = (T->rows ? T->rows : A.row) + T->row_of[t] * T->scalars;   \

@@ -30,7 +30,7 @@ class Args(ctypes.Structure):
         *((n, POINTER) for n in ("ptr", "rows")),
         *((n, LONG) for n in ("values", "dims", "reductions")),
         *((n, POINTER) for n in ("row_of", "value", "dim")),
-        *((n, POINTER) for n in ("first", "start", "length", "owner", "partial")),
+        *((n, POINTER) for n in ("first", "start", "length", "owner", "partial", "left_out")),
         ("row", ctypes.c_double * ROW),
     )
 

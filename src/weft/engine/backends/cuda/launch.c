@@ -15,7 +15,7 @@ typedef struct {
     int64_t tensors, scalars;
     void *ptr, *rows;
     int64_t values, dims, reductions;
-    void *row_of, *value, *dim, *first, *start, *length, *owner, *partial;
+    void *row_of, *value, *dim, *first, *start, *length, *owner, *partial, *left_out;
     double row[WEFT_ROW];
 } weft_args; /* what kernels are given: kernel.cuh */
 

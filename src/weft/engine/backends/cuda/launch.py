@@ -97,6 +97,10 @@ class CudaLaunch(Inputs):
         pinned = self.device.memory.type == "cuda"
         return torch.empty(size, dtype=torch.uint8, device="cpu", pin_memory=pinned)
 
+    def leave_out(self, flag: torch.Tensor | None) -> None:
+        """Have kernels write nothing where this float32 of the device is not 0."""
+        self.args.left_out = None if flag is None else flag.data_ptr()
+
     def value(self, tensor: int, place: int) -> float:
         """One of the values; the device is waited for."""
         return float(self.values[tensor, place])
