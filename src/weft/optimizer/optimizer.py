@@ -145,29 +145,20 @@ class Optimizer(Original, Watched, Chained):
             torch._C._set_grad_enabled(False)  # torch.no_grad() takes 2 us
             if closure is not None:
                 closure = amp.guarded(self, closure)
-            left_out = amp.found_inf(self)
-            if left_out is not None and not self._leaves_out:
-                if left_out:
-                    return loss
-                left_out = None
+            if not self._leaves_out and amp.found_inf(self):
+                return loss
             amp.unscale(self)
-            if left_out is not None:
-                return self._step(closure, loss, left_out)
             if self._wrappers and self._on_nonfinite != "keep":
                 return self._looked(run, closure, loss)
             return run(closure, loss)
         finally:
             torch._C._set_grad_enabled(was)
 
-    def _step(
-        self,
-        closure: Callable[[], Any] | None,
-        loss: Any,
-        left_out: torch.Tensor | None = None,
-    ) -> Any:
+    def _step(self, closure: Callable[[], Any] | None, loss: Any) -> Any:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        left_out = amp.found_inf(self) if self._leaves_out else None
         plain = loss is None and left_out is None and self._on_nonfinite == "keep"
         if plain and self._engine.again(self.param_groups, self.state, self._reselects):
             return None
@@ -177,9 +168,7 @@ class Optimizer(Original, Watched, Chained):
         if self._on_nonfinite == "skip" and self._leaves_out:
             bad = self._skips.decide(groups)
             left_out = bad if left_out is None or bad is None else torch.maximum(left_out, bad)
-        elif self._on_nonfinite != "keep" and not self._finite(
-            groups
-        ):  # a wrapper may change grads
+        elif self._on_nonfinite != "keep" and not self._finite(groups):  # also after wrappers
             return loss
         self._engine.step(groups, self.state, loss, left_out)
         return loss
