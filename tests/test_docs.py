@@ -3,6 +3,8 @@
 The links of the documentation are tests/test_site.py's.
 """
 
+import ast
+import builtins
 import re
 from pathlib import Path
 
@@ -20,6 +22,26 @@ def test_the_snippets_of_a_page_run(page, tmp_path, monkeypatch):
     source = tmp_path / f"{page.stem}.py"  # on disk, so that callbacks have a source to read
     source.write_text("\n".join(snippets))
     exec(compile(source.read_text(), str(source), "exec"), {"__name__": page.stem})
+
+
+def names_from_elsewhere(code):
+    """The names that a snippet takes and does not make."""
+    every = list(ast.walk(ast.parse(code)))
+    read = {n.id for n in every if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    made = {n.id for n in every if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    made |= {n.name for n in every if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    made |= {str(n.name) for n in every if isinstance(n, ast.ExceptHandler)}
+    made |= {n.arg for n in every if isinstance(n, ast.arg)}
+    imports = [n for n in every if isinstance(n, ast.Import | ast.ImportFrom)]
+    made |= {(a.asname or a.name).partition(".")[0] for n in imports for a in n.names}
+    return read - made - set(dir(builtins)) - {"__name__"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_snippet_runs_alone_or_says_that_it_goes_on(page):
+    for snippet in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.S):
+        goes_on = snippet.startswith("# goes on from the block above\n")
+        assert goes_on == bool(names_from_elsewhere(snippet)), snippet
 
 
 @pytest.mark.parametrize(
