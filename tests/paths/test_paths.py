@@ -87,6 +87,20 @@ def test_numbers_that_end_end_the_path():
     assert trail.arrived is None
 
 
+def test_a_matrix_that_is_not_finite_ends_the_path():
+    trail = take("rosenbrock", "polargrad", 1e20, 20)
+    assert trail.diverged
+    assert len(trail.points) < 20
+
+
+def test_a_mistake_of_a_callback_is_told():
+    def mistaken(update):
+        raise KeyError("lr")
+
+    with pytest.raises(weft.StepError, match="mistaken"):
+        take("ravine", weft.chain(mistaken, weft.callbacks.descend, lr=0.1), 0.1, 2)
+
+
 def test_arriving_is_for_good():
     ravine = SURFACES["ravine"]
     assert Trail(ravine, ((1, 0), (0, 0), (0.2, 0), (0, 0), (0, 0)), 4).arrived == 3

@@ -130,6 +130,18 @@ def test_a_run_that_ends_worse_than_it_began_has_diverged():
     assert record.diverged
 
 
+@pytest.mark.parametrize("at", [0, 5])
+def test_a_matrix_that_cannot_be_decomposed_is_divergence(at):
+    def failing(step, update):
+        if step > at:
+            torch.linalg.cholesky(-torch.eye(2))
+
+    chain = weft.chain(failing, weft.callbacks.descend, lr=0.01)
+    record = run(job(chain, 0.01))
+    assert record.diverged
+    assert record.test is None
+
+
 def test_hypers_of_a_setting_reach_the_optimizer():
     found = []
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from weft.errors import ChainError
+from weft.errors import ChainError, StepError
 from weft.learner.modes import switch
 from weft.learner.opt import needs_closure
 from weft.paths.surfaces import Surface
 from weft.racing.contestants import Contestant
+from weft.racing.run import of_a_matrix
 
 __all__ = ["Trail", "walk"]
 
@@ -95,7 +96,12 @@ def walk(surface: Surface, who: Contestant, lr: float, steps: int, seed: int = 0
         points = [surface.start]
         for _ in range(steps):
             shift = surface.noise * torch.randn(2, generator=noise)
-            take_step(surface, opt, point.at, shift)
+            try:
+                take_step(surface, opt, point.at, shift)
+            except StepError as error:
+                if not of_a_matrix(error):
+                    raise
+                break
             switch(opt, "eval")  # a method that averages is judged by its average
             x, y = point.at.flatten().tolist()
             switch(opt, "train")

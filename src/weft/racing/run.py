@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import weft
-from weft.errors import WeftWarning
+from weft.errors import StepError, WeftWarning
 from weft.learner.callbacks import StopFit
 from weft.learner.checkpoint import rng_state, set_rng_state
 from weft.learner.data import DataLoaders
@@ -24,7 +24,7 @@ from weft.racing.rules import shape
 from weft.racing.search import Setting
 from weft.racing.tasks import Built, Task, seed_all
 
-__all__ = ["Job", "Record", "generators_apart", "run"]
+__all__ = ["Job", "Record", "generators_apart", "of_a_matrix", "run"]
 
 
 @dataclass(frozen=True)
@@ -221,12 +221,21 @@ def _trained(job: Job) -> Record:
         learn.fit(1, peaks, schedules=schedules, cbs=[watch])
     except NonFiniteLoss:
         return record
+    except StepError as error:
+        if not of_a_matrix(error):
+            raise
+        return record
     finally:
         record.seconds = watch.seconds / max(1, job.steps - 1) * job.steps
     if learn.interrupted:
         raise KeyboardInterrupt
     _judge(record, learn, built)
     return record
+
+
+def of_a_matrix(error: StepError) -> bool:
+    """Whether a step failed as a matrix that it decomposes is not finite: the run has diverged."""
+    return isinstance(error.__cause__, torch.linalg.LinAlgError)
 
 
 def _judge(record: Record, learn: Learner, built: Built) -> None:
