@@ -62,7 +62,7 @@ def random_numbers(rank, world):
         give_grads(params, twins, step)
         with CommDebugMode() as mode:
             opt.step()
-    assert mode.get_total_counts() == 0
+    assert mode.get_total_counts() == (3 if world == 4 else 1)  # that ranks step alike
 
 
 def in_bfloat16(rank, world):
@@ -79,7 +79,7 @@ def in_rounds(rank, world):
 
 
 def collectives(rank, world):
-    """Two for all that a mesh has, one there and one back."""
+    """Two for all that a mesh has, one there and one back, and that by which ranks know that they step alike."""
     for many in (1, 10):
         params, twins = placed(world, shapes=[(6, 4), (3, 4)] * many, few=True)
         opt = made("muon")(params[: 2 * many], "fused")
@@ -87,7 +87,7 @@ def collectives(rank, world):
             give_grads(params, twins, step)
             with CommDebugMode() as mode:
                 opt.step()
-        assert mode.get_total_counts() == 2, mode.get_comm_counts()
+        assert mode.get_total_counts() == 3, mode.get_comm_counts()
 
 
 def owners_are_told(rank, world):
@@ -160,7 +160,9 @@ def beside_elementwise(rank, world):
     trained(model, opt, 5)
     with CommDebugMode() as mode:
         opt.step()
-    assert mode.get_total_counts() == 3  # there, whether all went well, and back
+    assert (
+        mode.get_total_counts() == 4
+    )  # that ranks step alike; there, whether all went well, and back
     trained(twin, alone, 5)
     alone.step()
     close(list(model.parameters()), list(twin.parameters()), opt, alone, 1e-5)

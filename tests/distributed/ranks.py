@@ -1,7 +1,8 @@
 """What all ranks run together: each function in the CASES of some modules, in as many processes.
 
 `python ranks.py MODULES WORLD FOLDER` imports them once, forks, and each rank says in
-FOLDER/RANK.json which case went wrong. `run` starts that and reads it.
+FOLDER/RANK.json which case went wrong. `run` starts that and reads it. A module may be followed by
+`:CASE`, and say how long its collectives wait, as TIMEOUT.
 """
 
 import datetime
@@ -21,43 +22,46 @@ HERE = pathlib.Path(__file__).parent
 TOGETHER = 1500  # seconds for all cases
 
 
-def run(modules, world):
-    """Run all cases of some modules; what fails first is told."""
+def run(modules, world, dying=()):
+    """Run all cases of some modules; what fails first is told. Some ranks are to die in the last."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, modules, str(world), folder]
         said = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=TOGETHER).stderr
-        for rank in range(world):
-            result = pathlib.Path(folder, f"{rank}.json")
-            assert result.exists(), said
-            for name, trace in json.loads(result.read_text()).items():
+        results = [pathlib.Path(folder, f"{rank}.json") for rank in range(world)]
+        for rank, result in enumerate(results):
+            for name, trace in json.loads(result.read_text()).items() if result.exists() else ():
                 raise AssertionError(f"{name} in rank {rank} of {world}:\n{trace}")
+        assert [rank for rank, r in enumerate(results) if not r.exists()] == list(dying), said
 
 
 def main(modules, world, folder):
     sys.path.insert(0, str(HERE))
-    cases = {}
+    cases, timeout = {}, 60
     for name in modules.split(","):
-        cases |= importlib.import_module(name).CASES
+        name, _, only = name.partition(":")
+        module = importlib.import_module(name)
+        cases |= {only: module.CASES[only]} if only else module.CASES
+        timeout = getattr(module, "TIMEOUT", timeout)
     torch.set_num_threads(1)
     ranks = []
     for rank in range(world):
         ranks.append(os.fork())
         if not ranks[-1]:
             try:
-                one(rank, world, cases, folder)
+                one(rank, world, cases, folder, timeout)
             finally:
                 os._exit(0)
     for pid in ranks:
         os.waitpid(pid, 0)
 
 
-def one(rank, world, cases, folder):
+def one(rank, world, cases, folder, timeout):
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=world,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=timeout),
     )
     failures = {}
     for name, case in cases.items():

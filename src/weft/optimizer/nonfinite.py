@@ -8,6 +8,8 @@ import torch
 
 from weft.contract.declare import LOW
 from weft.contract.groups import BoundGroup
+from weft.engine.sharded.agreement import most as largest
+from weft.engine.sharded.agreement import union
 from weft.errors import NonFiniteError
 
 __all__ = ["POLICIES", "Skips", "culprits", "policy", "refusal"]
@@ -30,7 +32,7 @@ def policy(name: str) -> str:
 
 
 def culprits(groups: list[BoundGroup]) -> list[str]:
-    """The parameters whose grad has an infinity or a NaN, in words.
+    """The parameters whose grad has an infinity or a NaN, in words: on any rank, where there are several.
 
     Every grad is read once. The Euclidean norm is what torch reads fastest (the largest magnitude
     takes twenty times as long on a CPU); it is finite only where all elements are. Where it is not,
@@ -38,17 +40,15 @@ def culprits(groups: list[BoundGroup]) -> list[str]:
     """
     alike: dict[Any, list[tuple[BoundGroup, int, torch.Tensor]]] = {}
     for found in _grads(groups):
-        grad: Any = found[2]
-        spread = (grad.device_mesh, grad.placements) if hasattr(grad, "device_mesh") else None
-        alike.setdefault((grad.device, grad.dtype, spread), []).append(found)
+        alike.setdefault((found[2].device, found[2].dtype), []).append(found)
     suspects: list[tuple[BoundGroup, int, torch.Tensor]] = []
-    for (_, dtype, _), found in alike.items():
+    for (_, dtype), found in alike.items():
         wide = torch.float32 if dtype in LOW else None  # float16 ends at 65504
-        norms = _whole(torch.stack(torch._foreach_norm([g for *_, g in found], 2, wide)))
+        norms = torch.stack(torch._foreach_norm([g for *_, g in found], 2, wide))
         if not norms.isfinite().all():
             suspects += [f for f, n in zip(found, norms.tolist(), strict=True) if not isfinite(n)]
-    named = [(b.index, i, b) for b, i, grad in suspects if not bool(_whole(grad.isfinite().all()))]
-    return [b.name_of(i) for _, i, b in sorted(named, key=lambda n: n[:2])]
+    own = {(b.index, i, b.name_of(i)) for b, i, grad in suspects if not bool(grad.isfinite().all())}
+    return [name for _, _, name in sorted(union(_meshes(groups), own))]
 
 
 class Skips:
@@ -85,13 +85,20 @@ class Skips:
 
         The largest magnitude is finite only where all elements are. None where there is no grad.
         """
-        found = [f for f in _grads(groups) if f[2].numel()]
-        if not found:
+        grads = {(b.index, i): g for b, i, g in _grads(groups) if g.numel()}
+        meshes = _meshes(groups)  # whose ranks all take part, with as many numbers
+        if not grads and not meshes:
             return None
-        most = [n.to(torch.float32) for n in torch._foreach_norm([g for *_, g in found], torch.inf)]
-        device = most[0].device
-        bad = ~_whole(torch.stack([n.to(device) for n in most])).isfinite()
-        names = [b.name_of(i) for b, i, _ in found]
+        every = [(b, i) for b in groups for i in range(len(b.params))]
+        device = next(p.device for b in groups for p in b.params)
+        found = torch._foreach_norm(list(grads.values()), torch.inf) if grads else ()
+        norms = dict(zip(grads, found, strict=True))
+        nothing = torch.zeros((), device=device)
+        most = [norms.get((b.index, i), nothing).to(device, torch.float32) for b, i in every]
+        bad = ~torch.stack(most).isfinite()
+        for mesh in meshes:
+            bad = largest(bad.float(), mesh) > 0
+        names = [b.name_of(i) for b, i in every]
         if self._bad is None or self._counted is None or names != self._looked_at:
             self.__init__(self.steps, self.names)
             self._counted = torch.zeros((), dtype=torch.int64, device=device)
@@ -102,9 +109,10 @@ class Skips:
         return left_out.float()
 
 
-def _whole(t: Any) -> torch.Tensor:
-    """What all ranks know of a value together: they have to decide alike."""
-    return t.full_tensor() if hasattr(t, "full_tensor") else t
+def _meshes(groups: list[BoundGroup]) -> list[Any]:
+    """Of the parameters that are DTensors."""
+    every: Iterator[Any] = (p for b in groups for p in b.params if hasattr(p, "device_mesh"))
+    return list(dict.fromkeys(p.device_mesh for p in every))
 
 
 def refusal(names: list[str]) -> NonFiniteError:
@@ -121,4 +129,11 @@ def _grads(groups: list[BoundGroup]) -> Iterator[tuple[BoundGroup, int, torch.Te
     for bound in groups:
         for i, p in enumerate(bound.params):
             if (grad := p.grad) is not None:
-                yield bound, i, grad.coalesce().values() if grad.is_sparse else grad
+                here = _here(p, grad) if hasattr(grad, "to_local") else grad
+                yield bound, i, here.coalesce().values() if here.is_sparse else here
+
+
+def _here(p: Any, grad: Any) -> torch.Tensor:
+    """What is local of a DTensor's grad; sums that wait for other ranks are those of the step."""
+    placed = grad.placements == p.placements
+    return (grad if placed else grad.redistribute(p.device_mesh, p.placements)).to_local()

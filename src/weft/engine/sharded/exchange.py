@@ -4,14 +4,14 @@ Ranks hold other shapes and group them into other launches, so numbers are put i
 agree on: that of the parameters, and of the reductions within a chain.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from weft.engine.sharded.shard import Shard
 
-__all__ = ["Agreed", "Column", "Exchange", "agree"]
+__all__ = ["Column", "Exchange"]
 
 # reduction -> how its parts are combined, and the sign that makes a maximum of it
 COMBINED = {
@@ -78,23 +78,6 @@ def _columns(
     at = [i for numbers, _ in of for i in numbers]
     signs = [float(sign) for numbers, sign in of for _ in numbers]
     return torch.tensor(at, device=device), torch.tensor(signs, device=device).double()
-
-
-class Agreed(NamedTuple):
-    """What became of something that all ranks tried."""
-
-    some_failed: bool
-    some_passed: bool
-
-
-def agree(shards: Iterable[Shard], failed: bool) -> Agreed:
-    """Tell all ranks that have a part of these whether this one failed."""
-    told = torch.tensor([failed, not failed], dtype=torch.float64, device="cpu")
-    for mesh in dict.fromkeys(shard.mesh for shard in shards):
-        for dim in range(mesh.ndim):
-            parts = told.to(mesh.device_type)
-            told = _combine(parts, "max", mesh.get_group(dim)).cpu()
-    return Agreed(*(told > 0).tolist())
 
 
 def _combine(parts: torch.Tensor, how: str, group: Any) -> torch.Tensor:

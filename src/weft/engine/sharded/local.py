@@ -15,7 +15,7 @@ import torch
 from weft.contract.groups import BoundGroup
 from weft.engine.eager.infer_state import init_state
 from weft.engine.fallback import Fallback, Unsupported
-from weft.engine.sharded.exchange import agree
+from weft.engine.sharded.agreement import Common, agree
 from weft.engine.sharded.shard import Shard
 
 __all__ = ["Locals"]
@@ -40,6 +40,7 @@ class Locals:
         self.taken: list[tuple[BoundGroup, list[tuple[torch.Tensor, Shard | None]]]] = []
         self.state: MutableMapping[torch.Tensor, dict[str, Any]] = defaultdict(dict)
         self.having: list[bool] = []  # grads
+        self.commons: list[Common] = []
 
     def enter(
         self, groups: list[BoundGroup], state: MutableMapping
@@ -48,6 +49,7 @@ class Locals:
 
         Raises:
             Unsupported: for a placement that cannot be stepped.
+            StepError: where ranks have other chains, groups, hypers or grads than others.
         """
         kind = _dtensor()
         if kind is None or not any(isinstance(p, kind) for b in groups for p in b.params):
@@ -60,6 +62,8 @@ class Locals:
         if self._sync(state):
             init_state(groups, state)
             self._sync(state)
+        for common in self.commons:
+            common.check(self.fresh)
         return self.groups, self.state
 
     @contextmanager
@@ -76,15 +80,18 @@ class Locals:
             yield
         except Exception as e:
             if self.fresh and self.shards:
-                others = agree(list(self.shards.values()), failed=True)
+                others = agree(self._meshes(), failed=True)
                 self._forget()
                 if isinstance(e, Fallback) and others.some_passed:
                     e.binding = None  # the others cannot know which chain it was
             raise
         fresh, self.fresh = self.fresh, False
-        if fresh and self.shards and agree(list(self.shards.values()), failed=False).some_failed:
+        if fresh and self.shards and agree(self._meshes(), failed=False).some_failed:
             self._forget()
             raise Unsupported("another rank cannot run it")
+
+    def _meshes(self) -> list[Any]:
+        return list(dict.fromkeys(shard.mesh for shard in self.shards.values()))
 
     def _are(self, groups: list[BoundGroup]) -> bool:
         """Whether these are the parameters that the local ones are of."""
@@ -109,6 +116,7 @@ class Locals:
             self.taken.append((bound, pairs))
             self.groups.append(local)
             self.shards |= {shard.local: shard for _, shard in pairs if shard is not None}
+        self.commons = [Common(mesh, self.taken) for mesh in self._meshes()]
 
     def _sync(self, state: MutableMapping) -> bool:
         """Bring everything up to date; whether states or grads came or went."""
