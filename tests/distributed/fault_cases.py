@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from placed import full, give_grads, made, placed
-
 from torch.distributed.checkpoint import CheckpointException
 
 import weft

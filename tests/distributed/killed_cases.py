@@ -7,7 +7,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from fault_cases import TIMEOUT, VICTIM, die, ends_in_time, hang
 from local_cases import net, trained
-from placed import close
+from placed import close, matrices
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.fsdp import fully_shard
 
@@ -18,20 +18,11 @@ __all__ = ["CASES", "FOLDER", "TIMEOUT"]
 FOLDER = "WEFT_TEST_FOLDER"  # told by the test
 
 
-def made(params, method):
-    params = list(params)
-    groups = [
-        {"params": [p for p in params if p.ndim == 2], "lr": 0.02},
-        {"params": [p for p in params if p.ndim != 2], "cbs": weft.AdamW.chain()},
-    ]
-    return method(groups, engine="fused")
-
-
 def sharded(method=weft.Muon):
     model = net()
     fully_shard(model[0])
     fully_shard(model)
-    return model, made(model.parameters(), method)
+    return model, matrices(method)(model.parameters(), "fused")
 
 
 def saved(model, opt, name, writer=dcp.FileSystemWriter):
@@ -81,7 +72,7 @@ def goes_on(rank, world):
     set_state_dict(model, opt, model_state_dict=weights, optim_state_dict=states)
     trained(model, opt)
     alone = net()
-    other = made(alone.parameters(), weft.Muon)
+    other = matrices(weft.Muon)(alone.parameters(), "fused")
     trained(alone, other)
     trained(alone, other)
     close(list(model.parameters()), list(alone.parameters()), opt, other, 1e-5)

@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 from local_cases import net, trained
 from placed import close, full, give_grads, made, placed, same
+from placed import matrices as by_dims
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
@@ -145,18 +146,11 @@ def beside_elementwise(rank, world):
     """FSDP2, matrices by one method and the rest by another."""
     from torch.distributed.fsdp import fully_shard
 
-    def chains(model, engine):
-        pick = lambda matrix: [p for p in model.parameters() if (p.ndim == 2) is matrix]
-        groups = [
-            {"params": pick(True), "lr": 0.02},
-            {"params": pick(False), "cbs": weft.AdamW.chain()},
-        ]
-        return weft.Muon(groups, engine=engine)
-
     model, twin = net(), net()
     fully_shard(model[0])
     fully_shard(model)
-    opt, alone = chains(model, "fused"), chains(twin, "fused")
+    make = by_dims(weft.Muon)
+    opt, alone = make(model.parameters(), "fused"), make(twin.parameters(), "fused")
     trained(model, opt, 5)
     with CommDebugMode() as mode:
         opt.step()

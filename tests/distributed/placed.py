@@ -111,3 +111,17 @@ def same(
 
 def made(name, **options):
     return lambda params, engine: weft.create(name, params, engine=engine, **options)
+
+
+def matrices(method):
+    """A matrix method for the matrices, AdamW for the rest."""
+
+    def make(params, engine):
+        params = list(params)
+        groups = [
+            {"params": [p for p in params if p.ndim == 2], "lr": 0.02},
+            {"params": [p for p in params if p.ndim != 2], "cbs": weft.AdamW.chain()},
+        ]
+        return method(groups, engine=engine)
+
+    return make

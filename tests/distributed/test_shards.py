@@ -1,4 +1,4 @@
-"""Steps on DTensors: see local_cases.py, combined_cases.py, matrix_cases.py and registry_cases.py for what each says."""
+"""Steps on DTensors and on replicas: each module of cases says what it is about."""
 
 import pytest
 from ranks import run
@@ -16,7 +16,14 @@ def test_steps_on_shards_are_those_on_the_whole(world):
 @pytest.mark.processes
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_matrices_on_shards_are_computed_whole(world):
-    run("matrix_cases", world)
+    run("matrix_cases,replica_cases:replicas", world)
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 4])
+def test_replicas_and_parts_of_them(world):
+    run("replica_cases", world)
 
 
 @pytest.mark.processes

@@ -4,7 +4,7 @@ import copy
 
 import torch
 from local_cases import net
-from placed import alike, close, full
+from placed import alike, close, full, matrices
 from torch.distributed.checkpoint import state_dict as dcp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -38,20 +38,6 @@ def trained(model, opt, of):
             return loss
 
         opt.step(closure)
-
-
-def matrices(method):
-    """A matrix method for the matrices, AdamW for the rest."""
-
-    def make(params, engine):
-        params = list(params)
-        groups = [
-            {"params": [p for p in params if p.ndim == 2], "lr": 0.02},
-            {"params": [p for p in params if p.ndim != 2], "cbs": weft.AdamW.chain()},
-        ]
-        return method(groups, engine=engine)
-
-    return make
 
 
 METHODS = AROUND | {"muon": matrices(weft.Muon), "soap": matrices(weft.SOAP)}
