@@ -49,13 +49,13 @@ def owners(fused: Any) -> list[Owner]:
 
 
 def _of_team(team: OfTeam) -> Iterator[Owner]:
-    items = [item for several in team.rounds for item in several]
+    items, ranks = team.items, range(len(team.team.ranks))
     total = sum(map(_work, items)) or 1
     for rank, number in enumerate(team.team.ranks):
         own = [item for item in items if item.owner == rank]
         names = tuple(dict.fromkeys(map(_name, own)))
-        gathers = sum(_comes(item, r) for item in own for r in team.ranks if r != rank)
-        returns = sum(_goes(item, r) for item in own for r in team.ranks if r != rank)
+        gathers = sum(_comes(item, r) for item in own for r in ranks if r != rank)
+        returns = sum(_goes(item, r) for item in own for r in ranks if r != rank)
         yield Owner(number, names, sum(map(_work, own)) / total, gathers, returns)
 
 
@@ -72,7 +72,7 @@ def _comes(item: Item, rank: int) -> int:
 def _goes(item: Item, rank: int) -> int:
     """The bytes that the owner sends back to a rank."""
     gives = zip(item.given, item.region.cut.after.gives, strict=True)
-    return sum((prod(p.shapes[rank]) if p else n.numel) * n.dtype.itemsize for p, n in gives)
+    return sum(prod(p.shapes[rank]) * n.dtype.itemsize for p, n in gives)
 
 
 def _name(item: Item) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from weft.engine.ir.graph import Node
+from weft.engine.ir.traced import Splits
 from weft.engine.plan.cut import Cut, cut, slot_of
 from weft.engine.plan.plan import Region
 from weft.engine.runtime.batches import Batches, Over, failure
@@ -20,7 +21,7 @@ from weft.engine.runtime.cohort import Cohort
 from weft.engine.runtime.members import Member
 from weft.engine.runtime.regions import Failed, Given, TorchRegion, Workspace
 from weft.engine.sharded.owners import Parts, Team, balanced, cost
-from weft.engine.sharded.transfer import Spec, Transfer
+from weft.engine.sharded.transfer import Packing, Slot, Spread, transfer
 from weft.errors import StepError
 
 __all__ = ["Item", "OfTeam", "OnOwners"]
@@ -47,7 +48,7 @@ class Item:
 
     Attributes:
         drawn: the random numbers of this step, by the names of their slots.
-        taken, given: where the elements of each value are; None of one that is whole everywhere.
+        taken, given: where the elements of each value are.
     """
 
     w: Cohort
@@ -55,10 +56,9 @@ class Item:
     at: int
     region: CutRegion
     taken: list[Parts]
-    given: list[Parts | None]
+    given: list[Parts]
     me: int
     owner: int = 0
-    round: int = 0
     drawn: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
@@ -81,8 +81,7 @@ class Item:
             return
         parts = dict(zip((n.index for n in self.region.cut.after.gives), self.given, strict=True))
         for g in self._run(self.region.after, whole, over):
-            part = parts[g.node.index]
-            value = part.take(g.values[0], self.me).clone() if part else g.values[0]
+            value = parts[g.node.index].take(g.values[0], self.me).clone()
             self.w.take(self.k, g, value)
 
     def _run(self, torchs: TorchRegion | None, member: Any, over: Over) -> Iterator[Given]:
@@ -170,90 +169,62 @@ def _item(
     shard, variant = w.members[k].shard, w.variants[k]
     assert shard is not None
 
-    def parts(shape: tuple[int, ...], slot: str) -> Parts:
-        placements = shard.placements_of(shape, variant.placed.slots.get(slot, shard.splits))
+    def parts(shape: tuple[int, ...], splits: Splits) -> Parts:
+        placements = shard.placements_of(shape, splits)
         key = (team, shape, *placements)
         if key not in known:
             known[key] = Parts(shape, shard.mesh, placements, team)
         return known[key]
 
-    cut, shape = region.cut, variant.shape
-    taken = [parts(n.shape or (), name) for n, name in zip(cut.takes, cut.slots, strict=True)]
-    given = [parts(shape, "p") if n.shape == shape else None for n in cut.after.gives]
+    cut = region.cut
+    slots = (variant.placed.slots.get(name, shard.splits) for name in cut.slots)
+    taken = [parts(n.shape or (), splits) for n, splits in zip(cut.takes, slots, strict=True)]
+    given = [
+        parts(n.shape or (), ()) for n in cut.after.gives
+    ]  # what is no part is whole everywhere
     return Item(w, k, at, region, taken, given, team.me)
 
 
-class OfTeam:
-    """Those of one team: each has an owner in it, and a round."""
+class Round:
+    """Parameters that are computed at once, and where their parts lie on the way there and back."""
 
     def __init__(self, team: Team, items: list[Item]):
-        self.team, self.ranks = team, range(len(team.places))
-        owners = balanced([cost(i.w.variants[i.k].shape) for i in items], len(self.ranks))
-        gathered = dict.fromkeys(self.ranks, 0)
-        for item, owner in zip(items, owners, strict=True):
-            item.owner, item.round = owner, gathered[owner] // ROUND
-            gathered[owner] += sum(n.numel * n.dtype.itemsize for n in item.region.cut.takes)
-        last = max(item.round for item in items)
-        self.rounds = [[i for i in items if i.round == at] for at in range(last + 1)]
-
-    def run(self, over: dict[Cohort, Over], meanwhile: Callable[[], Any] | None) -> None:
-        """Gather, compute and send back, round by round."""
-        errors: list[Exception] = []
-        back: list[tuple[list[Item], Transfer]] = []
-        coming, told = self._gather(self.rounds[0], over), None
-        for at, items in enumerate(self.rounds):
-            come, rest = coming.wait(), self.rounds[at + 1 :]
-            if rest:
-                coming = self._gather(rest[0], over)
-            results = self._compute(items, come, over, errors)
-            if meanwhile and not rest:  # whether all went well is known before all is there
-                told = self._transfer(*self._told(errors))
-            back.append((items, self._send_back(items, results, errors)))
-        if meanwhile and told and not _some(told.wait()):
-            meanwhile()
-        failed = [self._take(items, transfer.wait()) for items, transfer in back]
-        if errors:
-            raise errors[0]
-        if any(failed):
-            raise StepError(
-                "another rank could not compute a matrix: see what it says. Nothing has been stepped"
-            )
-
-    def _told(
-        self, errors: Sequence[Exception]
-    ) -> tuple[list[list[torch.Tensor]], list[list[Spec]]]:
-        """To each rank whether this one has failed, and as much from each."""
-        failed = torch.tensor(len(errors), dtype=torch.int64)
-        return [[failed] for _ in self.ranks], [[Spec((), torch.int64)] for _ in self.ranks]
-
-    def _transfer(
-        self, sent: Sequence[Sequence[torch.Tensor]], due: Sequence[Sequence[Spec]]
-    ) -> Transfer:
-        return Transfer(self.team, sent, due, self.rounds[0][0].member.p.device)
-
-    def _gather(self, items: list[Item], over: dict[Cohort, Over]) -> Transfer:
-        sent: list[list[torch.Tensor]] = [[] for _ in self.ranks]
-        due: list[list[Spec]] = [[] for _ in self.ranks]
+        self.items, self.own = items, [i for i in items if i.owner == team.me]
+        self.device = items[0].member.p.device
+        self.there, self.come, self.back, self.results = (Packing(team) for _ in range(4))
+        self.sends: list[Slot] = []
+        self.joins: list[Spread] = []
+        self.puts: list[Spread] = []
+        self.takes: list[Slot] = []
         for item in items:
-            values = item.values(over[item.w])
-            sent[item.owner] += values
-            for rank in self.ranks if item.owner == self.team.me else ():
-                due[rank] += [
-                    Spec(p.shapes[rank], v.dtype) for p, v in zip(item.taken, values, strict=True)
-                ]
-        return self._transfer(sent, due)
+            cut = item.region.cut
+            for n, parts in zip(cut.takes, item.taken, strict=True):
+                self.sends.append(self.there.add(item.owner, parts.shapes[team.me], n.dtype))
+                if item.owner == team.me:
+                    self.joins.append(self.come.spread(parts, n.dtype))
+            for n, parts in zip(cut.after.gives, item.given, strict=True):
+                self.takes.append(self.results.add(item.owner, parts.shapes[team.me], n.dtype))
+                if item.owner == team.me:
+                    self.puts.append(self.back.spread(parts, n.dtype))
 
-    def _compute(
-        self, items: list[Item], come: list[list[torch.Tensor]], over: dict[Cohort, Over],
-        errors: list[Exception],
-    ) -> dict[tuple[int, int, int], torch.Tensor]:  # fmt: skip
+    def gather(self, over: dict[Cohort, Over]) -> Callable[[], torch.Tensor]:
+        """Send what each region takes to its owner."""
+        packed = self.there.empty(self.device)
+        values = (v for item in self.items for v in item.values(over[item.w]))
+        for slot, value in zip(self.sends, values, strict=True):
+            self.there.view(packed, slot).copy_(value)
+        return transfer(self.there, packed, self.come)
+
+    def compute(
+        self, come: torch.Tensor, over: dict[Cohort, Over], errors: list[Exception]
+    ) -> dict[tuple[int, int, int], torch.Tensor]:
         """What the regions of this rank's items give: (cohort, member, value) -> tensor."""
         results: dict[tuple[int, int, int], torch.Tensor] = {}
-        parts = [iter(of) for of in come]
+        joins = iter(self.joins)
         members: dict[Cohort, dict[int, Whole]] = {}
-        for item in items:  # in the order in which they were sent
-            if item.owner == self.team.me:
-                members.setdefault(item.w, {})[item.k] = Whole(item, self._joined(item, parts))
+        for item in self.own:
+            tensors = [next(joins).join(come) for _ in item.taken]
+            members.setdefault(item.w, {})[item.k] = Whole(item, tensors)
         for w, wholes in members.items():
             torchs = [wholes[k].after if k in wholes else None for k in range(len(w.members))]
 
@@ -266,50 +237,77 @@ class OfTeam:
                 errors.append(e)
         return results
 
-    def _joined(self, item: Item, come: list[Iterator[torch.Tensor]]) -> list[torch.Tensor]:
-        """What a region takes, from the parts of all ranks."""
-        out = []
-        for n, parts in zip(item.region.cut.takes, item.taken, strict=True):
-            each = [next(of) for of in come]
-            whole = torch.empty(n.shape or (), dtype=each[0].dtype, device=each[0].device)
-            for rank, part in enumerate(each):
-                parts.put(whole, rank, part)
-            out.append(whole)
-        return out
+    def send_back(
+        self, results: dict[tuple[int, int, int], torch.Tensor]
+    ) -> Callable[[], torch.Tensor]:
+        """Send all that was computed; what could not be is not looked at."""
+        packed = self.back.empty(self.device)
+        gives = ((id(i.w), i.k, n.index) for i in self.own for n in i.region.cut.after.gives)
+        for spread, key in zip(self.puts, gives, strict=True):
+            if key in results:
+                spread.put(packed, results[key])
+        return transfer(self.back, packed, self.results)
 
-    def _send_back(
-        self, items: list[Item], results: dict[tuple[int, int, int], torch.Tensor],
-        errors: list[Exception],
-    ) -> Transfer:  # fmt: skip
-        sent, due = self._told(errors)
-        for item in items:
-            for n, parts in zip(item.region.cut.after.gives, item.given, strict=True):
-                shape = n.shape or ()
-                due[item.owner].append(
-                    Spec(parts.shapes[self.team.me] if parts else shape, n.dtype)
-                )
-                if item.owner != self.team.me:
-                    continue
-                value = results.get((id(item.w), item.k, n.index))
-                if value is None:
-                    value = torch.zeros(shape, dtype=n.dtype, device=item.member.p.device)
-                for rank in self.ranks:
-                    sent[rank].append(parts.take(value, rank) if parts else value)
-        return self._transfer(sent, due)
-
-    def _take(self, items: list[Item], come: list[list[torch.Tensor]]) -> bool:
-        """Give the results to the members; whether a rank has failed."""
-        failed = _some(come)
-        parts = [iter(of[1:]) for of in come]
-        for item in items:
+    def take(self, come: torch.Tensor, failed: bool) -> None:
+        """Give the results to the members, if no rank has failed."""
+        slots = iter(self.takes)
+        for item in self.items:
             item.drawn, after = {}, item.region.after
             for n, outputs in zip(item.region.cut.after.gives, after.outputs, strict=True):
-                value = next(parts[item.owner])
+                value = self.results.view(come, next(slots))
                 if not failed:
                     item.w.take(item.k, Given(n, outputs, [value], True), value)
-        return failed
 
 
-def _some(come: Sequence[Sequence[torch.Tensor]]) -> bool:
-    """Whether any rank has told that it failed."""
-    return any(int(of[0]) for of in come)
+class OfTeam:
+    """Those of one team: each has an owner in it, and a round."""
+
+    def __init__(self, team: Team, items: list[Item]):
+        self.team, self.items = team, items
+        ranks = len(team.places)
+        owners = balanced([cost(i.w.variants[i.k].shape) for i in items], ranks)
+        gathered, rounds = [0] * ranks, {}
+        for item, owner in zip(items, owners, strict=True):
+            item.owner = owner
+            rounds.setdefault(gathered[owner] // ROUND, []).append(item)
+            gathered[owner] += sum(n.numel * n.dtype.itemsize for n in item.region.cut.takes)
+        self.rounds = [Round(team, rounds.get(at, [])) for at in range(max(rounds) + 1)]
+
+    def run(self, over: dict[Cohort, Over], meanwhile: Callable[[], Any] | None) -> None:
+        """Gather, compute and send back, round by round."""
+        errors: list[Exception] = []
+        coming, back, told = self.rounds[0].gather(over), [], None
+        for this, following in zip(self.rounds, [*self.rounds[1:], None], strict=True):
+            come = coming()
+            if following:
+                coming = following.gather(over)
+            results = this.compute(come, over, errors)
+            if not following:  # whether all went well is known before all is there
+                told = self._tell(errors)
+            back.append(this.send_back(results))
+        assert told is not None
+        failed = told()
+        if meanwhile and not failed:
+            meanwhile()
+        for this, wait in zip(self.rounds, back, strict=True):
+            this.take(wait(), failed)
+        if errors:
+            raise errors[0]
+        if failed:
+            raise StepError(
+                "another rank could not compute a matrix: see what it says. Nothing has been stepped"
+            )
+
+    def _tell(self, errors: Sequence[Exception]) -> Callable[[], bool]:
+        """Tell the others whether this rank has failed; gives what waits for whether any has."""
+        import torch.distributed as dist  # not every torch has it
+
+        told = torch.tensor(len(errors), device=self.team.device)
+        work: Any = dist.all_reduce(told, dist.ReduceOp.MAX, self.team.group, async_op=True)
+
+        def wait() -> bool:
+            if work is not None:
+                work.wait()
+            return bool(told)
+
+        return wait

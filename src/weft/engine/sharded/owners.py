@@ -68,12 +68,19 @@ class Parts:
 
     Attributes:
         boxes: of each rank, where they are; shapes: of each rank, of its part.
+        begins: of each rank, where its rows begin in the memory of the whole; None where they are no rows.
     """
 
     def __init__(self, shape: Sequence[int], mesh: Any, placements: Sequence[Any], team: Team):
         along = [_along(size, d, mesh, placements) for d, size in enumerate(shape)]
         self.boxes: list[Box] = [tuple(of[_at(of, place)] for of in along) for place in team.places]
-        self.shapes = [tuple(map(_length, box)) for box in self.boxes]
+        self.shape, self.shapes = tuple(shape), [tuple(map(_length, box)) for box in self.boxes]
+        self.begins: list[int] | None = None
+        if all(isinstance(box[0], slice) for box in self.boxes if box) and all(
+            s[1:] == self.shape[1:] for s in self.shapes
+        ):
+            row = math.prod(shape[1:])
+            self.begins = [box[0].start * row if box else 0 for box in self.boxes]
 
     def take(self, whole: torch.Tensor, rank: int) -> torch.Tensor:
         """A rank's part of a whole tensor."""
