@@ -1,12 +1,33 @@
 """Parameters in many placements, and the same in one process: what both come to."""
 
+from contextlib import contextmanager
+
 import torch
+import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 import weft
 
 SHAPES = [(6, 4), (3, 4), (5,), (1, 4), (2, 3, 2), (1,)]  # even, uneven, and smaller than the world
+
+
+def _nothing_comes(output, *args, **options):
+    output.zero_()  # torch's own leaves what was there, and refuses a rank that sends nothing
+
+
+@contextmanager
+def simulated(world):
+    """Ranks of which this is the first, and the others do nothing."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=world)
+    real, dist.all_to_all_single = dist.all_to_all_single, _nothing_comes
+    try:
+        yield
+    finally:
+        dist.all_to_all_single = real
+        dist.destroy_process_group()
 
 
 def meshes(world):

@@ -4,50 +4,24 @@ import math
 
 import pytest
 import torch
-import torch.distributed as dist
+from placed import simulated
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.placement_types import _StridedShard
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
-import weft
 from weft.engine.sharded.owners import Parts, Team, balanced
-
-D = 32
-BLOCK = [(3 * D, D), (D, D), (4 * D, D), (D, 4 * D)]  # a layer of a GPT
 
 
 @pytest.fixture
 def world(request):
-    """A mesh of ranks of which this is the first, and the others do nothing."""
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=request.param)
-    yield request.param
-    dist.destroy_process_group()
+    with simulated(request.param):
+        yield request.param
 
 
 def test_the_dearest_come_first():
     assert balanced([3, 5, 2, 4], 2) == [1, 0, 0, 1]
     assert balanced([], 3) == []
     assert sorted(balanced([1] * 6, 3)) == [0, 0, 1, 1, 2, 2]
-
-
-@pytest.mark.parametrize("world", [2, 4, 8], indirect=True)
-def test_work_is_even_within_a_tenth(world):
-    """The matrices of a GPT of twelve layers."""
-    mesh = init_device_mesh("cpu", (world,))
-    params = [
-        torch.nn.Parameter(distribute_tensor(torch.randn(shape), mesh, [Shard(0)]))
-        for shape in BLOCK * 12
-    ]
-    opt = weft.Muon(params, engine="fused")
-    for p in params:
-        p.grad = torch.ones_like(p)
-    opt.step()
-    owners = opt.explain().owners
-    assert [o.rank for o in owners] == list(range(world))
-    assert sum(len(o.parameters) for o in owners) == len(params)
-    for o in owners:
-        assert 0.9 / world < o.work < 1.1 / world
 
 
 SPREAD = [

@@ -20,7 +20,7 @@ import torch
 from weft.bench.shapes import SHAPES, Shapes
 from weft.learner.extras import need
 
-__all__ = ["Cost", "costs", "run"]
+__all__ = ["Cost", "costs", "counting", "run"]
 
 STEPS, QUICK = 40, 5
 OPTIMIZERS = ("adamw", "lamb", "adafactor", "muon")
@@ -125,7 +125,7 @@ def _cost(name: str, label: str, held: Shapes, steps: int) -> Cost:
     step = _stepping(name, [distribute_tensor(w, mesh, [Shard(0)]) for w in wholes])
     for _ in range(3):
         step()
-    with _counting() as count:
+    with counting() as count:
         step()
     seconds = _timed(step, steps, dist.barrier)
     sent = torch.tensor(count["bytes"])
@@ -167,7 +167,7 @@ def _timed(step: Callable[[], Any], steps: int, together: Callable[[], Any]) -> 
 
 
 @contextmanager
-def _counting() -> Iterator[dict[str, int]]:
+def counting() -> Iterator[dict[str, int]]:
     """Count collectives, and the bytes that this rank sends in them."""
     import torch.distributed as dist
 

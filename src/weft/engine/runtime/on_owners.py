@@ -266,12 +266,17 @@ class OfTeam:
         self.team, self.items = team, items
         ranks = len(team.places)
         owners = balanced([cost(i.w.variants[i.k].shape) for i in items], ranks)
-        gathered, rounds = [0] * ranks, {}
+        held, at = [0] * ranks, [0] * ranks  # bytes of each owner's last round, and which that is
+        rounds: list[list[Item]] = []
         for item, owner in zip(items, owners, strict=True):
+            if held[owner] >= ROUND:
+                held[owner], at[owner] = 0, at[owner] + 1
             item.owner = owner
-            rounds.setdefault(gathered[owner] // ROUND, []).append(item)
-            gathered[owner] += sum(n.numel * n.dtype.itemsize for n in item.region.cut.takes)
-        self.rounds = [Round(team, rounds.get(at, [])) for at in range(max(rounds) + 1)]
+            held[owner] += sum(n.numel * n.dtype.itemsize for n in item.region.cut.takes)
+            if at[owner] == len(rounds):
+                rounds.append([])
+            rounds[at[owner]].append(item)
+        self.rounds = [Round(team, several) for several in rounds]
 
     def run(self, over: dict[Cohort, Over], meanwhile: Callable[[], Any] | None) -> None:
         """Gather, compute and send back, round by round."""
