@@ -28,7 +28,8 @@ def batches():
 
 
 def trained(model, opt, of):
-    opt.train()
+    if hasattr(opt, "train"):
+        opt.train()
     for x in of:
 
         def closure(x=x):
