@@ -1,6 +1,8 @@
 """Steps on DTensors and on replicas: each module of cases says what it is about."""
 
 import pytest
+from checkpoint_cases import CASES as checkpoints
+from checkpoint_cases import FOLDER, LEGS
 from ranks import run
 from registry_cases import NAMES
 
@@ -31,6 +33,20 @@ def test_replicas_and_parts_of_them(world):
 @pytest.mark.parametrize("world", [2, 4])
 def test_what_runs_around_a_step(world):
     run("wrapper_cases", world)
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_checkpoints_of_every_kind():
+    run(",".join(f"checkpoint_cases:{case}" for case in checkpoints if case != "leg"), 2)
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_a_run_goes_on_with_more_and_fewer_ranks(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    for world in LEGS:
+        run("checkpoint_cases:leg", world)
 
 
 @pytest.fixture(scope="module")
