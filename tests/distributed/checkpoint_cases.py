@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from local_cases import net
 from placed import close, full, matrices
@@ -62,8 +63,9 @@ def kinds(rank, world):
             trained(model, opt, batches()[:3])
             how = StateDictOptions(**kind)
             saved = copy.deepcopy(get_state_dict(model, opt, options=how))
-            if {"full_state_dict", "cpu_offload"} <= kind.keys():
-                how = StateDictOptions(**kind, broadcast_from_rank0=True)  # the others have nothing
+            if len(kind) == 2:  # of which rank 0 alone is given anything
+                dist.broadcast_object_list(held := [saved])
+                saved, how = held[0], StateDictOptions(full_state_dict=True)
             set_state_dict(
                 twin, other, model_state_dict=saved[0], optim_state_dict=saved[1], options=how
             )
