@@ -14,6 +14,7 @@ from torch.distributed.checkpoint import CheckpointException
 
 import weft
 from weft.callbacks import descend
+from weft.optimizer.nonfinite import Skips
 
 TIMEOUT = 10  # seconds that collectives wait
 VICTIM = 1
@@ -106,6 +107,7 @@ def not_finite(rank, world):
         if rank == 1:
             params[0].grad.to_local().view(-1)[0] = torch.inf
         before = [full(p.detach()).clone() for p in params]
+        assert Skips().decide(opt._bound) == 1  # as a device does by itself
         if policy == "skip":
             opt.step()
             assert len(opt.nonfinite) == opt.skipped_steps == 1

@@ -111,8 +111,8 @@ class Skips:
 
 def _meshes(groups: list[BoundGroup]) -> list[Any]:
     """Of the parameters that are DTensors."""
-    every: Iterator[Any] = (p for b in groups for p in b.params if hasattr(p, "device_mesh"))
-    return list(dict.fromkeys(p.device_mesh for p in every))
+    every: list[Any] = [p for b in groups for p in b.params]
+    return list(dict.fromkeys(p.device_mesh for p in every if hasattr(p, "device_mesh")))
 
 
 def refusal(names: list[str]) -> NonFiniteError:

@@ -1,4 +1,4 @@
-"""What ranks decide alike: that a step is that of all, that it can be built, that its grads are finite.
+"""What ranks decide alike: that a step is that of all, can be built, and has finite grads.
 
 Else one would wait in collectives for the others, or they would drift apart without a word.
 """
