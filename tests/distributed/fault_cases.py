@@ -14,6 +14,7 @@ from torch.distributed.checkpoint import CheckpointException
 
 import weft
 from weft.callbacks import descend
+from weft.engine.sharded import agreement
 from weft.optimizer.nonfinite import Skips
 
 TIMEOUT = 10  # seconds that collectives wait
@@ -123,6 +124,25 @@ def not_finite(rank, world):
         assert not torch.equal(full(params[0].detach()), before[0])
 
 
+def read_later(rank, world):
+    """As on a GPU, where the step that ranks differ in is taken, and the next is refused on all."""
+    at_once, agreement.AT_ONCE = agreement.AT_ONCE, ()
+    try:
+        params, twins = placed(world, shapes=[(6, 4), (3, 4)])
+        opt = made("adamw", lr=0.01)(params, "fused")
+        for step in range(3):
+            give_grads(params, twins, step)
+            if step == 2 and rank == 1:
+                params[0].grad = None
+            opt.step()
+        give_grads(params, twins, 3)
+        with pytest.raises(weft.StepError, match="in the last step, ranks differ"):
+            opt.step()
+        opt.step()
+    finally:
+        agreement.AT_ONCE = at_once
+
+
 def killed(rank, world):
     """The last: the others end with an error."""
     params, twins = placed(world, shapes=[(6, 4)])
@@ -136,4 +156,4 @@ def killed(rank, world):
         opt.step()
 
 
-CASES |= {"not_finite": not_finite, "killed": killed}
+CASES |= {"not_finite": not_finite, "read_later": read_later, "killed": killed}

@@ -17,6 +17,7 @@ __all__ = ["Agreed", "Common", "agree", "most", "union"]
 
 Pairs = Sequence[tuple[torch.Tensor, Shard | None]]
 PLAIN = (int, float, bool, str, type(None))
+AT_ONCE = ("cpu",)  # devices that the host need not wait for
 
 
 class Agreed(NamedTuple):
@@ -69,8 +70,8 @@ def _each(own: Any, mesh: Any) -> dict[int, Any]:
 class Common:
     """What has to be the same on all ranks of a mesh: the groups that have parameters there.
 
-    Each step tells the others two numbers. On a CPU the answer is read at once; elsewhere, where the host
-    would wait for the device, at the next step, unless parameters are new.
+    Each step tells the others two numbers. The answer is read at once where parameters are new, and on a
+    CPU; elsewhere the host would wait for the device, so it is read at the next step.
     """
 
     def __init__(self, mesh: Any, taken: Sequence[tuple[BoundGroup, Pairs]]):
@@ -93,7 +94,7 @@ class Common:
         hypers = [_plain(bound) for bound, _ in self.taken]
         own = crc32(having, crc32(repr(hypers).encode(), self.fixed))
         self.told = most(torch.tensor([own, -own], dtype=torch.float64, device="cpu"), self.mesh)
-        if (fresh or self.mesh.device_type == "cpu") and self._differs(self.told):
+        if (fresh or self.mesh.device_type in AT_ONCE) and self._differs(self.told):
             raise self._error()
 
     def _differs(self, told: torch.Tensor) -> bool:
