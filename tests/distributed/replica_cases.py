@@ -82,7 +82,11 @@ def whole_parameters(rank, world):
     for m, o in ((model, opt), (twin, resumed)):
         trained(m, o.step, 4, rank, world)
     trained(alone, other.step, 4)
-    assert all(map(torch.equal, model.parameters(), twin.parameters()))
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        exact = (
+            world == 2
+        )  # DDP has other buckets in its first step, in which more ranks add otherwise
+        torch.testing.assert_close(p, q, rtol=0 if exact else 1e-5, atol=0 if exact else 1e-6)
     back = weft.LAMB(model.parameters(), lr=0.05)
     back.load_state_dict(consolidated(opt))
     close(list(model.parameters()), list(alone.parameters()), back, other, 1e-5)
