@@ -258,7 +258,9 @@ def test_two_closures_of_one_function_are_two():
 # ---------------------------------------------------------------- without a file
 
 
-SNIPPET = re.search(r"```python\n(.*?)```", (HERE.parent / "README.md").read_text(), re.DOTALL)[1]
+SNIPPET = re.search(r"```python\n(.*?)```", (HERE.parents[1] / "README.md").read_text(), re.DOTALL)[
+    1
+]
 SAYS = "print(*(weft.AdamW.chain() + cautious).names[-2:], opt.explain().fallbacks)\n"
 
 

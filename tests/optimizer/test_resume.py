@@ -13,7 +13,7 @@ import weft
 from resume_job import FORMATS, HALF, Job
 from weft.optimizers import algorithms
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # one of each kind: moments, factors, matrices, shared values, wrappers, what draws numbers
 SOME = [

@@ -6,7 +6,7 @@ from pathlib import Path
 from sitegen import everything, optimizers
 from sitegen.facts import Facts
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 

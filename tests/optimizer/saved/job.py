@@ -1,6 +1,6 @@
 """What was saved by an earlier version, and how: a short run, its state dict and its pickle, and how it went on.
 
-`python tests/saved/job.py VERSION` writes `VERSION.pt.xz` with the weft that is on the path. A file is written
+`python tests/optimizer/saved/job.py VERSION` writes `VERSION.pt.xz` with the weft that is on the path. A file is written
 once, before what saves or loads is changed, and never again.
 """
 

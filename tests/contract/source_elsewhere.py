@@ -11,7 +11,7 @@ def stand_in() -> None:
     """Modules that are enough to look at code: the rest of weft is not imported."""
     torch, weft = types.ModuleType("torch"), types.ModuleType("weft")
     torch.Tensor = torch.dtype = torch.device = type("Tensor", (), {})
-    weft.__path__ = [str(HERE.parent / "src" / "weft")]
+    weft.__path__ = [str(HERE.parents[1] / "src" / "weft")]
     sys.modules |= {"torch": torch, "weft": weft}
     sys.path[:0] = [str(HERE)]
 

@@ -10,7 +10,7 @@ import torch
 
 import weft
 
-NOTEBOOK = Path(__file__).parents[1] / "examples" / "own_optimizer.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "examples" / "own_optimizer.ipynb"
 
 
 class Tables(HTMLParser):

@@ -1,6 +1,6 @@
 """Every Python snippet of the README and the documentation runs, a page in one go.
 
-The links of the documentation are tests/test_site.py's.
+The links of the documentation are test_site.py's.
 """
 
 import ast
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
