@@ -19,6 +19,7 @@ def stand_in() -> None:
 if __name__ == "__main__":
     stand_in()
     from packing import IN_PLACE, WAYS
+
     from weft.contract.introspect import look
 
     for cb in (*WAYS, *IN_PLACE):

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from packing import IN_PLACE, KEY, WAYS, decorate, keyed, pack
 
 import weft
 from contract import descend, param
-from packing import IN_PLACE, KEY, WAYS, decorate, keyed, pack
 from weft.callback import read
 from weft.contract import introspect as source
 from weft.contract.bytecode import run

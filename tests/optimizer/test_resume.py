@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-
 import resume_job
-import weft
+import torch
 from resume_job import FORMATS, HALF, Job
+
+import weft
 from weft.optimizers import algorithms
 
 ROOT = Path(__file__).parents[2]

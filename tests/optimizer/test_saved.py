@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-
 from saved import job
 
 VERSIONS = ["eaa1b8b"]
