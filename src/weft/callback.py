@@ -192,7 +192,7 @@ def read(cb: Callable, *, value: bool = False) -> Spec:
         opaque=seen.opaque and not value and attribute(cb, "returns") is None,
         mentions=constants(code) if var_kw and code else frozenset(),
         ndim=ndim, bounds=attribute(cb, "bounds") or {},
-        produces={n: n for n in names}, place="",
+        place="",
     )  # fmt: skip
     return replace(spec, place=attribute(cb, "place") or (spec.placed() if shown else ""))
 

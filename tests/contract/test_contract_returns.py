@@ -195,6 +195,38 @@ class TestInPlace:
         stepped(p, view, write, descend)
         assert p.grad.item() == 1
 
+    @pytest.mark.parametrize("name", ["update", "grad"])
+    def test_that_no_code_shows_is_seen_by_what_follows(self, name):
+        scope = {}
+        exec(f"def cb({name}): {name}.__imul__(3.0)", scope)
+
+        def keep(grad, before=weft.zeros):
+            return {"before": grad}
+
+        p = param(0.0)
+        opt = stepped(p, keep, scope["cb"], weft.rename(keep, before="after"), descend)
+        assert (p.item(), p.grad.item()) == (-3, 1)
+        assert opt.state[p]["before"].item() == 1
+        assert opt.state[p]["after"].item() == (3 if name == "grad" else 1)
+
+    def test_on_an_update_that_is_a_grad_from_a_callback_leaves_that_grad(self):
+        def double(p):
+            p.grad = 2 * p.grad
+
+        def take(grad):
+            return {"update": grad}
+
+        def scale(update):
+            update.mul_(5)
+
+        def keep(grad, seen=weft.zeros):
+            return {"seen": grad}
+
+        p = param(0.0)
+        opt = stepped(p, double, take, scale, keep, descend)
+        assert (p.item(), p.grad.item()) == (-10, 1)
+        assert opt.state[p]["seen"].item() == 2
+
     def test_on_an_update_that_was_a_state_leaves_the_state(self):
         def average(grad, exp_avg=weft.zeros):
             exp_avg.add_(grad)

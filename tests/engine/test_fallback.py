@@ -7,6 +7,7 @@ import logging
 import math
 import random
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -559,3 +560,19 @@ def test_what_raises_in_a_call_behind_a_tensor_is_told_as_it_is():
 
     with pytest.raises(weft.StepError, match="on the tracer's stand-ins it raised RuntimeError"):
         train(make([shapes], "fused"), 1)
+
+
+def test_an_eager_step_keeps_nothing_of_parameters_that_are_through():
+    made, alive = [], []
+
+    def double(update):
+        alive.append(sum(known() is not None for known in made))
+        update = 2 * update
+        made.append(weakref.ref(update))
+        return {"update": update}
+
+    params = [torch.nn.Parameter(torch.ones(3)) for _ in range(3)]
+    for p in params:
+        p.grad = torch.ones(3)
+    weft.Optimizer(params, [double, weft.callbacks.descend], lr=0.1, engine="eager").step()
+    assert alive == [0, 0, 0]

@@ -18,7 +18,6 @@ from weft.callback import (
     Spec,
     State,
     attribute,
-    function_of,
 )
 from weft.contract.declare import kept_dtype
 from weft.contract.implied import (
@@ -57,12 +56,6 @@ class Call:
     def name(self) -> str:
         """How messages and plans call this element."""
         return self.over.name if self.over else self.spec.name
-
-    @cached_property
-    def writes_unseen(self) -> bool:
-        """Whether it may write a tensor through `.data`, which leaves no trace but the values."""
-        function = function_of(self.spec.fn)
-        return function is None or "data" in function.__code__.co_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +112,14 @@ class Binding:
     def state_names(self) -> frozenset[str]:
         """Every name that may be in the state of a parameter."""
         return frozenset(self.states) | self.made | ({"step"} if self.keeps_step else frozenset())
+
+    @cached_property
+    def only_in_state(self) -> frozenset[str]:
+        """Optional reads that nothing in the chain provides: a parameter's state may have them."""
+        read = {name for c in self.calls for _, name in c.reads}
+        local = {name for c in self.calls for name in c.local}
+        provided = local.union(self.state_names, self.shared, self.over, BUILTIN)
+        return frozenset(read - provided)
 
     def chooses(self, name: str) -> bool:
         """Whether the group's `state_dtype` says what the state `name` is kept in."""

@@ -7,10 +7,24 @@ from typing import Any
 from weft.contract.bind import Binding, Call
 from weft.contract.hyperparameters import NOT_HYPERS
 from weft.contract.slips import check_shape
+from weft.contract.spec import BUILTIN
 
-__all__ = ["MISSING", "Names"]
+__all__ = ["MISSING", "Names", "for_all_alike"]
 
 MISSING = object()  # nothing has this name
+PLAIN = frozenset((float, int, bool, str, type(None)))  # values that are read as they are
+
+
+def for_all_alike(binding: Binding, hypers: Mapping[str, Any]) -> dict[str, Any]:
+    """What names stand for, or that it is nothing, for each parameter whose state has no such name."""
+    but = binding.state_names.union(NOT_HYPERS, BUILTIN)
+    nowhere = {name: MISSING for name in binding.only_in_state if name not in hypers}
+    return nowhere | {
+        name: value
+        for name, value in hypers.items()
+        if name not in but
+        and (type(value) in PLAIN or (type(value) is tuple and PLAIN.issuperset(map(type, value))))
+    }
 
 
 class Names(ABC):
@@ -26,6 +40,7 @@ class Names(ABC):
         own: the parameter's state.
         values: what was made on the way: values over all parameters, shared ones as they were
             decided, states that are put back at the end.
+        known: what names stand for that need no look-up, until they stand for something else.
     """
 
     __slots__ = ()
@@ -35,6 +50,7 @@ class Names(ABC):
     hypers: Mapping[str, Any]
     own: dict[str, Any]
     values: dict[str, Any]
+    known: dict[str, Any]
 
     # ------------------------------------------------------------ what an engine says
 
@@ -85,21 +101,22 @@ class Names(ABC):
 
     def _arguments(self, call: Call, copies: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """What a callback is called with."""
-        spec = call.spec
+        spec, known = call.spec, self.known
         kwargs = self._everything(call, copies) if spec.var_kw else {}
         for arg, name in call.reads:
-            value = self._look_up(name, call, copies)
+            value = known[name] if name in known else self._look_up(name, call, copies)
             if value is not MISSING:
                 kwargs[arg] = value
             elif name in spec.required:
                 raise LookupError(f"it reads {name!r}, which nothing has provided yet")
-        if self.update is not None:
+        if spec.applies and self.update is not None:
             check_shape(call, self.update.shape, self.work.shape)
         if not call.takes_param:
             return (), kwargs
         first = spec.first or "p"
         if not spec.positional:
-            return (), {**kwargs, first: self.work}
+            kwargs[first] = self.work
+            return (), kwargs
         kwargs.pop(first, None)
         return (self.work,), kwargs
 
@@ -153,9 +170,10 @@ class Names(ABC):
         """
         produces = call.spec.produces
         named = {produces.get(k, k): v for k, v in out.items()} if produces else out
-        for name in named:
-            if name == "loss" or name in self.binding.hyper_names:
-                raise ValueError(f"it returned {name!r}, which callbacks do not write")
+        if not call.spec.returns.issuperset(named):  # those were checked when the chain was bound
+            for name in named:
+                if name == "loss" or name in self.binding.hyper_names:
+                    raise ValueError(f"it returned {name!r}, which callbacks do not write")
         return named
 
     def _bind(self, name: str, value: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from weft.contract.declare import Shared, State
-from weft.contract.introspect import Seen
+from weft.contract.introspect import Seen, function_of
 from weft.contract.places import place_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Spec:
     place: str  # empty where it cannot be told
     ndim: tuple[int, ...] | None
     bounds: dict[str, str]  # of hypers, as `mark` takes them
-    produces: dict[str, str] = field(default_factory=dict)  # its own name -> the chain's name
+    produces: dict[str, str] = field(default_factory=dict)  # renamed: its own name -> the chain's
 
     @property
     def where(self) -> str:
@@ -65,6 +65,17 @@ class Spec:
     def only_returns(self) -> bool:
         """Whether it changes nothing in place, so that all it does is what it returns."""
         return not (self.seen.writes or self.seen.leaks or self.seen.changes_more)
+
+    @functools.cached_property
+    def writes_unseen(self) -> bool:
+        """Whether it may write a tensor through `.data`, which leaves no trace but the values."""
+        function = function_of(self.fn)
+        return function is None or "data" in function.__code__.co_names
+
+    @functools.cached_property
+    def only_reads(self) -> bool:
+        """Whether its code shows that it changes nothing in place."""
+        return self.only_returns and not self.writes_unseen
 
     @functools.cached_property
     def works_in_place(self) -> bool:

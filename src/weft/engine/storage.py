@@ -41,7 +41,7 @@ class GivenGrad:
 
     def __init__(self, value: torch.Tensor, call: Call):
         self.value = value
-        self.pristine = self.value.clone() if call.writes_unseen else None
+        self.pristine = self.value.clone() if call.spec.writes_unseen else None
 
     @property
     def written(self) -> bool:

@@ -160,9 +160,10 @@ class Call:
             self.run.read(flat(value))
         self._out()
         first = flat(frozenset().union(*self.args[:1]))
-        if writes(name):
+        written = writes(name) or "inplace" in self.named
+        if written:
             self.run.write(first)
-        if writes(name) or name in VIEWS:
+        if written or name in VIEWS:
             return NO_DICT | frozenset(o for o in first if o[0] == "arg")
         return NO_DICT
 

@@ -77,24 +77,25 @@ class GraphStep(ParamStep):
         if value is not self.work:
             grad, self.work = self.work.grad, value.to(self.work.dtype)
             self.work.grad = grad
-            self._hold("p", self.work)
+            self.owners.hold("p", self.work)
 
     def _set_shared(self, name: str, value: Any) -> None:
         if not has_history(value):
             super()._set_shared(name, value)
             return
-        self.values[name] = self.shared.setdefault((self.bound.index, name), value)
+        value = self.shared.setdefault((self.bound.index, name), value)
+        self.values[name] = self.known[name] = value
 
     def _set_state(self, name: str, value: Any) -> None:
         held = self.own.get(name)
         if isinstance(value, int | float) and isinstance(held, torch.Tensor) and not held.ndim:
             value = torch.full_like(held, value)
         if isinstance(value, torch.Tensor) and (self.p.dtype in LOW or self.p.is_complex()):
-            self._read_as(name, value)
+            self._read_as(name, self._kept(name, value, "read"))
         else:
             self._forget_read(name)
             self.own[name] = self._stored(name, value)
-            self._hold(name, self.own[name])
+            self.owners.hold(name, self.own[name])
 
     def _stored(self, name: str, value: Any) -> Any:
         if isinstance(value, torch.Tensor) and not value.ndim:

@@ -96,7 +96,7 @@ def _after_a_step(bound: BoundGroup, p: torch.Tensor, shape: tuple[int, ...]) ->
         state: defaultdict[torch.Tensor, dict[str, Any]] = defaultdict(dict)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             init_state([alone], state)
-            run([ParamStep(alone, 0, like, state, torch.ones((), dtype=dtype), {})])
+            run([ParamStep(alone, 0, like, state, torch.ones((), dtype=dtype), {}, {})])
     except Exception:  # of the user's code, on tensors that it was not written for
         return {}
     return state[like]

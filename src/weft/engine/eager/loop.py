@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from weft.contract.groups import BoundGroup
+from weft.contract.names import for_all_alike
 from weft.engine.eager.norms import Norms, watched
 from weft.engine.eager.param_step import Barrier, ParamStep
 from weft.engine.empty import count, is_empty
+from weft.engine.storage import widened
 from weft.errors import StepError, raised
 
 __all__ = ["agree_on_order", "run", "step"]
@@ -28,20 +30,21 @@ def step(
             parameters had been stepped before.
     """
     shared: dict[tuple[int, str], Any] = {}
-    stepped = [
-        (bound, i, p, p.grad)
-        for bound in groups
-        for i, p in enumerate(bound.params)
-        if p.grad is not None
-    ]
-    run(
-        [
-            step_of(bound, grad, norms)(bound, i, p, state, loss, shared)
-            for bound, i, p, grad in stepped
-            if not is_empty(p)
-        ]
-    )
-    count([(bound, p) for bound, _, p, _ in stepped if is_empty(p)], state)
+    loss = widened(loss)
+    steps: list[ParamStep] = []
+    empty: list[tuple[BoundGroup, torch.Tensor]] = []
+    for bound in groups:
+        known = for_all_alike(bound.binding, bound.group)
+        for i, p in enumerate(bound.params):
+            if (grad := p.grad) is None:
+                continue
+            if is_empty(p):
+                empty.append((bound, p))
+            else:
+                kind = step_of(bound, grad, norms)
+                steps.append(kind(bound, i, p, state, loss, shared, known))
+    run(steps)
+    count(empty, state)
     for (index, name), value in shared.items():
         groups[index].group[name] = value
 

@@ -50,7 +50,7 @@ class WatchedStep(ParamStep):
         self.seen = seen
         super().__init__(*args)
 
-    def _path(self) -> Generator[Barrier, Any, None]:
+    def _path(self) -> Generator[Barrier, None, None]:
         before, grad = self.p.detach().clone(), self.p.grad
         assert grad is not None
         grad_norm = norm(grad)  # now: a callback may write it

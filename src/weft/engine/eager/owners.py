@@ -12,11 +12,14 @@ __all__ = ["Owners"]
 class Owners:
     """The memory of each name, kept as names get new values: a value belongs to one name alone."""
 
-    __slots__ = ("held", "of")
+    __slots__ = ("of",)
 
     def __init__(self) -> None:
-        self.of: dict[Any, tuple[str, torch.Tensor]] = {}
-        self.held: dict[tuple[str, str], Any] = {}
+        self.of: dict[Any, tuple[str, str, torch.Tensor]] = {}
+
+    def add(self, name: str, value: torch.Tensor, role: str = "") -> None:
+        """As `hold`, where the name has had nothing in this role."""
+        self.of[memory_of(value)] = name, role, value
 
     def hold(self, name: str, value: Any, role: str = "") -> None:
         """A name has this value from here on; what it had may be freed.
@@ -26,16 +29,19 @@ class Owners:
             value: a tensor; anything else has no memory.
             role: where a name has several values, as a state that is read in another dtype has.
         """
-        before = self.held.pop((name, role), None)
-        if before is not None:
-            self.of.pop(before, None)
+        for memory, (owner, as_what, _) in self.of.items():
+            if owner == name and as_what == role:
+                del self.of[memory]
+                break
         if isinstance(value, torch.Tensor):
-            memory = memory_of(value)
-            self.held[name, role], self.of[memory] = memory, (name, value)
+            self.add(name, value, role)
 
     def private(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """The value itself, or a copy where its memory is another's or not all of it is this one's."""
-        owner, whole = self.of.setdefault(memory_of(value), (name, value))
+        found = self.of.get(memory_of(value))
+        if found is None:
+            return value
+        owner, _, whole = found
         same = owner == name and (
             value is whole
             or (

@@ -1,18 +1,19 @@
 """One parameter's way through its chain in one step: what each callback is given and gives back."""
 
-from collections.abc import Generator, MutableMapping
+from collections.abc import Generator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
 
-from weft.callback import State
 from weft.contract.bind import Call
 from weft.contract.groups import BoundGroup
 from weft.contract.hyperparameters import as_read, is_one
-from weft.contract.names import MISSING, Names
+from weft.contract.names import MISSING
 from weft.contract.slips import check_result
+from weft.contract.spec import BUILTIN
+from weft.engine.eager.held_state import HeldState
 from weft.engine.eager.owners import Owners
-from weft.engine.storage import LOW, GivenGrad, one_number, stored_shape, widened
+from weft.engine.storage import LOW, GivenGrad, memory_of, one_number, stored_shape
 from weft.errors import StepError
 
 __all__ = ["Barrier", "ParamStep"]
@@ -29,7 +30,7 @@ class Barrier(NamedTuple):
     value: torch.Tensor
 
 
-class ParamStep(Names):
+class ParamStep(HeldState):
     """One parameter's way through its chain in one step.
 
     `work` is what callbacks see as the parameter: itself, or its values as float32 where it or its
@@ -43,8 +44,11 @@ class ParamStep(Names):
         "binding",
         "bound",
         "call",
+        "combined",
+        "given",
         "grad_before",
         "hypers",
+        "known",
         "loss",
         "own",
         "owners",
@@ -70,13 +74,17 @@ class ParamStep(Names):
         state: MutableMapping[torch.Tensor, dict[str, Any]],
         loss: Any,
         shared: dict[tuple[int, str], Any],
+        known: Mapping[str, Any],
     ):
+        """`known`: what is `for_all_alike` of the group."""
         self.bound, self.hypers, self.binding = bound, bound.group, bound.binding
-        self.p, self.state, self.loss, self.shared = p, state, widened(loss), shared
+        self.p, self.state, self.loss, self.shared = p, state, loss, shared
         self.own: dict[str, Any] = state.get(p, {})
         self.place = i
-        self.owners: Owners | None = None  # known once it matters
+        self.owners = Owners()
         self.values: dict[str, Any] = {}
+        self.known = dict(known)
+        self.given: torch.Tensor | None = None  # the copy of the grad that is only read
         self.update: torch.Tensor | None = None
         self.step = 0
         self.wrote = False  # to the parameter or its state, as far as that can be told
@@ -91,32 +99,32 @@ class ParamStep(Names):
 
     def check(self) -> None:
         """Refuse state on another device than the parameter, before anything is written."""
+        device = self.p.device
         for name, value in self.own.items():
             if (
                 isinstance(value, torch.Tensor)
+                and value.device != device
                 and value.ndim
-                and value.device != self.p.device
                 and name in self.binding.state_names
             ):
                 raise StepError(
                     f"state {name!r} of parameter {self.name} is on {value.device} and the "
-                    f"parameter on {self.p.device}: move the model first, then make the optimizer "
+                    f"parameter on {device}: move the model first, then make the optimizer "
                     "or load its state. No parameter has been stepped"
                 )
 
     def advance(self, value: Any) -> Barrier | None:
         """Go on with the combined value; None when the chain is through."""
-        try:
-            return self.path.send(value)
-        except StopIteration:
-            return None
+        self.combined = value
+        return next(self.path, None)
 
     def close(self) -> None:
         """Give up: the user's grad is put back."""
         self.path.close()
 
-    def _path(self) -> Generator[Barrier, Any, None]:
+    def _path(self) -> Generator[Barrier, None, None]:
         self._open()
+        self._begin()
         try:
             for call in self.binding.calls:
                 self.call = call
@@ -124,19 +132,21 @@ class ParamStep(Names):
                 over = call.over
                 if over is not None:
                     scope = self.bound.index if over.scope == "group" else None
-                    combined = yield Barrier(
-                        over.name, over.op, scope, self._plain(one_number(out))
-                    )
+                    self._forget_given()  # waiting, it would be a copy for each parameter
+                    yield Barrier(over.name, over.op, scope, self._plain(one_number(out)))
                     self.ahead.remove(over.name)
-                    self._read_as(over.name, combined.to(self.work.device, copy=True))
+                    self._read_as(over.name, self.combined.to(self.work.device, copy=True))
                 elif isinstance(out, dict):
                     self._take(out, call)
-                else:
+                elif out is not None:
                     check_result(call, out)
             self._store()
         finally:
-            if self.work is self.p:
+            if self.p.grad is not self.user_grad and self.work is self.p:
                 self.p.grad = self.user_grad
+            self.update = self.given = None  # the next parameter's take this memory, still cached
+            for held in (self.owners.of, self.known, self.values):
+                held.clear()
 
     def _open(self) -> None:
         p, grad = self.p, self.p.grad
@@ -152,42 +162,75 @@ class ParamStep(Names):
         if self.binding.keeps_step:
             self.step = int(self.own["step"]) + 1
 
-    def _plain(self, t: torch.Tensor) -> torch.Tensor:
-        """A tensor without a history in autograd."""
-        return t.detach() if t.requires_grad else t
-
-    def _readable(self, value: Any) -> Any:
-        """What a callback works on: 16-bit tensors as float32, complex ones as pairs of reals."""
-        if isinstance(value, torch.Tensor):
-            if value.dtype in LOW:
-                return self._plain(value).float()
-            if value.is_complex():
-                return torch.view_as_real(self._plain(value))
-        return value
+    def _begin(self) -> None:
+        """Take down whose memory is whose, and what names stand for as long as nobody binds them."""
+        known, owners = self.known, self.owners
+        for name, value in self.own.items():
+            a_tensor = isinstance(value, torch.Tensor)
+            if a_tensor:
+                owners.add(name, value)
+            if name in known:  # a hyper too: whether it was set decides
+                del known[name]
+            elif name not in BUILTIN and not (a_tensor and self._put_back(name, value)):
+                known[name] = value
+        if self.binding.keeps_step:
+            known["step"] = self.step
+        owners.add("p", self.work)
+        owners.add(USERS, self.work_grad)
+        if self.user_grad is not self.work_grad:
+            owners.add(USERS, self.user_grad)
 
     # ------------------------------------------------------------ a call
 
     def _call(self, call: Call) -> Any:
         spec = call.spec
+        if not spec.only_reads:
+            self._forget_given()  # it may write to the grad
+            self.wrote |= spec.works_in_place
         copies: dict[str, GivenGrad] = {}
         args, kwargs = self._arguments(call, copies)
-        self.wrote |= spec.works_in_place
-        out = spec.fn(*args, **kwargs)
+        out = spec.fn(*args, **kwargs) if args else spec.fn(**kwargs)
         for name, copy in copies.items():
             if copy.written:  # the callbacks that follow see what was done to it in place
                 self._bind(name, copy.value)
+        if not spec.only_reads and self.work.grad is not self.work_grad:  # it may have assigned it
+            self.owners.hold("grad", self.work.grad)
+        if self.given is not None and self.given._version:
+            self._written_unseen(call)
         return out
 
     def _vector(self, name: str, call: Call, copies: dict[str, GivenGrad]) -> torch.Tensor:
+        """Callbacks in a row that only read the grad are given one copy."""
         if name == "update" and self.update is not None:
             return self.update
         grad = self.work.grad
         assert grad is not None
         if name == "grad" and grad is not self.work_grad:
             return grad
+        if call.spec.only_reads:
+            if self.given is None:
+                self.given = self._plain(grad).clone()
+                self.owners.add(USERS, self.given, "given")
+            self.known[name] = self.given
+            return self.given
         if name not in copies:
             copies[name] = GivenGrad(self._plain(grad).clone(), call)
         return copies[name].value
+
+    def _written_unseen(self, call: Call) -> None:
+        """A callback worked on the shared copy of the grad in place, which its code did not show."""
+        given, read = self.given, [n for _, n in call.reads if self.known.get(n) is self.given]
+        self._forget_given()
+        for name in read:
+            self._bind(name, given)
+
+    def _forget_given(self) -> None:
+        if self.given is not None:
+            for name in ("grad", "update"):
+                if self.known.get(name) is self.given:
+                    del self.known[name]
+            self.given = None
+            self.owners.hold(USERS, None, "given")
 
     def _loss(self) -> Any:
         return MISSING if self.loss is None else self.loss
@@ -208,81 +251,40 @@ class ParamStep(Names):
     def _as_read(self, value: Any) -> Any:
         return as_read(value, self.work.dtype)
 
-    def _state(self, name: str) -> Any:
-        value = self.own[name]
-        readable = self._readable(value)
-        if self._converted(name, value):
-            readable = readable.to(self.work.dtype)
-        if readable is not value:
-            self._read_as(name, readable)
-        return readable
-
-    def _rounds(self, name: str, value: torch.Tensor) -> bool:
-        """Whether a new state is kept in another dtype than it has, as the group chose."""
-        return self.binding.chooses(name) and self._dtype_of(name, value) != value.dtype
-
-    def _converted(self, name: str, held: Any) -> bool:
-        """Whether a state is read in another dtype than its own: that which is computed in."""
-        return (
-            self.binding.chooses(name)
-            and isinstance(held, torch.Tensor)
-            and held.is_floating_point()
-            and held.dtype != self.work.dtype
-        )
-
     # ------------------------------------------------------------ a result
 
     def _take(self, out: dict[str, Any], call: Call) -> None:
         """Bind what a callback returned: every value a value, aliasing nothing that is kept."""
-        owners = self.owners = self.owners or self._owners()
-        if self.work.grad is not self.work_grad:  # a callback may have assigned it
-            owners.hold("grad", self.work.grad)
-        named = self._named(out, call)
-        owned = {
-            k: owners.private(k, self._plain(v)) if isinstance(v, torch.Tensor) else v
-            for k, v in named.items()
-        }
-        for name, value in owned.items():
+        owners, writes = self.owners, []
+        for name, value in self._named(out, call).items():
+            if isinstance(value, torch.Tensor):
+                value = self._plain(value) if value.requires_grad else value
+                value = owners.private(name, value) if memory_of(value) in owners.of else value
+            if name == "update":  # nothing is written by that
+                self._set_update(value)
+            else:
+                writes.append((name, value))
+        for name, value in writes:
             self._bind(name, value)
-
-    def _owners(self) -> Owners:
-        owners = Owners()
-        for name, value in self.own.items():
-            owners.hold(name, value)
-        for name, value in self.values.items():
-            owners.hold(name, value, "read")
-        owners.hold("p", self.work)
-        owners.hold("grad", self.work.grad)
-        owners.hold("update", self.update)
-        owners.hold(USERS, self.user_grad)
-        owners.hold(USERS, self.work_grad, "read")
-        return owners
-
-    def _bind(self, name: str, value: Any) -> None:
-        self.wrote |= self.work is self.p and name not in ("grad", "update")
-        super()._bind(name, value)
-
-    def _hold(self, name: str, value: Any, role: str = "") -> None:
-        if self.owners is not None:
-            self.owners.hold(name, value, role)
 
     def _set_p(self, value: Any) -> None:
         self._check_shape("p", value)
         if value is not self.work:
+            self.wrote |= self.work is self.p
             self.work.copy_(value)
 
     def _set_grad(self, value: Any) -> None:
         self._check_shape("grad", value)
-        self.work.grad = value.to(self.work.dtype)
-        self._hold("grad", self.work.grad)
+        self._forget_given()
+        self.work.grad = self._kept("grad", value.to(self.work.dtype))
 
     def _set_update(self, value: Any) -> None:
         """State in double would make a double of what has no dimensions."""
         if not isinstance(value, torch.Tensor):
             raise self._no_vector("update", value)
-        wide = value.dtype is not self.work.dtype and value.is_floating_point()
-        self.update = value.to(self.work.dtype) if wide else value
-        self._hold("update", self.update)
+        if value.dtype is not self.work.dtype and value.is_floating_point():
+            value = value.to(self.work.dtype)
+        self.update = self.known["update"] = value
 
     def _check_shape(self, name: str, value: Any) -> None:
         """Refuse what cannot be `p` or `grad`; an update may be in a basis of its own for a while."""
@@ -297,56 +299,8 @@ class ParamStep(Names):
 
     def _set_shared(self, name: str, value: Any) -> None:
         value = value.item() if isinstance(value, torch.Tensor) else value
-        self.values[name] = self.shared.setdefault((self.bound.index, name), value)
-
-    def _set_state(self, name: str, value: Any) -> None:
-        held = self.own.get(name)
-        if isinstance(value, int | float) and isinstance(held, torch.Tensor) and not held.ndim:
-            self._forget_read(name)
-            held.fill_(value)  # a number that is kept as a tensor, in torch's format
-            return
-        if isinstance(value, torch.Tensor) and isinstance(held, torch.Tensor):
-            if held.dtype in LOW or held.is_complex() or self._converted(name, held):
-                self._read_as(name, value)  # rounded once, when the chain is through
-                return
-            same_kind = held.dtype == value.dtype or (
-                held.is_floating_point() and value.is_floating_point()
-            )
-            if held.shape == value.shape and same_kind:
-                if value is not held:
-                    held.copy_(value)
-                return
-        if isinstance(value, torch.Tensor) and (
-            self.work is not self.p or self._rounds(name, value)
-        ):
-            self._read_as(name, value)
-        else:
-            self._forget_read(name)
-            self.own[name] = self._stored(name, value)
-            self._hold(name, self.own[name])
-
-    def _read_as(self, name: str, value: torch.Tensor) -> None:
-        """What a state is read as from here on, until it is put back."""
-        self.values[name] = value
-        self._hold(name, value, "read")
-
-    def _forget_read(self, name: str) -> None:
-        if self.values.pop(name, None) is not None:
-            self._hold(name, None, "read")
-
-    def _stored(self, name: str, value: Any) -> Any:
-        """A new state value: a copy, in the dtype that it is kept in."""
-        if not isinstance(value, torch.Tensor):
-            return value
-        declared: State | None = self.binding.kept.get(name)
-        own = declared is not None and declared.dtype_beside(self.p.dtype) is not None
-        if self.p.is_complex() and value.shape == self.work.shape and not own:
-            return torch.view_as_complex(value.clone(memory_format=torch.contiguous_format))
-        return value.to(self._dtype_of(name, value), copy=True)
-
-    def _dtype_of(self, name: str, value: torch.Tensor) -> torch.dtype:
-        """What a state is kept in."""
-        return self.binding.dtype_of(name, value.dtype, value.ndim, self.p.dtype, self.p.ndim)
+        value = self.shared.setdefault((self.bound.index, name), value)
+        self.values[name] = self.known[name] = value
 
     def _store(self) -> None:
         """The end of a step: what was read as float32 is rounded once and put back."""
@@ -359,7 +313,7 @@ class ParamStep(Names):
             else:
                 self.own[name] = self._stored(name, value)
         if self.binding.keeps_step:
-            self.own["step"] += 1
+            self._set_state("step", self.step)
         if self.own and self.p not in self.state:
             self.state[self.p] = self.own
         if self.p.dtype in LOW:

@@ -1,6 +1,6 @@
 """Steps of parameters whose grad is sparse."""
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ class EntriesStep(ParamStep):
         state: MutableMapping[torch.Tensor, dict[str, Any]],
         loss: Any,
         shared: dict[tuple[int, str], Any],
+        known: Mapping[str, Any],
     ):
         assert p.grad is not None
         grad = p.grad.coalesce()
@@ -51,7 +52,7 @@ class EntriesStep(ParamStep):
         own = {k: self._entries(v) for k, v in self.own_of_all.items()}
         entries = p.detach().clone() if self.fills else p.detach()[self.where]
         entries.grad = grad.to_dense() if self.fills else grad.values()
-        super().__init__(bound, i, entries, {entries: own}, loss, shared)
+        super().__init__(bound, i, entries, {entries: own}, loss, shared, known)
 
     def _entries(self, value: Any) -> Any:
         return value[self.where] if self._is_entries(value) else value

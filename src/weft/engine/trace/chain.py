@@ -64,6 +64,7 @@ class ChainTrace(Names):
         self.read: set[str] = set()
         self.outside = Outside(t, binding, example, self.rebinder)
         self.values: dict[str, Any] = {}
+        self.known: dict[str, Any] = {}  # each look-up leaves its mark in the graph
         self.out = Results(t, binding, example)
 
     def run(self) -> Traced:
