@@ -23,8 +23,11 @@ from weft.learner.extras import need
 __all__ = ["Cost", "costs", "counting", "run"]
 
 STEPS, QUICK = 40, 5
-OPTIMIZERS = ("adamw", "lamb", "adafactor", "muon")
-HEAD = ("optimizer", "shapes", "tensors", "us a step", "alone", "collectives", "bytes sent")
+CLIPPED = "torch's clip, fused"
+TORCHS = {"torch, fused": True, "torch, foreach": False, CLIPPED: True}  # whether it is fused
+CHAINS = {"adamw, clip": "adamw+clip_global_norm"}  # by their labels; others are names
+OPTIMIZERS = ("adamw", *CHAINS, "lamb", "adafactor", "muon", *TORCHS)
+HEAD = ("optimizer", "shapes", "tensors", "us a step", "alone", "collectives", "bytes")
 BLOCK = [(2304, 768), (2304,), (768, 768), (768,), (3072, 768), (3072,), (768, 3072), (768,)]
 
 
@@ -35,7 +38,7 @@ class Cost:
     Attributes:
         seconds: the median of a step, on the first rank.
         alone: of the same step on whole tensors in one process, while the other ranks wait.
-        collectives: how many a step has.
+        collectives: how many a step has; None of torch's, whose are not counted.
         sent: bytes that a rank sends, the most of all ranks: to others in `all_to_all`, and what an
             `all_reduce` is given.
     """
@@ -45,8 +48,8 @@ class Cost:
     tensors: int
     seconds: float
     alone: float
-    collectives: int
-    sent: int
+    collectives: int | None
+    sent: int | None
 
 
 def run(ranks: int, quick: bool, as_json: bool) -> None:
@@ -65,9 +68,8 @@ def run(ranks: int, quick: bool, as_json: bool) -> None:
         out.add_column(name, justify="left" if left else "right", no_wrap=True)
     for c in found:
         times = (f"{1e6 * s:,.0f}" for s in (c.seconds, c.alone))
-        out.add_row(
-            c.optimizer, c.shapes, str(c.tensors), *times, str(c.collectives), f"{c.sent:,}"
-        )
+        sent = ("-" if n is None else f"{n:,}" for n in (c.collectives, c.sent))
+        out.add_row(c.optimizer, c.shapes, str(c.tensors), *times, *sent)
     need("rich.console", "cli").Console(highlight=False).print(out)
 
 
@@ -92,8 +94,10 @@ def costs(ranks: int, quick: bool) -> list[Cost]:
 
 def shapes(quick: bool) -> dict[str, Shapes]:
     """What is timed: where the host decides, and where the work does."""
-    small = {"tiny": SHAPES["tiny"](), "many": SHAPES["many"]()}
-    return small if quick else {**small, "gpt2 layer": list(BLOCK)}
+    tiny, many = SHAPES["tiny"](), SHAPES["many"]()
+    if quick:
+        return {"tiny": tiny, "many": many[:100]}
+    return {"tiny": tiny, "150": [(64, 64)] * 150, "many": many, "gpt2 layer": list(BLOCK)}
 
 
 # ---------------------------------------------------------------- a rank
@@ -137,22 +141,31 @@ def _cost(name: str, label: str, held: Shapes, steps: int) -> Cost:
             step()
         alone = _timed(step, steps, lambda: None)
     dist.barrier()
-    return Cost(name, label, len(held), seconds, alone, count["collectives"], int(sent))
+    told = (None, None) if name in TORCHS else (count["collectives"], int(sent))
+    return Cost(name, label, len(held), seconds, alone, *told)
 
 
 def _stepping(name: str, tensors: list[torch.Tensor]) -> Callable[[], Any]:
-    """The step of an optimizer over these; of one for matrices, with AdamW for the rest."""
+    """The step of an optimizer over these; of one for matrices, with AdamW for the rest.
+
+    DTensors are what FSDP2 makes of a module's parameters.
+    """
     import weft
 
     params = [torch.nn.Parameter(t) for t in tensors]
     for p in params:
         p.grad = torch.ones_like(p)
+    if name in TORCHS:
+        fused = TORCHS[name]
+        stock = torch.optim.AdamW(params, lr=1e-4, fused=fused, foreach=not fused)
+        clip = torch.nn.utils.clip_grad_norm_
+        return (lambda: (clip(params, 1.0), stock.step())) if name == CLIPPED else stock.step
     groups: list[dict[str, Any]] = [{"params": params}]
     if name == "muon":
         rest = [p for p in params if p.ndim != 2]
         groups = [{"params": rest, "cbs": weft.AdamW.chain()}] if rest else []
         groups += [{"params": m}] if (m := [p for p in params if p.ndim == 2]) else []
-    return weft.create(name, groups, lr=1e-4, engine="fused").step
+    return weft.create(CHAINS.get(name, name), groups, lr=1e-4, engine="fused").step
 
 
 def _timed(step: Callable[[], Any], steps: int, together: Callable[[], Any]) -> float:

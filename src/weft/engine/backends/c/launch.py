@@ -99,6 +99,10 @@ class CLaunch(Inputs):
         lib = phases()
         self._run, self._run_scalars = lib.weft_run, lib.weft_run_scalars
 
+    def leave_out(self, flag: torch.Tensor | None) -> None:
+        """Never asked: what is on a CPU is read before the step."""
+        assert flag is None
+
     def value(self, tensor: int, place: int) -> float:
         """One of the values."""
         return self._value[tensor * self.c.values + place]
