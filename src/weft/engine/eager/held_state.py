@@ -70,7 +70,8 @@ class HeldState(Names):
         self.wrote |= self.work is self.p
         if isinstance(value, int | float) and isinstance(held, torch.Tensor) and not held.ndim:
             self._forget_read(name)
-            held.fill_(value)  # a number that is kept as a tensor, in torch's format
+            # a number that is kept as a tensor, in torch's format; whose own integers end at 2^63
+            held.fill_(float(value) if held.is_floating_point() else value)
             return
         if isinstance(value, torch.Tensor) and isinstance(held, torch.Tensor):
             if self._put_back(name, held):
