@@ -145,7 +145,8 @@ class Optimizer(Original, Watched, Chained):
             torch._C._set_grad_enabled(False)  # torch.no_grad() takes 2 us
             if closure is not None:
                 closure = amp.guarded(self, closure)
-            if not self._leaves_out and amp.found_inf(self):
+            found_inf = amp.found_inf(self)
+            if found_inf is not None and not self._leaves_out and found_inf:
                 return loss
             amp.unscale(self)
             if self._wrappers and self._on_nonfinite != "keep":
@@ -158,7 +159,9 @@ class Optimizer(Original, Watched, Chained):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        left_out = amp.found_inf(self) if self._leaves_out else None
+        left_out = amp.found_inf(self)
+        if left_out is not None and not self._leaves_out:
+            left_out = None
         plain = loss is None and left_out is None and self._on_nonfinite == "keep"
         if plain and self._engine.again(self.param_groups, self.state, self._reselects):
             return None

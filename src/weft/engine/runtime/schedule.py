@@ -69,6 +69,7 @@ class Schedule:
             if w.program.backend.waits and not w.repeatable
         }
         self.leaves_out = all(w.leaves_out for w in self.cohorts)
+        self.has_regions = any(w.plan.regions for w in self.cohorts)
         simple = all(map(_simple, self.cohorts)) and not self.counting
         self.steps = self._steps() if simple else None
 
@@ -183,7 +184,7 @@ class Schedule:
         for w in self.cohorts:
             w.prepare()
             w.passed, w.ran = set(), set()
-        rest = self._apart()
+        rest = self._apart
         self._run_regions(dict.fromkeys(self.cohorts, 0), over, rest)
         for w in self.cohorts:  # here, as several values may wait at the end of the first phase
             if w not in (rest or ()):
@@ -212,6 +213,7 @@ class Schedule:
         for w in at:  # they write, when nothing is left that can fail
             _advance(w, at[w])
 
+    @cached_property
     def _apart(self) -> list[Cohort] | None:
         """The launches that need nothing of an owner; None where there is no such parameter on any
         rank, and where something can still fail when owners are done."""
@@ -225,6 +227,8 @@ class Schedule:
         self, at: dict[Cohort, int], over: Any, rest: Sequence[Cohort] | None = None
     ) -> None:
         """Let torch compute what comes before these phases; launches `rest` while results travel."""
+        if not self.has_regions:
+            return
         every = [
             (w, region) for w, phase in at.items() for region in w.plan.regions
             if region.before == phase
