@@ -5,11 +5,11 @@ import re
 
 import pytest
 import torch
+from site_pages import ROOT
 
 import weft
 from parity.cases import CASES
 from parity.references import REFERENCES
-from site_pages import ROOT
 from sitegen import coverage
 from weft import callbacks, wrappers
 from weft.optimizers import algorithms

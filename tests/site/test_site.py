@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from site_pages import DOCS, ROOT, made, written
 
 import weft
-from site_pages import DOCS, ROOT, made, written
 from sitegen import everything, facts, mixing, notation, optimizers, reference
 from sitegen.docstring import parts
 from sitegen.elements import chain_code

@@ -5,9 +5,9 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from test_site import BLOCKS
 
 from sitegen import mathml, notation
-from test_site import BLOCKS
 
 LETTERS = {sign: word for word, sign in mathml.GREEK.items()}
 KNOWN = {
