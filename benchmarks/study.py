@@ -24,7 +24,14 @@ from weft.learner.data import InMemoryLoader, embedded_digits, in_memory, split
 
 RESULTS = Path(__file__).parent / "results" / "study.json"
 # of a full run; fewer than the task has where more would take a machine of two cores days
-STEPS = {"tabular": None, "digits": None, "autoencoder": 300, "text": 150, "fashion": 100}
+STEPS = {
+    "tabular": None,
+    "digits": None,
+    "autoencoder": 300,
+    "text": 150,
+    "fashion": 100,
+    "bert": 20,
+}
 BASELINE = "adamw, tuned widest"
 # matrix methods have AdamW for what is no hidden matrix; the mix was put together before the study
 WORDS = {
