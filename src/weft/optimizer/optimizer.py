@@ -215,6 +215,10 @@ class Optimizer(Original, Watched, Chained):
         """How many steps on_nonfinite="skip" has left out."""
         return self._skips.steps
 
+    @skipped_steps.setter
+    def skipped_steps(self, steps: int) -> None:
+        self._skips = nonfinite.Skips(steps, self._skips.names)
+
     @property
     def nonfinite(self) -> tuple[str, ...]:
         """The parameters for which it left out the last of them."""
