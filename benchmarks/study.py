@@ -22,6 +22,7 @@ from torch import nn
 import weft
 from weft.learner.data import InMemoryLoader, embedded_digits, in_memory, split
 
+HOME = Path(weft.__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "study.json"
 # of a full run; fewer than the task has where more would take a machine of two cores days
 STEPS = {
@@ -138,7 +139,8 @@ def main() -> None:
         machine |= {"cores": str(os.cpu_count())}
         if not options.quick:  # what a trial finds is nothing to keep
             RESULTS.parent.mkdir(parents=True, exist_ok=True)
-            RESULTS.write_text(json.dumps({"machine": machine, "tasks": tasks}, indent=1) + "\n")
+            told = json.dumps({"machine": machine, "tasks": tasks}, indent=1) + "\n"
+            RESULTS.write_text(told.replace(f"{HOME}/", ""))  # notes name files
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ def study():
 def test_the_page_has_what_the_study_found():
     found = json.loads((ROOT / "benchmarks" / "results" / "study.json").read_text())
     assert study().summary(found["tasks"]) in (ROOT / "docs" / "results.md").read_text()
+    notes = [
+        n for task in found["tasks"].values() for row in task["optimizers"] for n in row["notes"]
+    ]
+    assert not [n for n in notes if "(/" in n], "a path of one machine"
     for task in found["tasks"].values():
         assert {len(row["finals"]) for row in task["optimizers"]} == {3}
 
