@@ -216,3 +216,14 @@ def test_temporaries_do_not_pile_up(monkeypatch, together, buffers):
     results = (many - few) / (24 * 16 * 16 * 4)
     assert results <= 2  # what kernels still have to read of each, and nothing else
     assert few <= (8 * 2 + 8 * together) * 16 * 16 * 4
+
+
+@pytest.mark.parametrize("name", ["soap", "klsoap", "soapnadam", "soapademamix", "heavysoap"])
+def test_columns_of_a_dim_of_one_are_sorted_fused(name):
+    """Bases are sorted in the tenth step: an index into one column is 0."""
+    p = torch.nn.Parameter(torch.randn(6, 1, 3, generator=torch.Generator().manual_seed(0)))
+    opt = weft.create(name, [p], lr=1e-3, engine="fused")
+    for k in range(12):
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(k))
+        opt.step()
+    assert not opt.explain().fallbacks

@@ -83,6 +83,8 @@ def _run_on_ones(fn: Callable, tree: Any, nodes: list[Node]) -> tuple[list[Any],
             return {float: 0.5, int: 1, bool: True}[n.dtype]
         if n.op == "external":
             return n.attr("tensor").tensor.to(device, copy=True)
+        if n.dtype is torch.int64:  # an index: 0 is within whatever has an element
+            return torch.zeros(n.shape or (), dtype=n.dtype, device=device)
         out = torch.ones(n.shape or (), dtype=n.dtype, device=device)
         square = len(n.shape or ()) >= 2 and n.shape[-1] == n.shape[-2]  # type: ignore[index]
         return out + torch.eye(n.shape[-1], device=device).to(n.dtype) if square else out  # type: ignore[index]
