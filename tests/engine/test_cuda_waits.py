@@ -242,6 +242,22 @@ def test_the_device_leaves_a_step_out(name, way, gpu, request, monkeypatch):
         assert all(float(opt.state[p]["step"]) == 10 - len(BAD) for p in params)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_largest_numbers_are_no_alarm_of_the_device(dtype, gpu):
+    p, q = (torch.nn.Parameter(torch.ones(3, dtype=dtype)) for _ in range(2))
+    opt = weft.SGD([p, q], lr=1e-3, capturable=True, on_nonfinite="skip", engine="fused")
+    for k in range(4):
+        p.grad = torch.full_like(p, torch.finfo(dtype).max / 2) if k == 3 else torch.ones_like(p)
+        q.grad = torch.ones_like(q) if k < 3 else None  # another pattern of grads
+        opt.step()
+    assert opt._leaves_out
+    assert opt.skipped_steps == 0
+    q.grad, p.grad = torch.full_like(q, torch.nan), None
+    opt.step()
+    opt.step()
+    assert (opt.skipped_steps, opt.nonfinite) == (2, ("1 of group 0 (3,)",))
+
+
 def test_capturable_may_be_changed_on_the_way(gpu):
     params, opt = make("adamw", capturable=True)
     others, reference = make("adamw")

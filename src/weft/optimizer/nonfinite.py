@@ -94,13 +94,14 @@ class Skips:
         found = torch._foreach_norm(list(grads.values()), torch.inf) if grads else ()
         norms = dict(zip(grads, found, strict=True))
         nothing = torch.zeros((), device=device)
-        most = [norms.get((b.index, i), nothing).to(device, torch.float32) for b, i in every]
+        # in double, where what is finite stays so
+        most = [norms.get((b.index, i), nothing).to(device, torch.float64) for b, i in every]
         bad = ~torch.stack(most).isfinite()
         for mesh in meshes:
             bad = largest(bad.float(), mesh) > 0
         names = [b.name_of(i) for b, i in every]
         if self._bad is None or self._counted is None or names != self._looked_at:
-            self.__init__(self.steps, self.names)
+            self._steps, self._names = self.steps, self.names  # what was counted so far
             self._counted = torch.zeros((), dtype=torch.int64, device=device)
             self._bad, self._looked_at = torch.zeros_like(bad), names
         left_out = bad.any()
