@@ -216,6 +216,32 @@ def test_a_module_of_torch():
     assert_fuses([lambda p, grad, lr: p.data.sub_(lr * layer(grad))])
 
 
+COUNTED = 0
+
+
+class Halved:
+    """A user's object; one of its methods could not be traced, and is not called."""
+
+    half = 0.5
+
+    def __call__(self, x):
+        return x * self.half
+
+    def save(self):
+        global COUNTED
+        COUNTED += 1
+
+
+def test_a_method_that_nobody_calls_refuses_no_chain(monkeypatch):
+    halved = Halved()
+    assert_fuses([lambda p, grad, lr: p.data.sub_(lr * halved(grad))])
+    assert "assigns to a global" in refusal(lambda grad: (halved.save(), {})[1])
+    # as transformers does with every module, once it has made a model
+    monkeypatch.setattr(torch.nn.Module, "save", Halved.save, raising=False)
+    layer = torch.nn.Linear(3, 3).requires_grad_(False)
+    assert_fuses([lambda p, grad, lr: p.data.sub_(lr * layer(grad))])
+
+
 DRAWS = {
     "dropout": lambda g, k: F.dropout(g, k, training=True),
     "poisson": lambda g, k: torch.poisson(g.abs() * 9) * k,

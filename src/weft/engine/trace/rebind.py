@@ -240,6 +240,15 @@ class Rebinder:
             )
         return made
 
+    def _method(self, fn: FunctionType) -> Callable[..., Any]:
+        """A method that is made again when it is called: what nobody calls refuses no chain."""
+
+        @functools.wraps(fn)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return self.rebind(fn, fn.__name__, None)(*args, **kwargs)
+
+        return method
+
     def _builtins(self, outside: dict[str, Any]) -> dict[str, Any]:
         """Those of a function, with an `import` that gives what a global of that name gives."""
         held = outside.get("__builtins__", builtins)
@@ -331,9 +340,9 @@ class Rebinder:
             for key, value in vars(base).items():
                 dunder = key.startswith("__")
                 if isinstance(value, FunctionType) and key not in ("__new__", "__init_subclass__"):
-                    setattr(made, key, value if _foreign(value) else self._function(value))
+                    setattr(made, key, value if _foreign(value) else self._method(value))
                 elif isinstance(value, property) and isinstance(value.fget, FunctionType):
-                    got = property(self._function(value.fget), value.fset, value.fdel)
+                    got = property(self._method(value.fget), value.fset, value.fdel)
                     setattr(made, key, got)
                 elif isinstance(value, NUMBERS) and not dunder:
                     self._note(f"{base.__name__}.{key}", lambda b=base, k=key: vars(b)[k], value)
