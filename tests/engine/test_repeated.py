@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weft
+from weft.engine.ir.traced import Capture
 from weft.engine.runtime import fused
 from weft.engine.runtime.cohort import Cohort
 from weft.engine.runtime.schedule import Schedule
@@ -188,16 +189,33 @@ def test_a_grad_that_is_too_short_is_refused_and_not_read_beyond():
     assert eager == auto == "StepError"
 
 
-def test_a_place_that_is_read():
+MARKS = {"place": ("grad", "statistics"), "bounds": ({"lr": ">= 0"}, {"lr": "> 0", "k": "> 0"})}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_mark_that_is_read(mark):
+    first, then = MARKS[mark]
+
     def cb(p, grad, lr):
-        many = lambda: len(cb.place)
+        many = lambda: len(cb.place) if mark == "place" else len(cb.bounds)
         return {"p": p - lr * many() * grad}
 
     def make(params, engine):
-        cb.place = "grad"
+        setattr(cb, mark, first)
         return weft.Optimizer(params, [cb], lr=0.1, engine=engine)
 
-    agree(make, lambda opt, params: setattr(cb, "place", "statistics"))
+    agree(make, lambda opt, params: setattr(cb, mark, then))
+
+
+def test_marks_that_nobody_reads_are_not_looked_at_in_every_step(monkeypatch):
+    p = torch.nn.Parameter(torch.ones(3))
+    opt = weft.AdamW([p], engine="fused")
+    seen, holds = set(), Capture.holds
+    monkeypatch.setattr(Capture, "holds", lambda self: seen.add(self.name) or holds(self))
+    for _ in range(3):
+        p.grad = torch.ones(3)
+        opt.step()
+    assert seen and seen <= {"spared", "rate_of"}  # helpers of the vocabulary, no marks
 
 
 # ---------------------------------------------------------------- interrupts

@@ -7,7 +7,9 @@ from typing import Any
 from weft.contract.places import PLACES
 from weft.errors import ChainError
 
-__all__ = ["ROLES", "attribute", "mark"]
+__all__ = ["MARKS", "ROLES", "attribute", "mark"]
+
+MARKS = ("place", "ndim", "defaults", "returns", "bounds", "sparse", "role", "needs")
 
 # what a step does once: "correction" is that of the second moment, "rate" the learning rate taken in
 ROLES = ("decay", "debias", "correction", "precondition", "nesterov", "rate", "descend")
@@ -54,11 +56,10 @@ def mark(
     if not set(roles or ()) <= set(ROLES):
         raise ChainError(f"role must be one or several of {ROLES}, not {role!r}")
 
-    said = {"place": place, "ndim": ndim, "defaults": defaults, "returns": returns}
-    said |= {"bounds": bounds, "sparse": sparse, "role": roles, "needs": needs}
+    said = (place, ndim, defaults, returns, bounds, sparse, roles, needs)
 
     def marked(f: Callable) -> Callable:
-        for key, value in said.items():
+        for key, value in zip(MARKS, said, strict=True):
             if value is not None:
                 setattr(f, key, value)
         return f

@@ -254,6 +254,26 @@ class Cohort:
 
     # ------------------------------------------------------------ what it leaves
 
+    @cached_property
+    def combines(self) -> dict[str, Output]:
+        """The values over all parameters that its phases wait for."""
+        return {o.name: o for barrier in self.plan.barriers.values() for o in barrier}
+
+    @cached_property
+    def taken_at(self) -> dict[str, list[int]]:
+        """Where kernels read such a value among those of a tensor."""
+        found: dict[str, list[int]] = {}
+        for n in self.plan.graph.nodes:
+            if n.op == "over" and n.index in self.plan.values:
+                found.setdefault(n.attr("name"), []).append(self.plan.values[n.index])
+        return found
+
+    @cached_property
+    def numbers(self) -> list[tuple[OutputKind, str, Node]]:
+        """The numbers that are put back after the phases."""
+        of = {(o.kind, o.name): o.node for o in self.plan.graph.outputs}
+        return [(kind, name, of[kind, name]) for kind, name, _, _ in self.variant.numbers]
+
     def parts(self, o: Output) -> torch.Tensor:
         """The members' contributions to a value over all parameters, in double."""
         place = self.plan.values.get(o.node.index)
@@ -297,16 +317,15 @@ class Cohort:
             held.copy_(self._taken(held, value))
         for k, name, t in (*self.born, *self.made):
             self.members[k].own[name] = t
-        for kind, name, _, _ in self.variant.numbers:
-            o = next(o for o in self.plan.graph.outputs if (o.kind, o.name) == (kind, name))
-            place = self.plan.rows.get(o.node.index)
+        for kind, name, node in self.numbers:
+            place = self.plan.rows.get(node.index)
             if kind is OutputKind.STATE and place is not None and not self.capturable:
                 for member, at in zip(self.members, self.row_of, strict=True):
                     member.own[name] = self.rows[at][place]  # of one row the same object for all
                 continue
             for k in range(len(self.members)) if kind is OutputKind.STATE else self.firsts:
                 member, own = self.members[k], kind is OutputKind.STATE
-                value = self._kept(k, o.node, waits=not own)
+                value = self._kept(k, node, waits=not own)
                 if self.left_out is not None:
                     value = self._taken((member.own if own else member.bound.group)[name], value)
                 if own:

@@ -19,6 +19,7 @@ from weft.engine.runtime.active_set import ActiveSet
 from weft.engine.runtime.batches import draws_of, whole_regions
 from weft.engine.runtime.cohort import Cohort
 from weft.engine.runtime.columns import columns
+from weft.engine.runtime.combined import Combined
 from weft.engine.runtime.interrupts import Uninterrupted
 from weft.engine.runtime.members import EmptyMember
 from weft.engine.runtime.on_owners import OnOwners
@@ -31,6 +32,7 @@ __all__ = ["Schedule"]
 
 # torch.autograd.graph.increment_version, of which a third of a microsecond is Python
 increment_version = torch._C._increment_version
+NONE: set[str] = set()
 
 
 class Schedule:
@@ -59,6 +61,7 @@ class Schedule:
         self.writes_grads = any("grad" in w.writes for w in self.cohorts)
         self._refuse_draws()
         self.exchanges: dict[Any, Exchange] = {}
+        self.combined: dict[Any, Combined] = {}
         self.on_owners: dict[Any, OnOwners] = {}
         self.counting = [  # their chains keep the count of steps themselves
             (s.bound, s.p) for s in active.members if isinstance(s, EmptyMember) and not s.counted
@@ -202,7 +205,7 @@ class Schedule:
             else:
                 name = _ready(waiting, at)
                 now = [w for w in waiting if name in _names(w, at[w])]
-                _combine(name, now, over)
+                self._combined(name, now).run(over)
                 for w in now:
                     w.passed.add(name)
             further = [w for w in now if not _names(w, at[w])]
@@ -244,6 +247,12 @@ class Schedule:
             if not region.draws:
                 whole_regions(w, region).run(over[w])
         owners.run(over, None if rest is None else lambda: [_launch(w) for w in rest])
+
+    def _combined(self, name: str, cohorts: list[Cohort]) -> Combined:
+        key = (name, *map(id, cohorts))
+        if key not in self.combined:
+            self.combined[key] = Combined(name, cohorts)
+        return self.combined[key]
 
     def _exchange(self, cohorts: list[Cohort], at: Mapping[Cohort, int]) -> None:
         """Combine over ranks all that waits for them."""
@@ -300,7 +309,8 @@ def _advance(w: Cohort, at: int) -> int:
 
 def _names(w: Cohort, at: int) -> set[str]:
     """The values that phase `at` of a cohort waits for at its end."""
-    return {o.name for o in w.plan.barriers.get(at, ())} - w.passed
+    barriers = w.plan.barriers.get(at)
+    return {o.name for o in barriers} - w.passed if barriers else NONE
 
 
 def _ready(waiting: list[Cohort], at: dict[Cohort, int]) -> str:
@@ -318,42 +328,3 @@ def _ready(waiting: list[Cohort], at: dict[Cohort, int]) -> str:
                 return name
     names = sorted({n for w in waiting for n in _names(w, at[w])})
     raise StepError(f"chains of one optimizer combine {names} in opposite orders: make them agree")
-
-
-def _combine(
-    name: str, cohorts: list[Cohort], over: dict[Cohort, dict[tuple[int, str], torch.Tensor]]
-) -> None:
-    """Combine the parts of all members, in double and in their order; give every cohort the result."""
-    parts: dict[Any, list[tuple[torch.Tensor, torch.Tensor]]] = {}  # of a scope: members, values
-    wide: set[Any] = set()
-    op = "sum"
-    for w in cohorts:
-        o = next(o for os in w.plan.barriers.values() for o in os if o.name == name)
-        values = w.parts(o)
-        for bound, which in w.by_group:
-            op, scope = _over(bound, name)
-            parts.setdefault(scope, []).append((w.places[which], values[which]))
-            wide |= {scope} if o.node.dtype is torch.float64 else set()
-    combined: dict[Any, torch.Tensor] = {}
-    for scope, several in parts.items():
-        members, values = map(torch.cat, zip(*several, strict=True))
-        value = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}[op](
-            values[members.argsort()]
-        )
-        combined[scope] = value.to(torch.float64 if scope in wide else torch.float32)
-    for w in cohorts:
-        places = [
-            w.plan.values[n.index] for n in w.plan.graph.nodes
-            if n.op == "over" and n.attr("name") == name and n.index in w.plan.values
-        ]  # fmt: skip
-        for bound, which in w.by_group:
-            value = combined[_over(bound, name)[1]]
-            over[w][bound.index, name] = value
-            for place in places:
-                w.values[which, place] = value.double()
-
-
-def _over(bound: BoundGroup, name: str) -> tuple[str, int | None]:
-    """How a group's chain combines a value, and over what: the group of this number, or all."""
-    element = next(c.over for c in bound.binding.calls if c.over and c.over.name == name)
-    return element.op, bound.index if element.scope == "group" else None

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from weft.contract.marks import MARKS
 from weft.engine.ir.traced import Capture, Untraceable, is_numpys, same
 from weft.engine.trace.bytecode import asks_which, mentions
 from weft.engine.trace.bytecode import names as names_in
@@ -88,15 +89,15 @@ class Rebinder:
 
     def __init__(self) -> None:
         self._captures: list[Capture] = []
-        self._places: list[Capture] = []  # a callback's `place`, which is weft's, for chains
-        self._reads_place = False
+        self._marks: list[tuple[str, Capture]] = []  # what `weft.mark` said, which is for chains
+        self._mentioned: set[str] = set()
         self._done: dict[int, tuple[Any, Any]] = {}
         self._checks: list[Callable[[], str]] = []
 
     @property
     def captures(self) -> list[Capture]:
         """What was captured; each has to be looked at in every step, so not what nobody reads."""
-        return self._captures + (self._places if self._reads_place else [])
+        return self._captures + [mark for key, mark in self._marks if key in self._mentioned]
 
     def changed(self) -> str:
         """What the rebound callables have changed outside of their arguments, or nothing."""
@@ -201,7 +202,7 @@ class Rebinder:
         if _foreign(fn) and not hasattr(fn, "__wrapped__"):
             return fn
         names, stores = names_in(fn.__code__)
-        self._reads_place = self._reads_place or mentions(fn.__code__, "place")
+        self._mentioned |= {mark for mark in MARKS if mentions(fn.__code__, mark)}
         if stores:
             raise Untraceable(f"{fn.__name__} assigns to a global")
         scope: dict[str, Any] = {"__builtins__": self._builtins(fn.__globals__)}
@@ -221,8 +222,8 @@ class Rebinder:
                 made.__dict__[key] = value
             else:
                 get = lambda k=key: fn.__dict__[k]
-                if key == "place":
-                    self._places.append(Capture(f"{name}.place", get, value))
+                if key in MARKS:
+                    self._marks.append((key, Capture(f"{name}.{key}", get, _snapshot(value))))
                     made.__dict__[key] = value
                 else:
                     made.__dict__[key] = self.rebind(value, f"{name}.{key}", get)
