@@ -23,11 +23,11 @@ from weft.learner.extras import need
 __all__ = ["Cost", "costs", "counting", "run"]
 
 STEPS, QUICK = 40, 5
-CLIPPED = "torch's clip, fused"
+CLIPPED = "torch clip, fused"
 TORCHS = {"torch, fused": True, "torch, foreach": False, CLIPPED: True}  # whether it is fused
 CHAINS = {"adamw, clip": "adamw+clip_global_norm"}  # by their labels; others are names
 OPTIMIZERS = ("adamw", *CHAINS, "lamb", "adafactor", "muon", *TORCHS)
-HEAD = ("optimizer", "shapes", "tensors", "us a step", "alone", "collectives", "bytes")
+HEAD = ("optimizer", "shapes", "tensors", "us/step", "alone", "collectives", "kB sent")
 BLOCK = [(2304, 768), (2304,), (768, 768), (768,), (3072, 768), (3072,), (768, 3072), (768,)]
 
 
@@ -62,14 +62,17 @@ def run(ranks: int, quick: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"ranks": ranks, "rows": [asdict(c) for c in found]}, indent=2))
         return
-    out = need("rich.table", "cli").Table(box=need("rich.box", "cli").SIMPLE, pad_edge=False)
+    out = need("rich.table", "cli").Table(
+        box=need("rich.box", "cli").SIMPLE, pad_edge=False, collapse_padding=True
+    )
     for name in HEAD:
         left = name in ("optimizer", "shapes")
         out.add_column(name, justify="left" if left else "right", no_wrap=True)
     for c in found:
         times = (f"{1e6 * s:,.0f}" for s in (c.seconds, c.alone))
-        sent = ("-" if n is None else f"{n:,}" for n in (c.collectives, c.sent))
-        out.add_row(c.optimizer, c.shapes, str(c.tensors), *times, *sent)
+        sent = "-" if c.sent is None else f"{c.sent / 1e3:,.1f}"
+        many = "-" if c.collectives is None else str(c.collectives)
+        out.add_row(c.optimizer, c.shapes, str(c.tensors), *times, many, sent)
     need("rich.console", "cli").Console(highlight=False).print(out)
 
 
@@ -121,12 +124,10 @@ def main(file: str, rank: int, ranks: int, quick: bool) -> None:
 def _cost(name: str, label: str, held: Shapes, steps: int) -> Cost:
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
+    from torch.distributed.fsdp import fully_shard
 
-    torch.manual_seed(0)
-    wholes = [torch.randn(shape) * 0.02 for shape in held]
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    step = _stepping(name, [distribute_tensor(w, mesh, [Shard(0)]) for w in wholes])
+    step = _stepping(name, fully_shard(Holder(held), mesh=mesh))
     for _ in range(3):
         step()
     with counting() as count:
@@ -136,7 +137,7 @@ def _cost(name: str, label: str, held: Shapes, steps: int) -> Cost:
     dist.all_reduce(sent, dist.ReduceOp.MAX)
     alone = 0.0
     if dist.get_rank() == 0:
-        step = _stepping(name, wholes)
+        step = _stepping(name, Holder(held))
         for _ in range(3):
             step()
         alone = _timed(step, steps, lambda: None)
@@ -145,14 +146,21 @@ def _cost(name: str, label: str, held: Shapes, steps: int) -> Cost:
     return Cost(name, label, len(held), seconds, alone, *told)
 
 
-def _stepping(name: str, tensors: list[torch.Tensor]) -> Callable[[], Any]:
-    """The step of an optimizer over these; of one for matrices, with AdamW for the rest.
+class Holder(torch.nn.Module):
+    """A module that only has parameters."""
 
-    DTensors are what FSDP2 makes of a module's parameters.
-    """
+    def __init__(self, held: Shapes):
+        super().__init__()
+        torch.manual_seed(0)
+        for i, shape in enumerate(held):
+            self.register_parameter(f"p{i}", torch.nn.Parameter(torch.randn(shape) * 0.02))
+
+
+def _stepping(name: str, model: torch.nn.Module) -> Callable[[], Any]:
+    """The step of an optimizer over a module; of one for matrices, with AdamW for the rest."""
     import weft
 
-    params = [torch.nn.Parameter(t) for t in tensors]
+    params = list(model.parameters())
     for p in params:
         p.grad = torch.ones_like(p)
     if name in TORCHS:
