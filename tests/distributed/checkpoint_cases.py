@@ -44,7 +44,7 @@ def leg(rank, world):
         dcp.save({"model": weights, "opt": states}, checkpoint_id=folder / f"{done}" / name)
         other = METHODS[name](alone.parameters(), "fused")
         trained(alone, other, batches()[: begin + 2])
-        close(list(model.parameters()), list(alone.parameters()), opt, other, 1e-5)
+        close(list(model.parameters()), list(alone.parameters()), opt, other, 1e-6)
 
 
 # ------------------------------------------------------------ state dicts
