@@ -54,7 +54,7 @@ def describe(out: Explanation, groups: list[BoundGroup], state: MutableMapping, 
 def _launched(number: int, plan: Plan, launch: Launch, kernels: int) -> str:
     """Where a kernel ran last, on what, and what it moved."""
     of = f"kernel {number} " if kernels > 1 else ""
-    moved = launch.elements * sum(plan.traffic(at) for at in range(len(plan.phases)))
+    moved = launch.elements * sum(plan.traffic(k) for k in range(len(plan.phases)))
     return (
         f"{of}on {launch.values.device}: {counted(launch.tensors, 'tensor')}, {launch.grid} a pass, "
         f"{moved:,} bytes moved"
@@ -76,23 +76,23 @@ def _describe_plans(out: Explanation, plans: list[tuple[Plan, int]]) -> None:
     for number, (plan, elements) in enumerate(plans):
         of = f"kernel {number}: " if len(plans) > 1 else ""
         out.phases += [of + words for words in describe_phases(plan)]
-        moved = sum(plan.traffic(at) for at in range(len(plan.phases)))
+        moved = sum(plan.traffic(k) for k in range(len(plan.phases)))
         out.bytes_per_parameter += moved * elements / total if total else 0.0
 
 
 def describe_phases(plan: Plan) -> list[str]:
     """The phases of a plan in words."""
     words: list[str] = []
-    for at in range(len(plan.phases) + 1):
+    for k in range(len(plan.phases) + 1):
         for region in plan.regions:
-            if region.before == at:
+            if region.before == k:
                 calls = sum(n.op == "call" for n in region.nodes)
                 parts = f"{counted(len(region.nodes), 'op')}, {counted(calls, 'call')}"
                 words.append(f"torch ({parts}) for {_sources(region.nodes)}")
-        if at == len(plan.phases):
+        if k == len(plan.phases):
             break
-        phase = plan.phases[at]
-        loaded = {s for n in plan.body(at) if (s := plan.slot_in(n, at)) is not None}
+        phase = plan.phases[k]
+        loaded = {s for n in plan.body(k) if (s := plan.slot_in(n, k)) is not None}
         read = {_name(plan.slots[s]) for s in loaded}
         written = {_name(plan.slots[s]) for s, _ in phase.stores}
         if read or written:
@@ -102,7 +102,7 @@ def describe_phases(plan: Plan) -> list[str]:
                 many = counted(len(phase.reductions), "reduction")
                 text += f"; {many} for {_sources(phase.reductions)}"
             words.append(text)
-        words += [f"{o.name} over all parameters" for o in plan.barriers.get(at, ())]
+        words += [f"{o.name} over all parameters" for o in plan.barriers.get(k, ())]
     return words
 
 

@@ -159,7 +159,7 @@ def _levels(plan: Plan, live: list[Node]) -> None:
     given = {o.name: o.node for o in plan.graph.outputs if o.kind is OutputKind.OVER}
     combined: dict[int, int] = {}  # the last phase whose combined values a node comes from
     for n in live:
-        at = max((plan.ready_in[a.index] for a in n.args), default=0)
+        ready = max((plan.ready_in[a.index] for a in n.args), default=0)
         last = max((combined[a.index] for a in n.args), default=0)
         if n.op == "over":
             own = given.get(n.attr("name"))
@@ -167,13 +167,13 @@ def _levels(plan: Plan, live: list[Node]) -> None:
                 raise Unplannable(f"nothing contributes to {n.attr('name')!r}")
             if own.index not in plan.ready_in:  # the sum of one element, added behind
                 plan.ready_in[own.index] = plan.ready_in[own.args[0].index] + 1
-            at = plan.ready_in[own.index] + 1
-            last = combined[own.index] if n.attr("across") else at  # regions compute these again
+            ready = plan.ready_in[own.index] + 1
+            last = combined[own.index] if n.attr("across") else ready  # regions compute these again
         elif _from_pass(plan, n):
-            at += 1
+            ready += 1
         elif plan.kind(n) == TORCH:  # a region is computed as soon as what was combined is there
-            at = last
-        plan.ready_in[n.index] = at
+            ready = last
+        plan.ready_in[n.index] = ready
         combined[n.index] = last
 
 
@@ -211,7 +211,7 @@ def _count_phases(plan: Plan, live: list[Node]) -> None:
     stages = [plan.ready_in[n.index] for n in live if plan.kind(n) in (SCALAR, VECTOR, TORCH)]
     # the scalar stages at the beginning and behind a barrier run twice: none of them stores a vector
     once = VECTOR in plan.kinds.values()
-    barriers = [at + 1 + once for at in plan.barriers]
+    barriers = [k + 1 + once for k in plan.barriers]
     plan.phases = [Phase() for _ in range(max([once, *passes, *stages, *barriers]))]
     for n in live:
         if _from_pass(plan, n):
@@ -270,17 +270,17 @@ def _store_early(plan: Plan) -> None:
     before = sum(map(plan.traffic, range(len(plan.phases))))
     stores, memory = list(plan.phases[last].stores), dict(plan.loadable_from)
     for slot, node in stores:
-        at, s = plan.ready_in[node.index], plan.slots[slot]
+        ready, s = plan.ready_in[node.index], plan.slots[slot]
         is_kept_as_computed = s.role in (Role.STATE, Role.NEW) and s.dtype == node.dtype
         if (
             plan.kind(node) == FULL
-            and at < last
+            and ready < last
             and is_kept_as_computed
             and node.index not in memory
         ):
-            plan.phases[at].stores.append((slot, node))
+            plan.phases[ready].stores.append((slot, node))
             plan.phases[last].stores.remove((slot, node))
-            plan.loadable_from[node.index] = (slot, at)
+            plan.loadable_from[node.index] = (slot, ready)
     if _overwritten(plan) or sum(map(plan.traffic, range(len(plan.phases)))) >= before:
         for p in plan.phases[:last]:
             p.stores = []
@@ -290,9 +290,9 @@ def _store_early(plan: Plan) -> None:
 def _overwritten(plan: Plan) -> bool:
     """Whether a phase loads the old value of a slot that an earlier one has written."""
     written: dict[int, Node] = {}
-    for at, phase in enumerate(plan.phases):
-        for n in plan.body(at):
-            slot = plan.slot_in(n, at)
+    for k, phase in enumerate(plan.phases):
+        for n in plan.body(k):
+            slot = plan.slot_in(n, k)
             if slot in written and written[slot] is not n:
                 return True
         written.update(phase.stores)
@@ -308,9 +308,9 @@ def _place_regions(plan: Plan, live: list[Node]) -> None:
     wanted |= {a.index for n in live if plan.kind(n) != TORCH for a in n.args}
     gives = [n for n in live if plan.kind(n) == TORCH and n.index in wanted and n.op != "load"]
     gives += [n for n in live if plan.kind(n) == TORCH and n.index in wanted and n.op == "load"]
-    for at in sorted({plan.ready_in[n.index] for n in gives}):
-        here = [n for n in gives if plan.ready_in[n.index] == at]
-        plan.regions.append(Region(at, _closure(plan, here), here))
+    for ready in sorted({plan.ready_in[n.index] for n in gives}):
+        here = [n for n in gives if plan.ready_in[n.index] == ready]
+        plan.regions.append(Region(ready, _closure(plan, here), here))
     if sum(any(n.attr("serial") for n in r.nodes) for r in plan.regions) > 1:
         raise Unplannable("random numbers are drawn before and after a value over all parameters")
     taken = {a.index for n in live if plan.kind(n) in KERNELS for a in n.args}

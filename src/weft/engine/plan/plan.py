@@ -161,14 +161,14 @@ class Plan:
         """How many partial results a chunk leaves, at most."""
         return max((len(p.reductions) for p in self.phases), default=0)
 
-    def slot_in(self, n: Node, at: int) -> int | None:
-        """The slot that phase `at` loads a full value from, or None: it is computed."""
-        slot, after = self.loadable_from.get(n.index, (0, at))
-        return slot if after < at else None
+    def slot_in(self, n: Node, k: int) -> int | None:
+        """The slot that phase `k` loads a full value from, or None: it is computed."""
+        slot, after = self.loadable_from.get(n.index, (0, k))
+        return slot if after < k else None
 
-    def body(self, at: int) -> list[Node]:
-        """The full values that phase `at` loads or computes, in order."""
-        phase = self.phases[at]
+    def body(self, k: int) -> list[Node]:
+        """The full values that phase `k` loads or computes, in order."""
+        phase = self.phases[k]
         todo = [n for _, n in phase.stores] + [r.args[0] for r in phase.reductions]
         needed: set[int] = set()
         while todo:
@@ -177,7 +177,7 @@ class Plan:
             if n.index in needed or not in_loop:
                 continue
             needed.add(n.index)
-            if self.slot_in(n, at) is None:
+            if self.slot_in(n, k) is None:
                 todo.extend(n.args)
         return [n for n in self.graph.nodes if n.index in needed]
 
@@ -185,10 +185,10 @@ class Plan:
         """Whether a torch value is taken element by element."""
         return self.kind(n) == TORCH and self.slots[self.loadable_from[n.index][0]].full
 
-    def traffic(self, at: int) -> int:
-        """Bytes that phase `at` reads and writes for one element of a parameter."""
-        read = {s for n in self.body(at) if (s := self.slot_in(n, at)) is not None}
-        written = {s for s, _ in self.phases[at].stores}
+    def traffic(self, k: int) -> int:
+        """Bytes that phase `k` reads and writes for one element of a parameter."""
+        read = {s for n in self.body(k) if (s := self.slot_in(n, k)) is not None}
+        written = {s for s, _ in self.phases[k].stores}
         return sum(self.slots[s].dtype.itemsize for s in (*read, *written) if self.slots[s].full)
 
     def skeleton(self) -> tuple[tuple[object, ...], list[object]]:

@@ -73,11 +73,11 @@ class ActiveSet:
             for k, v in own.items():
                 if isinstance(v, torch.Tensor) and not (k == "step" and self.members[i].counted):
                     names.setdefault(k, []).append(i)
-        for name, at in names.items():
+        for name, which in names.items():
             # kept: an address stays theirs as long as they live
-            held = self.columns[name] = [self.owns[i][name] for i in at]
+            held = self.columns[name] = [self.owns[i][name] for i in which]
             addresses = self.addresses[name] = [0] * len(self.members)
-            for i, ptr in zip(at, map(data_ptr, held), strict=True):
+            for i, ptr in zip(which, map(data_ptr, held), strict=True):
                 addresses[i] = ptr
         step = self.addresses.setdefault("step", [0] * len(self.members))
         for i, view in zip(self.counted, self.counts.tensors, strict=True):

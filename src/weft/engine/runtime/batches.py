@@ -78,14 +78,14 @@ class Batches:
 
 def whole_regions(w: Cohort, region: Region) -> Batches:
     """A region of the members that are whole, which are all where no parameter is spread over ranks."""
-    at = w.plan.regions.index(region)
-    if at not in w.torchs:
+    number = w.plan.regions.index(region)
+    if number not in w.torchs:
         known = {id(v): v.plan for v in w.variants}
-        of = {i: TorchRegion(plan, plan.regions[at]) for i, plan in known.items()}
-        w.torchs[at] = [
+        of = {i: TorchRegion(plan, plan.regions[number]) for i, plan in known.items()}
+        w.torchs[number] = [
             None if m.is_split else of[id(v)] for m, v in zip(w.members, w.variants, strict=True)
         ]
-    return Batches(w, w.torchs[at], dict(enumerate(w.members)), w.take)
+    return Batches(w, w.torchs[number], dict(enumerate(w.members)), w.take)
 
 
 def draws_of(w: Cohort, region: Region, over: Over) -> Iterator[tuple[int, Callable[[], None]]]:
@@ -101,5 +101,5 @@ def failure(member: Member, e: Failed) -> StepError:
     assert e.__cause__ is not None
     calls = member.bound.binding.calls
     where = next((c.spec.where for c in calls if c.name == e.callback), e.callback)
-    at = next(i for i, p in enumerate(member.bound.params) if p is member.p)
-    return raised(where, member.bound.name_of(at), e.__cause__, "No parameter has been stepped")
+    place = next(i for i, p in enumerate(member.bound.params) if p is member.p)
+    return raised(where, member.bound.name_of(place), e.__cause__, "No parameter has been stepped")

@@ -293,8 +293,8 @@ class Cohort:
             kind = node.dtype if node.is_host else _python(node.dtype)
             return kind(value)
         if plan.kind(node) == TORCH:
-            at = ((k, o.kind, o.name) for o in plan.graph.outputs if o.node is node)
-            return next(self.told[key] for key in at if key in self.told)
+            keys = ((k, o.kind, o.name) for o in plan.graph.outputs if o.node is node)
+            return next(self.told[key] for key in keys if key in self.told)
         return node.attr("value")
 
     def _kept(self, k: int, node: Node, waits: bool) -> Any:
@@ -320,8 +320,8 @@ class Cohort:
         for kind, name, node in self.numbers:
             place = self.plan.rows.get(node.index)
             if kind is OutputKind.STATE and place is not None and not self.capturable:
-                for member, at in zip(self.members, self.row_of, strict=True):
-                    member.own[name] = self.rows[at][place]  # of one row the same object for all
+                for member, row in zip(self.members, self.row_of, strict=True):
+                    member.own[name] = self.rows[row][place]  # of one row the same object for all
                 continue
             for k in range(len(self.members)) if kind is OutputKind.STATE else self.firsts:
                 member, own = self.members[k], kind is OutputKind.STATE
@@ -331,9 +331,9 @@ class Cohort:
                 if own:
                     member.own[name] = value
                 else:
-                    key, at = (member.bound.index, name), self.indices[k]
-                    if key not in shared or at < shared[key][0]:
-                        shared[key] = (at, value)
+                    key, index = (member.bound.index, name), self.indices[k]
+                    if key not in shared or index < shared[key][0]:
+                        shared[key] = (index, value)
         for member, objects in self.objects:
             member.own.update(objects)
         for member in self.stateless:

@@ -12,10 +12,10 @@ from weft.engine.sharded.exchange import Column
 __all__ = ["columns"]
 
 
-def columns(w: Cohort, at: int) -> Iterator[Column]:
+def columns(w: Cohort, phase: int) -> Iterator[Column]:
     """The reductions over ranks that wait at the end of a phase."""
     shards = [m.shard for m in w.members]
-    for o in w.plan.barriers.get(at, ()):
+    for o in w.plan.barriers.get(phase, ()):
         n = w.across.get(o.name)
         if n is None:
             continue

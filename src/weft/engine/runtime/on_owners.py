@@ -32,9 +32,9 @@ ROUND = 1 << 26  # bytes that an owner gathers at once, or one tensor
 class CutRegion:
     """One region of one variant, cut for parameters that are split."""
 
-    def __init__(self, w: Cohort, k: int, at: int):
+    def __init__(self, w: Cohort, k: int, number: int):
         variant = w.variants[k]
-        self.cut: Cut = cut(variant.plan, variant.plan.regions[at], variant.placed.slots)
+        self.cut: Cut = cut(variant.plan, variant.plan.regions[number], variant.placed.slots)
         self.after = TorchRegion(variant.plan, self.cut.after)
         self.before, self.draws = (
             TorchRegion(variant.plan, part) if part else None
@@ -53,7 +53,7 @@ class Item:
 
     w: Cohort
     k: int
-    at: int
+    number: int
     region: CutRegion
     taken: list[Parts]
     given: list[Parts]
@@ -124,17 +124,17 @@ class OnOwners:
             (w.indices[k], w.plan.regions.index(region), k, w)
             for w, region in regions for k, m in enumerate(w.members) if m.is_split
         ]  # fmt: skip
-        for _, at, k, w in sorted(every, key=lambda x: x[:2]):
+        for _, number, k, w in sorted(every, key=lambda x: x[:2]):
             shard = w.members[k].shard
             assert shard is not None
             dims = tuple(sorted({i for split in shard.splits for i in split}))
             key = shard.mesh, dims
             if key not in teams:
                 teams[key] = Team(shard.mesh, dims), []
-            of = id(w.variants[k]), at
+            of = id(w.variants[k]), number
             if of not in regions_of:
-                regions_of[of] = CutRegion(w, k, at)
-            teams[key][1].append(_item(w, k, at, regions_of[of], teams[key][0], places))
+                regions_of[of] = CutRegion(w, k, number)
+            teams[key][1].append(_item(w, k, number, regions_of[of], teams[key][0], places))
         self.drawing = [
             i
             for _, items in teams.values()
@@ -164,7 +164,7 @@ class OnOwners:
 
 
 def _item(
-    w: Cohort, k: int, at: int, region: CutRegion, team: Team, known: dict[Any, Parts]
+    w: Cohort, k: int, number: int, region: CutRegion, team: Team, known: dict[Any, Parts]
 ) -> Item:
     shard, variant = w.members[k].shard, w.variants[k]
     assert shard is not None
@@ -182,7 +182,7 @@ def _item(
     given = [
         parts(n.shape or (), ()) for n in cut.after.gives
     ]  # what is no part is whole everywhere
-    return Item(w, k, at, region, taken, given, team.me)
+    return Item(w, k, number, region, taken, given, team.me)
 
 
 class Round:
@@ -266,16 +266,16 @@ class OfTeam:
         self.team, self.items = team, items
         ranks = len(team.places)
         owners = balanced([cost(i.w.variants[i.k].shape) for i in items], ranks)
-        held, at = [0] * ranks, [0] * ranks  # bytes of each owner's last round, and which that is
+        held, latest = [0] * ranks, [0] * ranks  # of each owner's last round its bytes, and which
         rounds: list[list[Item]] = []
         for item, owner in zip(items, owners, strict=True):
             if held[owner] >= ROUND:
-                held[owner], at[owner] = 0, at[owner] + 1
+                held[owner], latest[owner] = 0, latest[owner] + 1
             item.owner = owner
             held[owner] += sum(n.numel * n.dtype.itemsize for n in item.region.cut.takes)
-            if at[owner] == len(rounds):
+            if latest[owner] == len(rounds):
                 rounds.append([])
-            rounds[at[owner]].append(item)
+            rounds[latest[owner]].append(item)
         self.rounds = [Round(team, several) for several in rounds]
 
     def run(self, over: dict[Cohort, Over], meanwhile: Callable[[], Any] | None) -> None:

@@ -165,8 +165,8 @@ class _Recipe:
             for buffer in memory[i]:
                 end.pop(buffer, None)
         back: dict[int, list[int]] = {}
-        for buffer, at in end.items():
-            back.setdefault(at, []).append(buffer)
+        for buffer, node in end.items():
+            back.setdefault(node, []).append(buffer)
         return back
 
     def run(

@@ -40,16 +40,16 @@ class Replay:
         rows = [
             c.ScalarRow(
                 inputs=cohorts[w].launch.inputs, row=row, step=code.step, leaves=len(code.leaves) // 3,
-                codes=len(code.codes) // 6, outputs=len(code.output), leaf=_at(code.leaves),
-                code=_at(code.codes), output=_at(code.output), reg=_at(code.registers),
+                codes=len(code.codes) // 6, outputs=len(code.output), leaf=_address(code.leaves),
+                code=_address(code.codes), output=_address(code.output), reg=_address(code.registers),
             )
             for w, row, code in codes
         ]  # fmt: skip
         reading = [w for w in cohorts if w.grad_slot is not None]
         which = [array("q", w.indices) for w in reading]
         columns = [
-            c.Column(inputs=w.launch.inputs, slot=w.grad_slot, which=_at(at))
-            for w, at in zip(reading, which, strict=True)
+            c.Column(inputs=w.launch.inputs, slot=w.grad_slot, which=_address(members))
+            for w, members in zip(reading, which, strict=True)
         ]
         numbers, column = (c.ScalarRow * len(rows))(*rows), (c.Column * len(columns))(*columns)
         self.c = c.Replay(
@@ -111,5 +111,5 @@ def replay_of(
     return Replay(active, snapshot, schedule, codes)
 
 
-def _at(a: array) -> int:
+def _address(a: array) -> int:
     return a.buffer_info()[0]

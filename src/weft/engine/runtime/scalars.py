@@ -70,14 +70,14 @@ class ScalarGroup:
             if self.own_numbers:  # in words: 1 is not 1.0, -0.0 is not 0.0
                 read = (v.leaves(member.bound.group, member.own, key, loss) for v in self.variants)
                 key = repr((key, *read))
-            at = known.get(key)
-            if at is None:
-                at = known[key] = len(rows)
+            place = known.get(key)
+            if place is None:
+                place = known[key] = len(rows)
                 which, row = self._one(live, member, each[i], loss)
                 rows.append(row)
                 chosen.append(which)
-            which_of.append(chosen[at])
-            row_of.append(at)
+            which_of.append(chosen[place])
+            row_of.append(place)
         return Scalars(tuple(which_of), rows, row_of)
 
     def _alike(self, active: ActiveSet) -> bool:
@@ -113,11 +113,11 @@ def scalar_groups_of(members: list[Member]) -> list[ScalarGroup]:
     for i, member in enumerate(members):
         if isinstance(member, EmptyMember):
             continue
-        at = (member.bound.index, id(member.variant_set))
-        key = keys.get(at)
+        of = (member.bound.index, id(member.variant_set))
+        key = keys.get(of)
         if key is None:
             variants = tuple(v.identity for v in member.variant_set.variants)
-            key = keys[at] = (member.bound.index, variants or id(member.variant_set))
+            key = keys[of] = (member.bound.index, variants or id(member.variant_set))
         scalar_group = gathered.setdefault(key, ([], member, {}))
         scalar_group[0].append(i)
         scalar_group[2].setdefault(member.variant_set, member)

@@ -42,18 +42,18 @@ class Schedule:
         self.active = active
         by_program: dict[Any, Cohort] = {}
         order: list[tuple[int, int, int, Variant]] = []
-        for at, (scalar_group, chosen) in enumerate(zip(scalar_groups, which, strict=True)):
+        for number, (scalar_group, chosen) in enumerate(zip(scalar_groups, which, strict=True)):
             for k, i in enumerate(scalar_group.indices):
                 v = active.members[i].variant_set.variants[
                     chosen if isinstance(chosen, int) else chosen[k]
                 ]
-                order.append((i, at, k, v))
-        for i, at, k, v in sorted(order, key=lambda x: x[0]):
+                order.append((i, number, k, v))
+        for i, number, k, v in sorted(order, key=lambda x: x[0]):
             assert v.program is not None
             cohort = by_program.setdefault(id(v.program), Cohort(v.program, active))
             cohort.indices.append(i)
             cohort.variants.append(v)
-            cohort.sources.append((at, k))
+            cohort.sources.append((number, k))
         self.cohorts = list(by_program.values())
         for cohort in self.cohorts:
             cohort.finish()
@@ -192,29 +192,29 @@ class Schedule:
         for w in self.cohorts:  # here, as several values may wait at the end of the first phase
             if w not in (rest or ()):
                 w.launch.run_scalars(0)
-        at = dict.fromkeys((w for w in self.cohorts if w not in (rest or ())), 0)
+        phase_of = dict.fromkeys((w for w in self.cohorts if w not in (rest or ())), 0)
         while True:
-            waiting = [w for w in at if not _last_stretch(w, at[w])]
+            waiting = [w for w in phase_of if not _last_stretch(w, phase_of[w])]
             for w in waiting:
-                at[w] = _advance(w, at[w])
+                phase_of[w] = _advance(w, phase_of[w])
             if not waiting:
                 break
-            now = [w for w in waiting if w.across.keys() & _names(w, at[w])]
+            now = [w for w in waiting if w.across.keys() & _names(w, phase_of[w])]
             if now:  # first of all, so that all ranks do the same in the same order
-                self._exchange(now, at)
+                self._exchange(now, phase_of)
             else:
-                name = _ready(waiting, at)
-                now = [w for w in waiting if name in _names(w, at[w])]
+                name = _ready(waiting, phase_of)
+                now = [w for w in waiting if name in _names(w, phase_of[w])]
                 self._combined(name, now).run(over)
                 for w in now:
                     w.passed.add(name)
-            further = [w for w in now if not _names(w, at[w])]
+            further = [w for w in now if not _names(w, phase_of[w])]
             for w in further:
-                at[w] += 1
-                w.launch.run_scalars(at[w])
-            self._run_regions({w: at[w] for w in further}, over)
-        for w in at:  # they write, when nothing is left that can fail
-            _advance(w, at[w])
+                phase_of[w] += 1
+                w.launch.run_scalars(phase_of[w])
+            self._run_regions({w: phase_of[w] for w in further}, over)
+        for w in phase_of:  # they write, when nothing is left that can fail
+            _advance(w, phase_of[w])
 
     @cached_property
     def _apart(self) -> list[Cohort] | None:
@@ -227,16 +227,16 @@ class Schedule:
         return [w for w in self.cohorts if not spread(w)] if any(map(all, every)) else None
 
     def _run_regions(
-        self, at: dict[Cohort, int], over: Any, rest: Sequence[Cohort] | None = None
+        self, phase_of: dict[Cohort, int], over: Any, rest: Sequence[Cohort] | None = None
     ) -> None:
         """Let torch compute what comes before these phases; launches `rest` while results travel."""
         if not self.has_regions:
             return
         every = [
-            (w, region) for w, phase in at.items() for region in w.plan.regions
+            (w, region) for w, phase in phase_of.items() for region in w.plan.regions
             if region.before == phase
         ]  # fmt: skip
-        key = tuple((id(w), phase) for w, phase in at.items())
+        key = tuple((id(w), phase) for w, phase in phase_of.items())
         if key not in self.on_owners:
             self.on_owners[key] = OnOwners(every)
         owners = self.on_owners[key]
@@ -254,14 +254,14 @@ class Schedule:
             self.combined[key] = Combined(name, cohorts)
         return self.combined[key]
 
-    def _exchange(self, cohorts: list[Cohort], at: Mapping[Cohort, int]) -> None:
+    def _exchange(self, cohorts: list[Cohort], phase_of: Mapping[Cohort, int]) -> None:
         """Combine over ranks all that waits for them."""
-        key = tuple((id(w), at[w]) for w in cohorts)
+        key = tuple((id(w), phase_of[w]) for w in cohorts)
         if key not in self.exchanges:
-            self.exchanges[key] = Exchange([c for w in cohorts for c in columns(w, at[w])])
+            self.exchanges[key] = Exchange([c for w in cohorts for c in columns(w, phase_of[w])])
         self.exchanges[key].run()
         for w in cohorts:
-            w.passed |= w.across.keys() & _names(w, at[w])
+            w.passed |= w.across.keys() & _names(w, phase_of[w])
 
 
 def _put(group: dict[str, Any], name: str, value: Any) -> None:
@@ -289,16 +289,16 @@ def _launch(w: Cohort) -> None:
     _advance(w, 0)
 
 
-def _last_stretch(w: Cohort, at: int) -> bool:
-    """Whether a cohort waits for nothing any more, from phase `at` on."""
-    return not any(_names(w, k) for k in range(at, len(w.plan.phases)))
+def _last_stretch(w: Cohort, phase: int) -> bool:
+    """Whether a cohort waits for nothing any more, from a phase on."""
+    return not any(_names(w, k) for k in range(phase, len(w.plan.phases)))
 
 
-def _advance(w: Cohort, at: int) -> int:
+def _advance(w: Cohort, phase: int) -> int:
     """Run a cohort to its next barrier: the phase that waits at its end, or how many there are."""
-    begin, last = at, len(w.plan.phases)
-    if _names(w, at) and at in w.ran:
-        return at
+    begin, last = phase, len(w.plan.phases)
+    if _names(w, phase) and phase in w.ran:
+        return phase
     end = begin
     while end < last and not _names(w, end):
         end += 1
@@ -307,24 +307,24 @@ def _advance(w: Cohort, at: int) -> int:
     return end
 
 
-def _names(w: Cohort, at: int) -> set[str]:
-    """The values that phase `at` of a cohort waits for at its end."""
-    barriers = w.plan.barriers.get(at)
+def _names(w: Cohort, phase: int) -> set[str]:
+    """The values that a cohort waits for at the end of a phase."""
+    barriers = w.plan.barriers.get(phase)
     return {o.name for o in barriers} - w.passed if barriers else NONE
 
 
-def _ready(waiting: list[Cohort], at: dict[Cohort, int]) -> str:
+def _ready(waiting: list[Cohort], phase_of: dict[Cohort, int]) -> str:
     """A value that no waiting cohort has still ahead of the one it waits for."""
     for w in waiting:
-        for name in sorted(_names(w, at[w])):
+        for name in sorted(_names(w, phase_of[w])):
             preview = (
                 o.name
                 for x in waiting
                 for k, os in x.plan.barriers.items()
-                if k > at[x]
+                if k > phase_of[x]
                 for o in os
             )
             if name not in preview:
                 return name
-    names = sorted({n for w in waiting for n in _names(w, at[w])})
+    names = sorted({n for w in waiting for n in _names(w, phase_of[w])})
     raise StepError(f"chains of one optimizer combine {names} in opposite orders: make them agree")

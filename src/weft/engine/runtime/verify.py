@@ -73,8 +73,8 @@ def _compare(
         (moved, False, step, loss),
         (hypers, False, step, loss),
     ]
-    for at, (values, filled, now, cost) in enumerate(trials):
-        last = at == len(trials) - 1
+    for i, (values, filled, now, cost) in enumerate(trials):
+        last = i == len(trials) - 1
         if not last and not _takes(variant, values, member, now, cost):
             continue
         a, b = (_clone(member, values, filled, now) for _ in range(2))
