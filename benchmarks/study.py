@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import re
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -23,7 +24,6 @@ from torch import nn
 import weft
 from weft.learner.data import InMemoryLoader, embedded_digits, in_memory, split
 
-HOME = Path(weft.__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "study.json"
 # of a full run; fewer than the task has where more would take a machine of two cores days
 STEPS = {
@@ -62,11 +62,12 @@ WORDS = {
     "prodigy": "prodigy",
 }
 MIXES = {
-    "normuon, cautious": "normuon+cautious/adamw+cautious",
-    "muon, cautious": "muon+cautious/nadamw+cautious",
-    "muon, nadamw": "muon/nadamw",
+    **{words: words for words in (
+        "normuon+cautious/adamw+cautious", "muon/nadamw", "muon/nadamw+cautious",
+        "muon+cautious/nadamw+cautious",
+    )},
     "schedule-free muon": {"hidden": schedule_free_muon(), "*": "schedulefreeadamw"},
-}
+}  # fmt: skip
 FOUND_ON = ("autoencoder", "text")
 COMMON = {"warmup": (0.05, 0.2)}
 WIDE = {
@@ -107,7 +108,7 @@ def tuned_adamw(task: Any, out: Path, quick: dict[str, Any]) -> str:
 def studied(name: str, out: Path, quick: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """One task: everything that came out, in JSON's types."""
     task, out = OWN.get(name, name), out / name
-    chosen = {"steps": STEPS[name], "points": 5, **quick}
+    chosen = {"steps": STEPS.get(name), "points": 5, **quick}
     given = {BASELINE: tuned_adamw(task, out, chosen), **given}
     race = weft.race(task, given, baseline=BASELINE, out=out, tries=COMMON, **chosen)
     race.save()
@@ -181,7 +182,7 @@ def main() -> None:
         if not options.quick:  # what a trial finds is nothing to keep
             RESULTS.parent.mkdir(parents=True, exist_ok=True)
             told = json.dumps({"machine": machine, "mixes": mixes, "tasks": tasks}, indent=1) + "\n"
-            RESULTS.write_text(told.replace(f"{HOME}/", ""))  # notes name files
+            RESULTS.write_text(re.sub(r"[^\s(\"]*/(?=src/weft/)", "", told))  # notes name files
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ def study():
 
 def test_the_page_has_what_the_study_found():
     found = json.loads((ROOT / "benchmarks" / "results" / "study.json").read_text())
-    assert study().summary(found["tasks"]) in (ROOT / "docs" / "results.md").read_text()
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert study().summary(found["tasks"]) in page
+    assert study().summary(found["mixes"]).partition("\n\n")[0] in page
+    assert f"mix: {study().best_mix(found['mixes'])} |" in page
     notes = [
         n for task in found["tasks"].values() for row in task["optimizers"] for n in row["notes"]
     ]
