@@ -207,16 +207,24 @@ def test_a_mark_that_is_read(mark):
     agree(make, lambda opt, params: setattr(cb, mark, then))
 
 
-def test_marks_that_nobody_reads_are_not_looked_at_in_every_step(monkeypatch):
+FACTOR = 0.5
+
+
+def test_only_what_may_change_is_looked_at_in_every_step(monkeypatch):
+    """Neither marks that nobody reads nor what weft's own modules name."""
+
+    @weft.mark(place="update", role="nesterov")
+    def halve(update):
+        return {"update": FACTOR * update}
+
     p = torch.nn.Parameter(torch.ones(3))
-    opt = weft.AdamW([p], engine="fused")
+    opt = weft.Optimizer([p], weft.AdamW.chain() + halve, engine="fused")
     seen, holds = set(), Capture.holds
     monkeypatch.setattr(Capture, "holds", lambda self: seen.add(self.name) or holds(self))
     for _ in range(3):
         p.grad = torch.ones(3)
         opt.step()
-    assert seen
-    assert seen <= {"spared", "rate_of"}  # helpers of the vocabulary, no marks
+    assert seen == {"FACTOR"}
 
 
 # ---------------------------------------------------------------- interrupts

@@ -144,7 +144,8 @@ class Schedule:
     def launch(self) -> None:
         """All of a step that is nothing but launches."""
         assert self.steps is not None
-        self._refuse_capture()
+        if self.uncapturable:
+            self._refuse_capture()
         self._tell_autograd()  # before: an interrupt comes before or after the one call
         self.steps.run()
 

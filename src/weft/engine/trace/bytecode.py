@@ -4,14 +4,14 @@ import dis
 import functools
 from types import CodeType
 
-__all__ = ["asks_which", "mentions", "names"]
+__all__ = ["asks_which", "mentioned", "names"]
 
 
 @functools.lru_cache(maxsize=4096)
-def mentions(code: CodeType, name: str) -> bool:
-    """Whether a function may look up an attribute of this name, itself or in a function within it."""
-    within = (c for c in code.co_consts if isinstance(c, CodeType))
-    return name in code.co_names or name in code.co_consts or any(mentions(c, name) for c in within)
+def mentioned(code: CodeType) -> set[str]:
+    """The attributes that a function may look up, itself or in a function within it, and more words."""
+    found = {*code.co_names, *(c for c in code.co_consts if isinstance(c, str))}
+    return found.union(*(mentioned(c) for c in code.co_consts if isinstance(c, CodeType)))
 
 
 def names(code: CodeType) -> tuple[frozenset[str], bool]:

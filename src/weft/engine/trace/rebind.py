@@ -20,7 +20,7 @@ import torch
 
 from weft.contract.marks import MARKS
 from weft.engine.ir.traced import Capture, Untraceable, is_numpys, same
-from weft.engine.trace.bytecode import asks_which, mentions
+from weft.engine.trace.bytecode import asks_which, mentioned
 from weft.engine.trace.bytecode import names as names_in
 from weft.engine.trace.generators import HANDLERS, Source, handling, refusing
 from weft.engine.trace.shims import guarded, impure, shim_of
@@ -202,7 +202,7 @@ class Rebinder:
         if _foreign(fn) and not hasattr(fn, "__wrapped__"):
             return fn
         names, stores = names_in(fn.__code__)
-        self._mentioned |= {mark for mark in MARKS if mentions(fn.__code__, mark)}
+        self._mentioned |= mentioned(fn.__code__)
         if stores:
             raise Untraceable(f"{fn.__name__} assigns to a global")
         scope: dict[str, Any] = {"__builtins__": self._builtins(fn.__globals__)}
@@ -275,8 +275,10 @@ class Rebinder:
         )  # fmt: skip
 
     def _global(self, source: dict[str, Any], name: str, scope: dict[str, Any]) -> None:
-        if name in source:
-            scope[name] = self.rebind(source[name], name, lambda: source[name])
+        if name in source:  # what weft's own modules name stays what it is
+            ours = source.get("__name__", "").startswith("weft.")
+            get = None if ours else lambda: source[name]
+            scope[name] = self.rebind(source[name], name, get)
         elif name != "super" and hasattr(builtins, name):
             value = getattr(builtins, name)
             shim = shim_of(value)
