@@ -86,13 +86,13 @@ class Fused:
         if not self.locals.shards:
             self._step(every, groups, state, loss, left_out)
             return
-        made: dict[torch.Tensor, Variant] = {}
+        schedule = None
         try:
             schedule = self._step(every, groups, own, loss, left_out)
-            made = schedule.variants if schedule else made
         finally:
             self.replay = None  # grads are taken up anew in each step
-            self.locals.leave(state, made)
+            launched = schedule is not None and schedule.steps is not None
+            self.locals.leave(state, schedule.variants if schedule else {}, launched)
 
     def _step(
         self,

@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -41,6 +42,8 @@ class Locals:
         self.state: MutableMapping[torch.Tensor, dict[str, Any]] = defaultdict(dict)
         self.having: list[bool] = []  # grads
         self.commons: list[Common] = []
+        self.ran: Mapping[torch.Tensor, Any] | None = None
+        self.stepped: list[torch.Tensor] = []  # DTensors, of what ran
 
     def enter(
         self, groups: list[BoundGroup], state: MutableMapping
@@ -132,34 +135,39 @@ class Locals:
                 if shard is not None:
                     having.append(shard.take_grad())
                     changed |= shard.take_states({} if own is None else own)
-                    p, own = shard.local, own if own is None else shard.own
-                if own is not None and self.state.get(p) is not own:
+                    if shard.known is (own is not None):
+                        continue
+                    shard.known = own is not None
+                    p, own = shard.local, shard.own if shard.known else None
+                if own is None:
+                    changed |= self.state.pop(p, None) is not None
+                elif self.state.get(p) is not own:
                     self.state[p], changed = own, True
-                elif own is None:
-                    self.state.pop(p, None)
         changed |= having != self.having
         self.having = having
         return changed
 
-    def leave(self, state: MutableMapping, ran: Mapping[torch.Tensor, Any]) -> None:
-        """The end of a step: grads are let go, and states that it made are handed back.
-
-        `ran`: the variant of each parameter that has stepped.
-        """
-        stepped = [self.shards[local].whole for local in ran if local in self.shards]
-        if stepped:
-            torch._C._increment_version(stepped)
-        for _, pairs in self.taken:
-            for p, shard in pairs:
-                if shard is not None:
-                    shard.local.grad = None
-                    shard.own = self.state.get(shard.local, shard.own)
-                    if shard.own and p not in state:
-                        state[p] = shard.given = {}
-                    local = shard.local
-                    shard.give_states(lambda local=local: ran[local])
-                elif p in self.state and p not in state:
+    def leave(
+        self, state: MutableMapping, ran: Mapping[torch.Tensor, Any], launched: bool = False
+    ) -> None:
+        """Let grads go, and hand back states; `ran` says what each ran, `launched` kernels alone."""
+        if ran is not self.ran:
+            self.ran = ran
+            self.stepped = [self.shards[local].whole for local in ran if local in self.shards]
+        if self.stepped:
+            torch._C._increment_version(self.stepped)
+        for local in self.shards:
+            local.grad = None
+        for p, shard in () if launched else chain(*(pairs for _, pairs in self.taken)):
+            if shard is None:
+                if p in self.state and p not in state:
                     state[p] = self.state[p]
+                continue
+            if not shard.known and (own := self.state.get(shard.local)):
+                shard.own, shard.known = own, True
+                if p not in state:
+                    state[p] = shard.given = {}
+            shard.give_states(ran.__getitem__)
 
 
 def _dtensor() -> type | None:

@@ -1,6 +1,7 @@
 """One DTensor: what is local of it and of its states, and where its parts are."""
 
 from collections.abc import Callable, MutableMapping
+from operator import is_
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ class Shard:
         mesh, splits: which dims of the mesh split which dims of the tensor.
     """
 
-    __slots__ = ("given", "local", "memory", "mesh", "own", "pairs", "splits", "whole")
+    __slots__ = (
+        "given", "held", "known", "local", "memory", "mesh", "own", "parts", "spec", "splits", "whole",
+    )  # fmt: skip
 
     def __init__(self, whole: Any):
         self.whole, self.mesh, self.splits = whole, whole.device_mesh, _splits(whole)
@@ -29,7 +32,10 @@ class Shard:
         self.local = torch.nn.Parameter(self.memory.detach(), whole.requires_grad)
         self.given: MutableMapping[str, Any] = {}
         self.own: dict[str, Any] = {}
-        self.pairs: dict[str, tuple[Any, Any]] = {}  # of each state what is held and what is local
+        self.held: dict[str, Any] = {}  # of each state what was in the optimizer, and what is local
+        self.parts: dict[str, Any] = {}
+        self.known = False  # whether the runtime has these states
+        self.spec: Any = None  # the last grad's, which lies as its parameter does
 
     @property
     def is_current(self) -> bool:
@@ -37,17 +43,21 @@ class Shard:
         return self.whole._local_tensor is self.memory
 
     def take_grad(self) -> bool:
-        """Take up the grad of this step; whether there is one where there was none, or none any more."""
+        """Take up the grad of this step; whether there is one."""
         whole, local = self.whole, self.local
-        if whole.requires_grad != local.requires_grad:
+        if whole.requires_grad is not local.requires_grad:
             local.requires_grad_(whole.requires_grad)
-        if whole.grad is not None:
-            local.grad = None
-            grad = _local(self._placed(whole.grad))
-            if grad.dtype is not local.grad_dtype:
-                local.grad_dtype = grad.dtype
-            local.grad = grad
-        return whole.grad is not None
+        grad = whole.grad
+        if grad is None:
+            local.grad = None  # of a step that was refused
+            return False
+        if self.spec is None or getattr(grad, "_spec", None) is not self.spec:
+            grad = self._placed(grad)
+        grad = _local(grad)
+        if grad.dtype is not local.grad_dtype:
+            local.grad, local.grad_dtype = None, grad.dtype
+        local.grad = grad
+        return True
 
     def _placed(self, grad: Any) -> Any:
         """A grad in the placement of its parameter; autograd may leave sums that wait for others."""
@@ -56,19 +66,22 @@ class Shard:
             raise Unsupported("the grad of a DTensor is none")
         if grad.placements != whole.placements:
             whole.grad = grad = grad.redistribute(whole.device_mesh, whole.placements)
+        self.spec = grad._spec
         return grad
 
     def take_states(self, given: MutableMapping[str, Any]) -> bool:
         """Take up states that are new or were replaced; whether there were any."""
+        same = given is self.given and given.keys() == self.held.keys()
+        if same and all(map(is_, given.values(), self.held.values())):
+            return False
         self.given, changed = given, False
         for name, held in given.items():
-            pair = self.pairs.get(name)
-            if pair is None or pair[0] is not held:
-                held = given[name] = self._like_whole(held)
-                self.pairs[name] = pair = held, _local(held)
-                self.own[name], changed = pair[1], True
+            if name not in self.held or self.held[name] is not held:
+                self.held[name] = given[name] = held = self._like_whole(held)
+                self.own[name] = self.parts[name] = _local(held)
+                changed = True
         for name in self.own.keys() - given.keys():
-            del self.own[name], self.pairs[name]
+            del self.own[name], self.held[name], self.parts[name]
             changed = True
         return changed
 
@@ -111,21 +124,20 @@ class Shard:
         )
         return Sharding(tuple(self.local.shape), self.splits, tuple(others))
 
-    def give_states(self, variant: Callable[[], Any]) -> None:
-        """Hand back states that a step has made; `variant` is what it ran."""
+    def give_states(self, variant: Callable[[torch.Tensor], Any]) -> None:
+        """Hand back states that a step has made; `variant` is what a local parameter ran."""
         for name, value in self.own.items():
-            pair = self.pairs.get(name)
-            if pair is None or pair[1] is not value:
-                held = self._whole(name, value, variant)
-                self.pairs[name], self.given[name] = (held, value), held
+            if name not in self.parts or self.parts[name] is not value:
+                self.parts[name] = value
+                self.held[name] = self.given[name] = self._whole(name, value, variant)
 
-    def _whole(self, name: str, value: Any, variant: Callable[[], Any]) -> Any:
+    def _whole(self, name: str, value: Any, variant: Callable[[torch.Tensor], Any]) -> Any:
         """What is local of a state as a DTensor; what has no dims is the same everywhere."""
         if not isinstance(value, torch.Tensor) or value.ndim == 0:
             return value
         from torch.distributed.tensor import DTensor
 
-        ran = variant()
+        ran = variant(self.local)
         shape = ran.traced.stores[name].shape
         splits = ran.placed.states.get(name, ((),) * len(shape))
         like = torch.empty(shape, device="meta")
@@ -156,7 +168,5 @@ def _splits(whole: Any) -> Splits:
 
 def _local(t: Any) -> Any:
     """What is local of a tensor; what is on its way is waited for."""
-    if not isinstance(t, torch.Tensor) or type(t) in PLAIN:
-        return t
-    local = t._local_tensor  # type: ignore[attr-defined]
-    return local.wait() if hasattr(local, "wait") else local
+    local = getattr(t, "_local_tensor", t)
+    return local if type(local) in PLAIN or not hasattr(local, "wait") else local.wait()
