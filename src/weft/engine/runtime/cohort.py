@@ -69,7 +69,6 @@ class Cohort:
             (self.members[which[0]].bound, torch.tensor(which, device=device))
             for which in by_group.values()
         ]
-        self.places = torch.tensor(self.indices, device=device)
         self._point_slots()
         self.grads_seen: array | None = active.grad_at[:]
         self.leaves_out = self._leaves_out()

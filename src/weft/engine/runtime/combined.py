@@ -12,6 +12,7 @@ import torch
 
 from weft.contract.groups import BoundGroup
 from weft.engine.runtime.cohort import Cohort
+from weft.engine.storage import given_to
 
 __all__ = ["Combined"]
 
@@ -27,14 +28,15 @@ class Scope:
     op: str
     wide: bool = False
     of: list[tuple[Cohort, Which]] = field(default_factory=list)
+    members: list[int] = field(default_factory=list)  # their places in the active set
 
     @cached_property
     def order(self) -> torch.Tensor | None:
         """That of the parameters; None where the parts are in it."""
-        members = torch.cat([w.places[which].cpu() for w, which in self.of])
-        order = members.argsort()
-        alike = torch.equal(order, torch.arange(len(order), device="cpu"))
-        return None if alike else order.to(self.device)
+        order = sorted(range(len(self.members)), key=self.members.__getitem__)
+        if order == list(range(len(order))):
+            return None
+        return given_to(self.device, torch.tensor(order, device="cpu"))
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +67,11 @@ class Combined:
                 held = scopes.setdefault(scope, Scope(over.op))
                 held.wide = held.wide or o.node.dtype is torch.float64
                 held.of.append((w, which))
+                held.members += [
+                    i
+                    for i, m in zip(w.indices, w.members, strict=True)
+                    if m.bound.index == bound.index
+                ]
                 self.takers.append((scope, bound, w, which))
         self.scopes = scopes
 
