@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import weft
@@ -397,6 +397,10 @@ actions = st.lists(
 
 
 def check(name, plan):
+    """Both engines come to the same, but for the rounding of the largest numbers on the way.
+
+    LAMB with a rate of 2 takes numbers to ten, and back across zero.
+    """
     ends = []
     for engine in ("eager", "auto"):
         params = parameters()
@@ -404,13 +408,16 @@ def check(name, plan):
         opt = MAKERS[name](groups, engine)
         give_grads(params)
         opt.step()
+        largest = [p.detach().abs() for p in params]
         for which, steps in plan:
             ACTIONS[which](opt, params)
             for _ in range(steps):
                 opt.step()
-        ends.append(params)
-    for a, b in zip(*ends, strict=True):
-        torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-6, equal_nan=True)
+                largest = [a.fmax(p.detach().abs()) for a, p in zip(largest, params, strict=True)]
+        ends.append([p.detach() for p in params])
+    for a, b, most in zip(*ends, largest, strict=True):
+        same = (a == b) | (a.isnan() & b.isnan()) | ((a - b).abs() <= 1e-6 + 1e-5 * most)
+        assert same.all(), (a, b)
 
 
 quiet = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
@@ -425,6 +432,7 @@ def test_random_actions_between_steps(name, plan):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+@example(name="LAMB", plan=[(2, 0), (6, 1), (2, 2)])
 @settings(max_examples=1500, **quiet)
 @given(name=st.sampled_from(sorted(MAKERS)), plan=actions)
 def test_many_random_actions_between_steps(name, plan):
