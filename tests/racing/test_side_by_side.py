@@ -128,7 +128,7 @@ def test_ctrl_c_keeps_what_is_done(begun):
     process, runs = begun
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.splitlines()[-1] == "weft: interrupted: the same command goes on from here"
     assert "Traceback" not in said
     assert len(timeless(runs)) >= 2

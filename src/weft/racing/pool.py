@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -57,6 +58,7 @@ class Pool:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
+            time.sleep(0.2)  # Ctrl-C ends them too, and may come here a moment later
             raise RuntimeError(
                 "a process ended before its run did. A script that races needs its call under"
                 ' `if __name__ == "__main__":`, or workers=1; else it was killed, perhaps for memory'
