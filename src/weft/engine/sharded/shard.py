@@ -71,7 +71,7 @@ class Shard:
 
     def take_states(self, given: MutableMapping[str, Any]) -> bool:
         """Take up states that are new or were replaced; whether there were any."""
-        same = given is self.given and given.keys() == self.held.keys()
+        same = given is self.given and [*given] == [*self.held]  # in order, as values are compared
         if same and all(map(is_, given.values(), self.held.values())):
             return False
         self.given, changed = given, False
