@@ -60,13 +60,18 @@ types: $(READY)  ## types
 
 test: lint types $(CLIENTS) $(FASTAI) ## style, types, doctests and every test that is not marked slow
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --doctest-modules src/weft
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not slow and not processes" tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not slow and not processes and not gpu" tests
+	$(MAKE) test-played
 	OMP_NUM_THREADS=1 $(call tried-again,processes and not slow)
 
 test-all: lint types $(CLIENTS) $(FASTAI) ## the slow matrices too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --doctest-modules src/weft
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not processes" tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not processes and not gpu" tests
+	$(MAKE) test-played
 	OMP_NUM_THREADS=1 $(call tried-again,processes)
+
+test-played: $(READY) ## the tests that need a GPU, on one that the CPU plays
+	OMP_NUM_THREADS=1 PYTHONPATH=src:tests/gpu/played $(PY) -m pytest -n 2 -m gpu tests/gpu
 
 docs: $(READY)   ## the documentation as a site, in site/: nothing in it comes from elsewhere
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

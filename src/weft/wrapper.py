@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 import torch
 
 from weft.contract.hyperparameters import check_bounds, check_kind, refuse_nan
-from weft.errors import did_you_mean, refuse_unknown
+from weft.errors import StepError, did_you_mean, refuse_unknown
 
 __all__ = ["TRAIN_MODE", "Wrapper", "around", "in_words"]
 
@@ -136,9 +136,27 @@ def around(wrapper: Wrapper, opt: Any, inner: Callable[..., Any]) -> Callable[..
     def run(closure: Callable[[], Any] | None, loss: Any) -> Any:
         if closure is None and wrapper.needs_closure and _makes_states(opt):
             return inner(None, loss)
+        if wrapper.numbers:
+            _refuse_capture(wrapper, opt)
         return wrapper.around_step(Inside(opt, inner, loss), closure)
 
     return run
+
+
+def _refuse_capture(wrapper: Wrapper, opt: Any) -> None:
+    """A graph would repeat what a wrapper counts, and whatever follows from it.
+
+    Raises:
+        StepError: names the wrapper.
+    """
+    first = next(wrapper.params(opt), None)
+    if first is not None and first.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise StepError(
+            f"this step is recorded in a CUDA graph, which would repeat the numbers that "
+            f"{type(wrapper).__name__} keeps on the host ({', '.join(wrapper.numbers)}): record the "
+            "forward and the backward pass, and step outside of the graph. Nothing has been stepped; "
+            "see docs/limits.md#cuda-graphs"
+        )
 
 
 def _makes_states(opt: Any) -> bool:

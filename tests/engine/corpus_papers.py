@@ -310,8 +310,8 @@ def muon(grad, momentum=0.95, steps=5, momentum_buffer=weft.zeros):
 def shampoo(
     grad,
     step,
-    L=weft.state(lambda p: torch.eye(p.shape[0])),
-    R=weft.state(lambda p: torch.eye(p.shape[1])),
+    L=weft.state(lambda p: torch.eye(p.shape[0], device=p.device)),
+    R=weft.state(lambda p: torch.eye(p.shape[1], device=p.device)),
 ):
     L = L + grad @ grad.t()
     R = R + grad.t() @ grad

@@ -287,9 +287,9 @@ def projected(grad, rank=2):
     return {"update": (u[:, :rank] * s[:rank]) @ v[:rank]}
 
 
-def einsums(grad, L=weft.state(lambda p: torch.eye(p.shape[0]))):
+def einsums(grad, L=weft.state(lambda p: torch.eye(p.shape[0], device=p.device))):
     L = 0.9 * L + 0.1 * torch.einsum("ij,kj->ik", grad, grad)
-    return {"L": L, "update": torch.linalg.solve(L + torch.eye(L.shape[0]), grad)}
+    return {"L": L, "update": torch.linalg.solve(L + torch.eye(L.shape[0], device=L.device), grad)}
 
 
 def topped(grad, k=3):

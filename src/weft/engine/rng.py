@@ -1,11 +1,13 @@
-"""The generators of Python and NumPy: what the engine runs besides the step leaves them as they were."""
+"""Random generators: what the engine runs besides the step leaves them as they were."""
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-__all__ = ["reseed", "undrawn"]
+import torch
+
+__all__ = ["forked", "reseed", "undrawn"]
 
 OTHER = 0x5EED  # far from what a user's own seed has led to
 
@@ -15,9 +17,14 @@ def _modules() -> tuple[Any, Any]:
     return sys.modules.get("random"), sys.modules.get("numpy.random")
 
 
+def forked(device: torch.device) -> AbstractContextManager[None]:
+    """Whatever torch draws within, on the CPU or this device, is drawn again after it."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Whatever is drawn within is drawn again after it."""
+    """Whatever Python and NumPy draw within is drawn again after it."""
     python, numpy = _modules()
     ours = python and python.getstate()
     theirs = numpy and numpy.get_state(legacy=False)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from weft.optimizer.checkpoint import cuda_rng, set_cuda_rng
+
 if TYPE_CHECKING:
     from weft.learner.learner import Learner
 
@@ -42,11 +44,10 @@ def rng_state(loaders: Iterable[Any] = ()) -> dict[str, Any]:
     """
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
+        "cuda": cuda_rng(),
         "python": random.getstate(),
         "loaders": [generator.get_state() for generator in generators(loaders)],
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state_all()
     if numpy := sys.modules.get("numpy"):
         name, keys, *rest = numpy.random.get_state()
         state["numpy"] = (name, keys.tolist(), *rest)
@@ -60,8 +61,7 @@ def set_rng_state(state: dict[str, Any], loaders: Iterable[Any] = ()) -> None:
     random.setstate((version, tuple(keys), gauss))
     for generator, saved in zip(generators(loaders), state["loaders"], strict=False):
         generator.set_state(saved.cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([saved.cpu() for saved in state["cuda"]])
+    set_cuda_rng(state.get("cuda", []))
     if "numpy" in state and (numpy := sys.modules.get("numpy")):
         numpy.random.set_state(tuple(state["numpy"]))
 

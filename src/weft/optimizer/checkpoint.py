@@ -11,7 +11,7 @@ import torch
 
 from weft.errors import StateError
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["cuda_rng", "load_checkpoint", "save_checkpoint", "set_cuda_rng"]
 
 PARTS = ("model", "optimizer", "scheduler")
 
@@ -27,8 +27,8 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint so that `path` is always a complete one, whenever the process dies.
 
-    It is written to a temporary file beside `path`, synced, and renamed. The state of torch's
-    generator is saved too, so that what draws random numbers resumes exactly.
+    It is written to a temporary file beside `path`, synced, and renamed. The states of torch's
+    generators, of the CPU and of GPUs, are saved too, so that what draws random numbers resumes exactly.
 
     Args:
         path: the file; with the ending ".safetensors" it is written in that format (extra
@@ -53,7 +53,7 @@ def save_checkpoint(
     path = Path(path)
     given = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     content: dict[str, Any] = {k: v.state_dict() for k, v in given.items() if v is not None}
-    content |= {"extra": extra, "rng": torch.get_rng_state()}
+    content |= {"extra": extra, "rng": torch.get_rng_state(), "cuda_rng": cuda_rng()}
     write = _write_safetensors if ".safetensors" in path.name else torch.save
     _atomically(path, lambda temporary: write(content, temporary), keep)
     return path
@@ -96,7 +96,20 @@ def load_checkpoint(
     if scheduler is not None:
         scheduler.load_state_dict(content["scheduler"])
     torch.set_rng_state(content["rng"].cpu())
+    set_cuda_rng(content.get("cuda_rng", []))
     return content.get("extra")
+
+
+def cuda_rng() -> list[torch.Tensor]:
+    """The state of each GPU's generator; none where no GPU is in use."""
+    in_use = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return torch.cuda.get_rng_state_all() if in_use else []
+
+
+def set_cuda_rng(states: list[torch.Tensor]) -> None:
+    """Put back what `cuda_rng` gave; of GPUs that are not there any more it is left out."""
+    for device, state in zip(range(torch.cuda.device_count()), states, strict=False):
+        torch.cuda.set_rng_state(state.cpu(), device)
 
 
 def _check_model(path: Any, model: Any, saved: Mapping[str, Any]) -> None:

@@ -102,10 +102,15 @@ def _where(args: list[Any], dtype: torch.dtype, shape: tuple, device: torch.devi
     cond, a, b = args
     if not isinstance(cond, torch.Tensor):
         picked = a if cond else b
-        picked = torch.as_tensor(picked, dtype=dtype, device=device)
-        return picked.expand(shape)
-    a, b = (torch.as_tensor(x, dtype=dtype, device=device) for x in (a, b))
-    return torch.where(cond, a, b)
+        return _on(device, picked, dtype).expand(shape)
+    return torch.where(cond, _on(device, a, dtype), _on(device, b, dtype))
+
+
+def _on(device: torch.device, x: Any, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor there; a number is filled in, as a copy would have to be waited for."""
+    if isinstance(x, torch.Tensor):
+        return x.to(device, dtype)
+    return torch.full((), x, dtype=dtype, device=device)
 
 
 def _reduce(n: Node, x: torch.Tensor) -> torch.Tensor:
@@ -131,8 +136,5 @@ def _pointwise(n: Node, args: list[Any], device: torch.device) -> torch.Tensor:
     ):
         return getattr(torch, n.op)(*args)
     dtype = tensors[0].dtype  # a number first: as a 0-dim tensor of the op's dtype
-    args = [
-        a if isinstance(a, torch.Tensor) else torch.tensor(a, dtype=dtype, device=device)
-        for a in args
-    ]
+    args = [a if isinstance(a, torch.Tensor) else _on(device, a, dtype) for a in args]
     return getattr(torch, n.op)(*args)

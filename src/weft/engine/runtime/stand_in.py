@@ -17,7 +17,7 @@ from weft.engine.eager import loop
 from weft.engine.eager.infer_state import init_state
 from weft.engine.fallback import Unsupported
 from weft.engine.ir.traced import Example, TensorSpec
-from weft.engine.rng import undrawn
+from weft.engine.rng import forked, undrawn
 from weft.engine.runtime.members import Member, contiguous
 from weft.engine.runtime.programs import VariantSet
 
@@ -82,9 +82,8 @@ def _made(member: Member, held: Mapping[str, TensorSpec], p: torch.Tensor) -> di
     alone = BoundGroup(0, {**group, "params": [p]}, bound.binding, set(bound.given))
     before = p.detach().clone()
     drawn = [(g, g.get_state()) for g in group.values() if isinstance(g, torch.Generator)]
-    devices = [p.device] if p.is_cuda else []
     try:
-        with torch.no_grad(), p.device, undrawn(), torch.random.fork_rng(devices):
+        with torch.no_grad(), p.device, undrawn(), forked(p.device):
             init_state([alone], state)
             if held.keys() - state[p].keys():
                 loop.step([alone], state, 1.0)

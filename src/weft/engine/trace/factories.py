@@ -61,7 +61,7 @@ def _new_full(t: Tracer, input: Any, size: Any, fill_value: Any, *, dtype: Any =
 
 @op("new_tensor")
 def _new_tensor(t: Tracer, input: Any, data: Any, *, dtype: Any = None, **kw: Any) -> Any:
-    return _tensor(t, data, dtype=dtype or input.dtype)
+    return _tensor(t, data, dtype=dtype or input.dtype, device=t.device)
 
 
 @op("new")
@@ -69,7 +69,7 @@ def _new_legacy(t: Tracer, input: Any, *data: Any) -> Node:
     """The old constructor: of sizes, or of numbers in a list."""
     values = data[0] if len(data) == 1 else None
     if isinstance(values, list | tuple | torch.Tensor) and not isinstance(values, torch.Size):
-        return _tensor(t, values, dtype=input.dtype)
+        return _tensor(t, values, dtype=input.dtype, device=t.device)
     return _fill(t, 0, shape_of(t, data), None, input.dtype)
 
 
@@ -103,7 +103,8 @@ def _tensor(t: Tracer, data: Any, *, dtype: Any = None, **kw: Any) -> Node:
     parts: list[Any] = []
     shape = _flat(data, parts)
     if not any(isinstance(x, Scalar | torch.Tensor) for x in parts):
-        return t.external(torch.tensor(data, dtype=dtype))
+        device = t.device if kw.get("device") is not None else "cpu"
+        return t.external(torch.tensor(data, dtype=dtype, device=device))
     nodes = [t.reshape(t.full(x, (), None), (1,)) for x in parts]
     wide = dtype or _wide(nodes)
     nodes = [t.cast(n, wide) for n in nodes]
@@ -131,7 +132,8 @@ def _flat(data: Any, parts: list[Any]) -> tuple[int, ...]:
 
 def constant(t: Tracer, fn: Any, args: Any, kwargs: dict[str, Any]) -> Node:
     """A factory whose result depends on nothing: a call without tensors."""
-    kwargs = {k: v for k, v in kwargs.items() if k != "device"}
+    if "device" in kwargs:
+        kwargs = {**kwargs, "device": t.device}
     args = tuple(_concrete(a) for a in args)
     return call(t, fn, args, {k: _concrete(v) for k, v in kwargs.items()})[0]
 

@@ -14,6 +14,7 @@ import torch
 
 from weft.engine.ir.graph import Node
 from weft.engine.ir.traced import Arg, Untraceable, put_back
+from weft.engine.rng import forked
 from weft.engine.trace.generators import source_of
 from weft.engine.trace.pointwise import op
 from weft.engine.trace.scalar import Scalar
@@ -227,10 +228,10 @@ def random_call(t: Tracer, name: str, fn: Callable, args: Sequence[Any], kwargs:
     elif name not in FACTORIES:
         spec = None
     else:
-        with torch._C.DisableTorchFunction(), torch.random.fork_rng(devices=[]):
+        with torch._C.DisableTorchFunction(), forked(t.device):
             out = fn(*args, **{k: v for k, v in kwargs.items() if k != "generator"})
         spec = (tuple(out.shape), out.dtype)
-    with torch.random.fork_rng(devices=[]):
+    with forked(t.device):
         node, *more = call(t, fn, args, kwargs, spec and [spec], serial=len(t.random) + 1)
     if more:
         raise Untraceable(f"{name} draws several tensors at once")

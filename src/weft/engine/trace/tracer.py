@@ -196,6 +196,10 @@ class Tracer:
             raise Untraceable(f"a captured tensor that is {tensor.layout} {tensor.dtype}")
         if tensor.device.type == "meta" and self.device.type != "meta":
             raise Untraceable("a function that the tracer cannot look into was given a tensor")
+        if tensor.device != self.device and "meta" not in (tensor.device.type, self.device.type):
+            raise Untraceable(
+                f"a captured tensor is on {tensor.device}, and the parameter on {self.device}"
+            )
         held = External(tensor)
         return self.graph.add(
             "external", shape=tuple(tensor.shape), dtype=tensor.dtype, tensor=held
