@@ -22,4 +22,4 @@ learn.fit_one_cycle(5, 0.5, moms=(0, 0, 0))
 learn.opt_func, learn.splitter = weft.AdamW, lambda m: [params(m[0]), params(m[1])]
 learn.create_opt()
 learn.fine_tune(2, 1e-2)
-print("accuracy:", accuracy := (model(x.float() / 16).argmax(1) == y).float().mean().item())
+print("accuracy:", accuracy := (model.cpu()(x.float() / 16).argmax(1) == y).float().mean().item())

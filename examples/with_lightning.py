@@ -21,5 +21,5 @@ class Digits(lightning.LightningModule):
 
 x, y = (torch.tensor(a) for a in load_digits(return_X_y=True))
 batches = torch.utils.data.DataLoader(list(zip(x.float() / 16, y, strict=True)), batch_size=64)
-lightning.Trainer(max_epochs=5, accelerator="cpu", logger=False).fit(model := Digits(), batches)
+lightning.Trainer(max_epochs=5, accelerator="auto", logger=False).fit(model := Digits(), batches)
 print("accuracy:", accuracy := (model.net(x.float() / 16).argmax(1) == y).float().mean().item())

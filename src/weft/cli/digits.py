@@ -77,6 +77,7 @@ class Job:
             judge, so that the search stays short where the data is large.
         workers: how many runs at a time, each on one thread: that is faster than one run on many,
             for a net this small, and the figures are the same on any number of cores.
+        device: where, as torch names it.
     """
 
     epochs: int = 5
@@ -85,6 +86,7 @@ class Job:
     grid_epochs: int = 2
     grid_rows: int = 4000
     workers: int = field(default_factory=cores)
+    device: str = "cpu"
 
 
 @dataclass
@@ -171,7 +173,7 @@ def train(
     (x, y), _ = data
     learn = Learner(
         in_memory(*data, batch_size=batch_size, seed=seed),
-        small_cnn(seed, x.shape[-1], int(y.max()) + 1),
+        small_cnn(seed, x.shape[-1], int(y.max()) + 1).to(x.device),
         F.cross_entropy,
         contestant.opt_func,
         metrics=[accuracy],
@@ -238,7 +240,8 @@ def compare(
         on_batches: told how many batches have been done since it was last told.
         on_grid: told when a rate has been chosen.
     """
-    data = (channels_last(digits.train), channels_last(digits.test))
+    rows = (channels_last(digits.train), channels_last(digits.test))
+    data = tuple(tuple(tensor.to(job.device) for tensor in part) for part in rows)
     n = min(len(digits.train[0]), job.grid_rows)
     tuning = split(tuple(tensor[:n] for tensor in data[0]), n // 5)
     with Runs(job, on_batches) as runs:

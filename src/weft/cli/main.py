@@ -73,6 +73,7 @@ def train(
         int | None,
         typer.Option(min=1, help="Runs at a time, each on one thread; as many as there are cores."),
     ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda, where it is one run at a time.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("out/train.png"),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the results as JSON instead of a table.")
@@ -99,7 +100,7 @@ def train(
     from weft.cli.train import run  # brings the Learner, which the other commands do not need
 
     try:
-        run(data, epochs, seeds, workers, out, as_json, quick)
+        run(data, epochs, seeds, workers, out, as_json, quick, device)
     except (ValueError, ImportError, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:

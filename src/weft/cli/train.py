@@ -13,6 +13,7 @@ from weft.learner.data import Digits, load_digits
 from weft.learner.extras import need
 from weft.learner.extras import table as styled
 from weft.learner.plotting import plot_history
+from weft.racing.field import check_device
 
 __all__ = ["run"]
 
@@ -27,10 +28,12 @@ def run(
     out: Path,
     as_json: bool,
     quick: bool,
+    device: str,
 ) -> None:
     """The whole command.
 
     Raises:
+        ValueError: where there is no such `device`.
         DataError: where `data` cannot be used.
         ImportError: where a package is missing; it says how to install it.
         OSError: where the picture cannot be written.
@@ -38,9 +41,11 @@ def run(
     for module in ("rich", "matplotlib"):
         need(module, "demo")  # before a minute of training, not after it
     check_writable(out)
+    check_device(device)
     digits = load_digits(data)
     job = QUICK if quick else Job(epochs=epochs, seeds=tuple(range(seeds)))
-    job = job if workers is None else replace(job, workers=workers)
+    workers = 1 if workers is None and device != "cpu" else workers
+    job = replace(job, device=device, workers=workers or job.workers)
     digits = few(digits) if quick else digits
     # with --json, stdout is for the machine that reads it
     console = need("rich.console").Console(stderr=as_json, highlight=False)
