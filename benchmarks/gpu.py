@@ -1,20 +1,24 @@
 """What a step costs on a GPU, against torch's: tables, and JSON and a picture in benchmarks/results.
 
-python benchmarks/gpu.py [--seconds 240] [--quick]
+python benchmarks/gpu.py [--seconds 200] [--quick]
 
 Times are of the device, by events, medians of interleaved rounds; host microseconds are what a step
-takes until it returns. `bytes` is a chain that moves the same bytes and computes next to nothing.
+takes until it returns, of steps whose grads are where they were, and where all have moved. `bytes` is
+a chain that moves the same bytes and computes next to nothing, `of copy` the time of a step in that of
+a copy of as many bytes as it moves in all of its passes.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -24,7 +28,7 @@ from weft.bench.rivals import bytes_alone
 from weft.bench.shapes import SHAPES
 
 GPU = torch.device("cuda")
-ROUNDS, WARM = 9, 3
+ROUNDS, WARM, COPIED = 9, 3, 1 << 29
 STATES = {"AdamW": 2, "SGD": 1, "Lion": 1, "Adan": 4, "AdEMAMix": 3, "ScheduleFreeAdamW": 2, "RAdam": 2,
           "LAMB": 2, "StableAdamW": 2}  # fmt: skip
 TORCH = {"AdamW": (torch.optim.AdamW, {}), "SGD": (torch.optim.SGD, {"momentum": 0.9}),
@@ -74,6 +78,48 @@ def chained():
     }
 
 
+class Batched:
+    """Muon by hand, against which weft's is held: matrices of one shape are one batch, in bfloat16."""
+
+    def __init__(self, params):
+        self.by_shape = defaultdict(list)
+        for p in params:
+            self.by_shape[p.shape].append(p)
+        self.held = {
+            shape: [torch.zeros_like(p) for p in ps] for shape, ps in self.by_shape.items()
+        }
+
+    @torch.no_grad()
+    def step(self):
+        """Momentum of Nesterov's kind, five rounds of Newton and Schulz, the step."""
+        for shape, ps in self.by_shape.items():
+            grads, held = [p.grad for p in ps], self.held[shape]
+            torch._foreach_lerp_(held, grads, 0.05)
+            x = torch.stack(torch._foreach_lerp(grads, held, 0.95)).bfloat16()
+            x = x.mT if shape[0] > shape[1] else x
+            x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+            for _ in range(5):
+                a = x @ x.mT
+                x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+            x = x.mT if shape[0] > shape[1] else x
+            torch._foreach_mul_(ps, 1 - 1e-3 * 0.1)
+            torch._foreach_add_(
+                ps, list(x.float().unbind()), alpha=-1e-3 * max(1, shape[0] / shape[1]) ** 0.5
+            )
+
+
+def hidden(shapes):
+    """The matrices between embedding and head."""
+    return [s for s in shapes if len(s) == 2 and max(s) < 10000]
+
+
+MUONS = {
+    "weft": lambda ps: weft.Muon(ps, lr=1e-3, weight_decay=0.1),
+    "torch": lambda ps: torch.optim.Muon(ps, lr=1e-3, weight_decay=0.1),
+    "batched": Batched,
+}
+
+
 def device_ms(step):
     """Milliseconds of the device, and microseconds of the host."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -89,24 +135,46 @@ def device_ms(step):
 
 def raced(makers, shapes, dtype):
     """Medians of interleaved rounds: side -> (ms, host us)."""
-    steps = {side: make(parameters(shapes, dtype)).step for side, make in makers.items()}
-    for step in steps.values():
+    params = {side: parameters(shapes, dtype) for side in makers}
+    opts = {side: make(params[side]) for side, make in makers.items()}
+    for opt in opts.values():
         for _ in range(WARM):
-            step()
-    times = {side: [] for side in steps}
+            opt.step()
+    times = {side: [] for side in opts}
     for _ in range(ROUNDS):
-        for side, step in steps.items():
-            times[side].append(device_ms(step))
-    del steps
-    torch.cuda.empty_cache()
-    return {
-        side: tuple(map(statistics.median, zip(*each, strict=True))) for side, each in times.items()
+        for side, opt in opts.items():
+            times[side].append(device_ms(opt.step))
+    found = {
+        side: [*map(statistics.median, zip(*each, strict=True))] for side, each in times.items()
     }
+    lines = opts["weft"].explain().launches if hasattr(opts["weft"], "explain") else []
+    moved = sum(
+        int(n.replace(",", "")) for x in lines for n in re.findall("([0-9,]+) bytes moved", x)
+    )
+    found["weft"].append(moved_us(opts["weft"], params["weft"]))
+    del opts, params
+    torch.cuda.empty_cache()
+    return found, moved
+
+
+def moved_us(opt, params):
+    """Microseconds of the host where all grads have moved; nan where there is no room for others."""
+    held = [p.grad for p in params]
+    try:
+        others = [g.clone() for g in held]
+    except torch.OutOfMemoryError:
+        return float("nan")
+    taken = []
+    for k in range(ROUNDS):
+        for p, grad in zip(params, (others, held)[k % 2], strict=True):
+            p.grad = grad
+        taken.append(device_ms(opt.step)[1])
+    return statistics.median(taken)
 
 
 def copy_speed():
     """Bytes read and written a second by a copy on the device."""
-    a = torch.empty(1 << 29, device=GPU)
+    a = torch.empty(COPIED, device=GPU)
     b = torch.empty_like(a)
     b.copy_(a)
     ms = statistics.median(device_ms(lambda: b.copy_(a))[0] for _ in range(ROUNDS))
@@ -128,10 +196,40 @@ def first_steps():
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "WEFT_CACHE_DIR": folder}
         run = lambda: subprocess.run(
-            [sys.executable, "-c", FIRST], env=env, capture_output=True, text=True
+            [sys.executable, "-c", FIRST], env=env, capture_output=True, text=True, check=True
         )
         said = [run(), run()]
-    return [float(s.stdout or "nan") for s in said]
+    return [float(s.stdout) for s in said]
+
+
+COMPILED = """
+import sys; sys.path.insert(0, {folder!r})
+import time, statistics, torch, gpu
+opt = torch.optim.AdamW(gpu.parameters(gpu.SHAPES["gpt2"](), torch.float32), lr=1e-4, foreach=True)
+step = torch.compile(opt.step)
+begin = time.perf_counter(); step(); torch.cuda.synchronize(); first = time.perf_counter() - begin
+step(); step()
+ms, us = map(statistics.median, zip(*(gpu.device_ms(step) for _ in range(gpu.ROUNDS))))
+print(first, ms, us)
+"""
+
+
+def compiled(seconds=60):
+    """torch.compile of its AdamW on gpt2: its first step, ms, host us; None where that takes too long."""
+    text = COMPILED.format(folder=str(Path(__file__).parent))
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": folder}
+        try:
+            said = subprocess.run(
+                [sys.executable, "-c", text],
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+    return [*map(float, said.stdout.split())] or None
 
 
 def described():
@@ -163,12 +261,14 @@ def rows(until, quick):
     ]
     for name, shape, dtype in wanted:
         if time.perf_counter() < until:
-            yield name, shape, dtype, raced(sides(name, dtype), shapes[shape](), dtype)
+            yield name, shape, dtype, *raced(sides(name, dtype), shapes[shape](), dtype)
     for shape in order[-2:]:
         for name, chain in chained().items():
             if time.perf_counter() < until:
                 make = {"weft": lambda ps, c=chain: c(ps, engine="fused"), "bytes": bytes_alone(2)}
-                yield name, shape, torch.float32, raced(make, shapes[shape](), torch.float32)
+                yield name, shape, torch.float32, *raced(make, shapes[shape](), torch.float32)
+    if time.perf_counter() < until:
+        yield "Muon", "gpt2", torch.float32, *raced(MUONS, hidden(shapes["gpt2"]()), torch.float32)
 
 
 def main():
@@ -185,14 +285,28 @@ def main():
     cold, warm = first_steps()
     out["first step"] = {"cold": cold, "warm": warm}
     print(f"first step: {cold:.2f} s, with cubins cached {warm:.2f} s", flush=True)
-    for name, shape, dtype, found in rows(until, given.quick):
-        ours = found["weft"][0]
-        shown = "  ".join(f"{side} {ms:.3f} ms / {us:.0f} us" for side, (ms, us) in found.items())
-        against = "  ".join(
-            f"{ours / ms:.2f}x {side}" for side, (ms, _) in found.items() if side != "weft"
+    for name, shape, dtype, found, moved in rows(until, given.quick):
+        ours, us, moved_us = found["weft"]
+        of_copy = ours / (moved / out["copy"] * 1e3) if moved else float("nan")
+        shown = f"{ours:.3f} ms, host {us:.0f} us, grads moved {moved_us:.0f} us, {of_copy:.2f}x of copy"
+        others = "  ".join(
+            f"{ours / ms:.2f}x {side} ({ms:.3f} ms / {us:.0f} us)"
+            for side, (ms, us, *_) in found.items() if side != "weft"
+        )  # fmt: skip
+        print(f"{name:18} {shape:7} {str(dtype)[6:]:9} {shown} | {others}", flush=True)
+        row = {
+            "name": name,
+            "shapes": shape,
+            "dtype": str(dtype)[6:],
+            "sides": found,
+            "bytes": moved,
+        }
+        out["rows"].append({**row, "of copy": of_copy})
+    if not given.quick:
+        out["torch.compile, AdamW, gpt2"] = compiled()
+        print(
+            f"torch.compile, AdamW, gpt2 (first step s, ms, us): {out['torch.compile, AdamW, gpt2']}"
         )
-        print(f"{name:18} {shape:7} {str(dtype)[6:]:9} {shown}  | {against}", flush=True)
-        out["rows"].append({"name": name, "shapes": shape, "dtype": str(dtype)[6:], "sides": found})
     kept(out)
 
 

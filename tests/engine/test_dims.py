@@ -231,3 +231,7 @@ def test_chunks_hold_whole_periods_where_they_can():
     assert chunk_length([]) == CHUNK
     assert chunk_length([(9, 1), (9, 3)]) % 9 == 0
     assert chunk_length([(50_000, 1), (768 * 50_000, 50_000)]) == 16 * 50_000
+    tall = 768 * 50_000  # of 768 columns: no more than 512 chunks add to one
+    length = chunk_length([(tall, 768)], 512)
+    assert length % 768 == 0
+    assert tall // 512 - 768 < length <= tall // 512

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -217,6 +218,20 @@ def test_other_streams_and_other_devices():
             opt.step()
         torch.cuda.current_stream().wait_stream(stream)
         give_grads(others, k)
+        reference.step()
+    for p, q in zip(params, others, strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
+def test_a_step_in_a_thread_that_has_done_nothing_else(name):
+    params, opt = made(name, GPU)
+    others, reference = made(name, GPU)
+    for k in range(6):
+        give_grads(params, k)
+        give_grads(others, k)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(opt.step).result()
         reference.step()
     for p, q in zip(params, others, strict=True):
         assert torch.equal(p, q)

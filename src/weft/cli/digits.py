@@ -240,8 +240,8 @@ def compare(
         on_batches: told how many batches have been done since it was last told.
         on_grid: told when a rate has been chosen.
     """
-    rows = (channels_last(digits.train), channels_last(digits.test))
-    data = tuple(tuple(tensor.to(job.device) for tensor in part) for part in rows)
+    there = lambda part: tuple(tensor.to(job.device) for tensor in channels_last(part))
+    data = (there(digits.train), there(digits.test))
     n = min(len(digits.train[0]), job.grid_rows)
     tuning = split(tuple(tensor[:n] for tensor in data[0]), n // 5)
     with Runs(job, on_batches) as runs:

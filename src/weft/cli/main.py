@@ -73,7 +73,9 @@ def train(
         int | None,
         typer.Option(min=1, help="Runs at a time, each on one thread; as many as there are cores."),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda, where it is one run at a time.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu or cuda, where it is one run at a time.")
+    ] = "cpu",
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("out/train.png"),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the results as JSON instead of a table.")

@@ -134,9 +134,13 @@ extern "C" int card_is_recording() { return recording != 0; }
 typedef void run_fn(void* kernel, const void* args, long blocks);
 struct Function { run_fn* run; void* kernel; int64_t size; };  // size: of its arguments
 
+static thread_local bool entered = false;  // whether this thread has a context: an operation gives it one
+extern "C" void card_enter() { entered = true; }
+
 /* cuLaunchKernel. */
 extern "C" int card_launch(void* given, unsigned x, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                            void*, void** params, void**) {
+    if (!entered) return 201;  // CUDA_ERROR_INVALID_CONTEXT
     auto f = (const Function*)given;
     std::vector<char> args((const char*)params[0], (const char*)params[0] + f->size);
     enqueue([=] { f->run(f->kernel, args.data(), x); });
@@ -245,6 +249,7 @@ static bool is_choosy(const std::string& name) {
 struct Argument { Tensor card, cpu; };
 
 static void operation(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
+    entered = true;
     std::lock_guard<std::recursive_mutex> held(lock);
     const auto& schema = op.schema();
     const auto name = toString(schema.operator_name());
@@ -355,6 +360,7 @@ static void operation(const c10::OperatorHandle& op, c10::DispatchKeySet, torch:
 }
 
 static Tensor& copy_(Tensor& self, const Tensor& src, bool non_blocking) {
+    entered = true;
     std::lock_guard<std::recursive_mutex> held(lock);
     Tensor to = on_cpu(self), from = on_cpu(src);
     if (self.is_cuda() != src.is_cuda() && self.numel()) {

@@ -184,6 +184,18 @@ class LibCuda:
     def __init__(self):
         self.cuLaunchKernel, self.modules, self.functions = card.card_launch, [], []
 
+    def cuDeviceGet(self, device, index):
+        device._obj.value = index
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context, device):
+        context._obj.value = 1
+        return 0
+
+    def cuCtxSetCurrent(self, context):
+        card.card_enter()
+        return 0
+
     def cuModuleLoadData(self, module, body):
         with tempfile.NamedTemporaryFile(suffix=".so") as f:
             f.write(body)

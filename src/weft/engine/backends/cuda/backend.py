@@ -13,6 +13,8 @@ from weft.engine.plan.plan import Plan
 
 __all__ = ["Cuda"]
 
+MOST = 512  # chunks that add to one column: a block adds them up, for one tensor
+
 
 class Cuda:
     """Kernels in CUDA C for one device."""
@@ -37,7 +39,7 @@ class Cuda:
 
     def lay_out(self, plan: Plan) -> None:
         """Chunks, sizes, and memory for vectors."""
-        lay_out(plan)
+        lay_out(plan, MOST)
 
     def compile(self, plan: Plan, title: str) -> Kernel:
         """The kernel of a plan."""

@@ -13,6 +13,7 @@ from weft.engine.toolchain.cache import Entry, built
 
 __all__ = ["Cubins", "Driver", "NoDriver"]
 
+NO_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT: the thread is new, and nothing has been launched
 OLDEST = (7, 0)  # of the cards that NVRTC and torch still compile for
 
 
@@ -50,6 +51,20 @@ def _call(name: str, *args: Any) -> None:
         raise OSError(f"{name}: {(said.value or b'error %d' % code).decode()}")
 
 
+@functools.cache
+def _context(index: int) -> ctypes.c_void_p:
+    """The context that torch works in on a GPU."""
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    _call("cuDeviceGet", ctypes.byref(device), index)
+    _call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    return context
+
+
+def _enter(index: int) -> None:
+    """Make it this thread's own, as the first operation of torch in a thread does."""
+    _call("cuCtxSetCurrent", _context(index))
+
+
 class Cubins:
     """Modules of one GPU, by NVRTC."""
 
@@ -67,7 +82,7 @@ class Cubins:
         """The module, in the context of its GPU, for as long as the process lives."""
         module = ctypes.c_void_p()
         with torch.cuda.device(self.memory):
-            torch.cuda.current_stream()  # torch makes the context current
+            _enter(self.memory.index)
             _call("cuModuleLoadData", ctypes.byref(module), path.read_bytes())
         return module
 
@@ -126,8 +141,11 @@ class Driver:
     def call(self, function: Any, *args: Any) -> int:
         """A function of the host's library that launches; another device may be the current one."""
         if torch.cuda.current_device() == self.memory.index:
-            return function(*args, self.stream())
+            code = function(*args, self.stream())
+            if abs(code) != NO_CONTEXT:
+                return code
         with torch.cuda.device(self.memory):
+            _enter(self.memory.index)
             return function(*args, self.stream())
 
     def keep(self, tensors: list[torch.Tensor]) -> None:

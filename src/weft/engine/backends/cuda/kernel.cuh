@@ -17,11 +17,14 @@ typedef unsigned long long uint64_t;
 #define WEFT_ALIGN(N) __align__(N)
 #define restrict
 #define WEFT_OWN_BITS
+#define WEFT_OF_THE_DEVICE(P) __builtin_assume(__isGlobal(P)) /* a shorter instruction than for any memory */
 WEFT_FN float weft_f32(uint32_t u) { return __uint_as_float(u); }
 WEFT_FN uint32_t weft_u32(float f) { return __float_as_uint(f); }
 #define WEFT_OWN_F16
 WEFT_FN float weft_from_f16(uint16_t h) { float f; asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h)); return f; }
 WEFT_FN uint16_t weft_to_f16(float f) { uint16_t h; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f)); return h; }
+#else
+#define WEFT_OF_THE_DEVICE(P)
 #endif
 
 #define WEFT_THREADS 256 /* of a block, at most */
@@ -75,6 +78,7 @@ typedef struct { weft_table table; double row[WEFT_ROW]; } weft_args;
 #define WEFT_MOVE(T, BYTES)                                                              \
     typedef struct WEFT_ALIGN(BYTES) { T x, y, z, w; } weft_4_##T;                       \
     WEFT_FN void weft_load_##T(T *to, const T *from, int n, int wide) {                  \
+        WEFT_OF_THE_DEVICE(from);                                                        \
         if (wide && n >= WEFT_WIDE) {                                                    \
             const weft_4_##T v = *(const weft_4_##T *)from;                              \
             to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;                          \
@@ -82,6 +86,7 @@ typedef struct { weft_table table; double row[WEFT_ROW]; } weft_args;
             for (int i = 0; i < WEFT_WIDE; i++) to[i] = i < n ? from[i] : (T)0;          \
     }                                                                                    \
     WEFT_FN void weft_store_##T(T *to, const T *from, int n, int wide) {                 \
+        WEFT_OF_THE_DEVICE(to);                                                          \
         if (wide && n >= WEFT_WIDE) {                                                    \
             const weft_4_##T v = {from[0], from[1], from[2], from[3]};                   \
             *(weft_4_##T *)to = v;                                                       \
@@ -128,6 +133,32 @@ WEFT_MOVE(int64_t, 16)
         return BLOCK(a);                                                \
     }
 
+/* ---- the result over a run of dims that an element belongs to, and where in its period that is */
+
+typedef struct { int64_t cell, rest, period, inner; } weft_cells; /* of where a chunk or a tile starts */
+typedef struct { int64_t cell, rest; } weft_place;
+WEFT_FN weft_cells weft_cells_of(int64_t start, const int64_t *run) {
+    const int64_t o = start / run[0];
+    const weft_cells c = {o * run[1], start - o * run[0], run[0], run[1]};
+    return c;
+}
+WEFT_FN weft_place weft_place_of(const weft_cells *c, int i) {
+    const int64_t at = c->rest + i;
+    if (at < 0x7fffffff) { /* both fit: short divisions */
+        const uint32_t e = (uint32_t)at, period = (uint32_t)WEFT_LEAST(c->period, 0x7fffffff), o = e / period;
+        const uint32_t inner = (uint32_t)WEFT_LEAST(c->inner, 0x7fffffff), rest = e - o * period;
+        const weft_place w = {c->cell + o * c->inner + (c->inner == 1 ? 0 : rest % inner), rest};
+        return w;
+    }
+    const int64_t o = at / c->period, rest = at - o * c->period;
+    const weft_place w = {c->cell + o * c->inner + rest % c->inner, rest};
+    return w;
+}
+WEFT_FN int64_t weft_cell(const weft_cells *c, int i) {
+    if (c->rest + i < c->period && c->inner == 1) return c->cell;
+    return weft_place_of(c, i).cell;
+}
+
 /* ---- reductions over a run of dims: element i belongs to the result i / period * inner + i % inner.
  * A run is (period, inner); that of a reduction goes on with (shift, apart), see weft_gather. */
 
@@ -141,6 +172,7 @@ WEFT_FN void weft_begin(double *to, int64_t at, int n, const int64_t *run, doubl
 #define WEFT_FOLD(NAME, BLOCK, T, START, STEP)                                              \
     WEFT_FN void NAME(double *to, const T *x, int64_t at, int n, const int64_t *run) {      \
         const int64_t period = run[0], inner = run[1];                                      \
+        const weft_cells c = weft_cells_of(at, run);                                        \
         __syncthreads();                                                                    \
         if (inner == 1 && period > WEFT_TILE / 8) {                                         \
             for (int64_t e = at; e < at + n;) {                                             \
@@ -159,10 +191,10 @@ WEFT_FN void weft_begin(double *to, int64_t at, int n, const int64_t *run, doubl
             }                                                                               \
         } else                                                                              \
             for (int i = threadIdx.x; i < n; i += blockDim.x) {                             \
-                const int64_t o = (at + i) / period, rest = (at + i) - o * period;          \
-                if (i >= inner && rest >= inner) continue;                                  \
-                const int64_t end = WEFT_LEAST(n, i + period - rest);                       \
-                double *result = to + o * inner + rest % inner, a = *result;                \
+                const weft_place w = weft_place_of(&c, i);                                  \
+                if (i >= inner && w.rest >= inner) continue;                                \
+                const int64_t end = WEFT_LEAST(n, i + period - w.rest);                     \
+                double *result = to + w.cell, a = *result;                                  \
                 for (int64_t k = i; k < end; k += inner) {                                  \
                     const double v = (double)x[k];                                          \
                     a = STEP;                                                               \
@@ -182,6 +214,7 @@ WEFT_FN void weft_begin(double *to, int64_t at, int n, const int64_t *run, doubl
         for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {                             \
             const int64_t o = i / inner, last = WEFT_LEAST(((o + 1) * period - 1) / length, chunks - 1); \
             double a = start;                                                               \
+            _Pragma("unroll 8") /* so many are on their way at once */                      \
             for (int64_t c = o * period / length; c <= last; c++) {                         \
                 const double v = from[i + c * shift];                                       \
                 a = STEP;                                                                   \
@@ -201,21 +234,3 @@ WEFT_REDUCTION(sum, 0, a + v)
 WEFT_REDUCTION(prod, 1, a * v)
 WEFT_REDUCTION(amax, -INFINITY, WEFT_MAX(v, a))
 WEFT_REDUCTION(amin, INFINITY, WEFT_MIN(v, a))
-
-/* ---- vectors that are read: the result that an element of this chunk belongs to */
-
-typedef struct { int64_t cell, rest, period, inner; } weft_cells;
-WEFT_FN weft_cells weft_cells_of(int64_t start, const int64_t *run) {
-    const int64_t o = start / run[0];
-    const weft_cells c = {o * run[1], start - o * run[0], run[0], run[1]};
-    return c;
-}
-WEFT_FN int64_t weft_cell(const weft_cells *c, int i) {
-    const int64_t at = c->rest + i;
-    if (at < c->period && c->inner == 1) return c->cell;
-    if (at < 0x7fffffff) { /* both fit: a short division */
-        const uint32_t e = (uint32_t)at, period = (uint32_t)WEFT_LEAST(c->period, 0x7fffffff), o = e / period;
-        return c->cell + o * c->inner + (c->inner == 1 ? 0 : (e - o * period) % (uint32_t)WEFT_LEAST(c->inner, 0x7fffffff));
-    }
-    return c->cell + at / c->period * c->inner + at % c->period % c->inner;
-}

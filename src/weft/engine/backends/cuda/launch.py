@@ -8,11 +8,13 @@ import torch
 
 from weft.engine.backends.cuda.kernel import ROW, THREADS, Args, Device, Kernel, Planned, launcher
 from weft.engine.backends.source.inputs import Inputs
-from weft.engine.backends.source.layout import CHUNK, laid
+from weft.engine.backends.source.layout import laid
 from weft.engine.host.native import native
 from weft.engine.plan.plan import Plan
 
 __all__ = ["CudaLaunch", "CudaStep", "DeviceError"]
+
+CHUNK = 4096  # elements of a block: with more, a small model leaves most of the GPU idle at its end
 
 
 class DeviceError(RuntimeError):

@@ -58,8 +58,11 @@ def laid(plan: Plan) -> ChunkLayout:
     return plan.layout
 
 
-def lay_out(plan: Plan) -> None:
-    """Give each vector its sizes, its memory and its place in a scalar stage."""
+def lay_out(plan: Plan, most: int | None = None) -> None:
+    """Give each vector its sizes, its memory and its place in a scalar stage.
+
+    `most` chunks share a result, where the order in which they are added takes its time.
+    """
     v = plan.layout = ChunkLayout()
     live = list(plan.graph.live())
     if VECTOR in plan.kinds.values():
@@ -71,9 +74,8 @@ def lay_out(plan: Plan) -> None:
                 for a in n.args:
                     if plan.kind(a) == VECTOR:
                         _read(plan, n, a, sizes)
-        v.sizes[0] = chunk_length(
-            [(v.sizes[offset], v.sizes[offset + 1]) for offset in v.folds.values()]
-        )
+        folds = [(v.sizes[offset], v.sizes[offset + 1]) for offset in v.folds.values()]
+        v.sizes[0] = chunk_length(folds, most)
     for n in live:
         if n.index in v.folds:
             _keep_partials(plan, n)
@@ -147,12 +149,16 @@ def period_inner(shape: Sequence[int], run: Run) -> tuple[int, int]:
     return max(1, math.prod(shape[begin:])), max(1, math.prod(shape[end:]))
 
 
-def chunk_length(folds: Sequence[tuple[int, int]]) -> int:
+def chunk_length(folds: Sequence[tuple[int, int]], most: int | None = None) -> int:
     """Elements of a chunk, for the (period, inner) of what is reduced over dims.
 
-    Whole periods where they fit, so that no result is made in two chunks; else some rows.
+    Whole periods where they fit, so that no result is made in two chunks; else some rows, and of a
+    long period so many that `most` chunks make a result.
     """
-    length = max([CHUNK, *(ROWS * inner for period, inner in folds if period > CHUNK)])
+    long = [(period, inner) for period, inner in folds if period > CHUNK]
+    length = max(
+        [CHUNK, *(max(ROWS * inner, period // (most or period)) for period, inner in long)]
+    )
     fitting = [size for pair in folds for size in pair if size <= length]
     return length - length % max([1, *fitting])
 
