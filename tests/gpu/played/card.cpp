@@ -99,6 +99,7 @@ struct Pinned final : c10::Allocator {
         c10::free_cpu(p);
     }
     c10::DataPtr allocate(size_t n) override {
+        TORCH_CHECK(!recording, "CUDA error: operation not permitted when stream is capturing (cudaHostAlloc)");
         void* p = c10::alloc_cpu(n ? n : 1);
         pinned.insert(p);
         return {p, p, &drop, c10::Device(c10::kCPU)};

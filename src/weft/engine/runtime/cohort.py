@@ -40,6 +40,7 @@ class Cohort:
         self.variants: list[Variant] = []
         self.sources: list[tuple[int, int]] = []  # (scalar group, member's place in it)
         self.left_out: torch.Tensor | None = None  # of this step
+        self.given: dict[str, tuple[list[float], torch.Tensor]] = {}  # parts that the host has told
         self.torchs: dict[int, list[TorchRegion | None]] = {}  # of each region, one a whole member
         self.release()
 
@@ -279,8 +280,11 @@ class Cohort:
         if place is not None and o.node.index not in self.plan.rows:
             return self.values[:, place].clone()
         numbers = [float(self._number(k, o.node)) for k in range(len(self.members))]
-        told = torch.tensor(numbers, dtype=torch.float64, device="cpu")
-        return given_to(self.values.device, told)
+        held = self.given.get(o.name)
+        if held is None or held[0] != numbers:  # mostly they are what they were
+            told = torch.tensor(numbers, dtype=torch.float64, device="cpu")
+            held = self.given[o.name] = numbers, given_to(self.values.device, told)
+        return held[1].clone()
 
     def _number(self, k: int, node: Node) -> Any:
         """A number of member `k`: from its row, from its values, or a constant."""

@@ -32,9 +32,11 @@ class CudaLaunch(Inputs):
     def __init__(self, kernel: Kernel, plans: Sequence[Plan], sizes: Sequence[int], device: Device):
         super().__init__(plans, device.memory)
         self.kernel, self.device, self.elements = kernel, device, sum(sizes)
-        self.lib, self.moving, self.spare = launcher(), None, None
+        self.lib, self.moving, self.sends = launcher(), None, 0
         self.streams = {device.stream()}
+        self.spare: list[torch.Tensor] = []
         self.captured: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.recorded = False
         first, start, length, owner = _chunks(plans, sizes)
         dims = array("q", [size for p in plans for size in laid(p).sizes])
         parts = (dims, first, start, length, owner)
@@ -62,9 +64,17 @@ class CudaLaunch(Inputs):
 
     def set_rows(self, rows: Sequence[Sequence[float]], row_of: Sequence[int] | None) -> None:
         """Set the host scalars; which tensor has which is sent with the pointers."""
+        self.begin()
         super().set_rows(rows, row_of)
         if row_of is not None:
             self.c.sent = None
+
+    def begin(self) -> None:
+        """A step begins: what a graph has recorded is its own, and it takes nothing of other steps'."""
+        capturing, self.sends = self.device.capturing(), 0
+        if capturing or self.recorded:
+            self.moving = self.c.sent = None
+        self.recorded = capturing
 
     def send(self) -> None:
         """Give the device what has moved: pointers, numbers where they do not travel, who has which."""
@@ -83,17 +93,22 @@ class CudaLaunch(Inputs):
             self.args.row_of = address + 8 * len(self.ptr) + len(numbers)
         self.moving.copy_(host, non_blocking=True)
         self.device.keep([self.moving])
-        if self.device.capturing():  # each replay copies again: neither side may become another's
+        if self.recorded:  # each replay copies again
             self.captured.append((host, self.moving))
-            self.moving = self.c.sent = None
 
     def _pinned(self, size: int) -> torch.Tensor:
-        """Memory that a device reads by itself; none is made while a graph is recorded."""
-        spare, self.spare = self.spare, None
-        if not self.device.capturing():
-            self.spare = self._page_locked(size)
-            return self._page_locked(size)
-        return spare if spare is not None and len(spare) == size else self._page_locked(size)
+        """Memory that a device reads by itself; none is made while a graph is recorded.
+
+        A recorded step sends once more than others at most, as it takes nothing of theirs.
+        """
+        self.sends += 1
+        fitting = [t for t in self.spare if len(t) == size]
+        if self.recorded and fitting:
+            self.spare = fitting[1:]
+            return fitting[0]
+        wanted = 0 if self.recorded else self.sends + 1 - len(fitting)
+        self.spare = fitting + [self._page_locked(size) for _ in range(wanted)]
+        return self._page_locked(size)
 
     def _page_locked(self, size: int) -> torch.Tensor:
         pinned = self.device.memory.type == "cuda"
@@ -156,7 +171,9 @@ class CudaStep:
 
     def run(self) -> None:
         """All of it in one call; in two, where something has moved."""
-        if self.device.capturing():
+        for launch in self.launches:
+            launch.begin()
+        if self.launches[0].recorded:
             for launch in self.launches:
                 launch.run(0, len(launch.plan.phases))
             native().count(self.counts)
