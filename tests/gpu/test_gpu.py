@@ -82,6 +82,29 @@ def test_the_gpu_agrees_with_the_cpu(name):
         torch.testing.assert_close(p.data.cpu(), q.data, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", TELLING)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_dtypes_layouts_and_missing_grads(name, dtype):
+    """Some transposed, some without a grad in some steps, states in float32."""
+    both = []
+    for device in (GPU, torch.device("cpu")):
+        params = []
+        for i, shape in enumerate([(7,), (4, 6), (300, 7), (9, 500)]):
+            gen = torch.Generator().manual_seed(i)
+            start = torch.randn(shape, generator=gen, dtype=torch.float64).to(device, dtype)
+            params.append(torch.nn.Parameter(start.t() if i % 2 else start))
+        opt = algorithms()[name](params, engine="fused", state_dtype=torch.float32)
+        for k in range(6):
+            give_grads(params, k)
+            for i, p in enumerate(params):
+                p.grad = None if (i + k) % 4 == 3 else p.grad
+            opt.step()
+        both.append([p.detach().cpu() for p in params])
+    tolerance = {torch.bfloat16: 2e-2, torch.float16: 4e-3}.get(dtype, 1e-5)
+    for p, q in zip(*both, strict=True):
+        torch.testing.assert_close(p, q, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("name", sorted(set(algorithms()) - DECOMPOSE - CLOSURES))
 def test_a_step_waits_for_nothing(name):
     """Numbers and grads are others each time, and a loss is given."""
