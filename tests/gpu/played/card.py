@@ -92,6 +92,14 @@ class Event:
         return 1e3 * (other.at - self.at)
 
 
+class Device(contextlib.nullcontext):
+    """The only one is the current one."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.idx = 0
+
+
 class Graph:
     """What has been recorded."""
 
@@ -134,7 +142,7 @@ PLAYED = {
     "_lazy_init": lambda: None, "is_available": lambda: True, "is_initialized": lambda: True,
     "device_count": lambda: 1, "current_device": lambda: 0, "synchronize": lambda *_: card.card_synchronize(),
     "empty_cache": lambda: None, "Stream": Stream, "Event": Event, "current_stream": lambda *_: ONLY,
-    "stream": lambda _: contextlib.nullcontext(), "device": lambda _: contextlib.nullcontext(),
+    "stream": lambda _: contextlib.nullcontext(), "device": Device,
     "get_device_capability": lambda *_: (9, 0), "manual_seed_all": GENERATOR.manual_seed, "manual_seed": GENERATOR.manual_seed,
     "get_device_properties": lambda *_: SimpleNamespace(name="played", multi_processor_count=1),
     "is_current_stream_capturing": lambda: bool(card.card_is_recording()),
@@ -147,6 +155,30 @@ PLAYED = {
 }  # fmt: skip
 for name, played in PLAYED.items():
     setattr(torch.cuda, name, played)
+
+
+def bytes_of(storage):
+    """A storage as a tensor."""
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+
+
+def moved(plain, to):
+    """A storage's method, which has no device "cuda" in this build, by way of a tensor."""
+    return lambda s, *a: (
+        plain(s, *a) if s.device.type == "cpu" else to(bytes_of(s)).untyped_storage()
+    )
+
+
+def sent(plain):
+    """torch.storage's `_to`, for the device that this build has no storage of."""
+    return lambda s, device, *a: (
+        plain(s, device, *a) if device.type == "cpu" else bytes_of(s).to(device).untyped_storage()
+    )
+
+
+torch.storage._to = sent(torch.storage._to)
+for name, to in {"clone": torch.Tensor.clone, "cpu": torch.Tensor.cpu}.items():
+    setattr(torch.UntypedStorage, name, moved(getattr(torch.UntypedStorage, name), to))
 torch._C._cuda_getCurrentRawStream = lambda _: 0
 torch.Tensor.record_stream = lambda *_: None
 
