@@ -23,8 +23,10 @@ class Counts:
 
     def __init__(self, owns: Sequence[dict[str, Any]]):
         for own in owns:
-            if not _is_count(own["step"]):
-                own["step"] = torch.tensor(float(own["step"]), dtype=scalar_dtype(), device="cpu")
+            if not _is_count(step := own["step"]):
+                known = isinstance(step, torch.Tensor) and step.dtype in SCALAR_DTYPES
+                dtype = step.dtype if known else scalar_dtype()
+                own["step"] = torch.tensor(float(step), dtype=dtype, device="cpu")
         self.tensors: list[torch.Tensor] = [own["step"] for own in owns]
         self.native, self.at = c.native(), array("q", [t.data_ptr() for t in self.tensors])
         self.wide = array("B", [t.dtype is torch.float64 for t in self.tensors])
