@@ -29,6 +29,9 @@ def test_the_benchmark_leaves_its_tables(tmp_path, monkeypatch, capsys):
     assert {*bench.STATES, "cautious AdamW", "clipped AdamW", "Muon"} <= names
     assert all(row["sides"]["weft"][0] > 0 for row in found["rows"])
     assert "grads moved" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--seconds", "-1"])
+    bench.main()
+    assert "Muon               gpt2    float32   not measured" in capsys.readouterr().out
 
 
 def test_muon_by_hand_is_muon():
